@@ -1,9 +1,9 @@
-//! The key of the toolkit's sources: what stands for all that its program is compiled from.
+//! The key of the toolkit's sources, under which the store keeps the program that is compiled from them, e.g.
+//! `3f…(32 digits)-9a…(16 digits)`.
 //!
-//! It has two halves. The first is the SHA-256 of the paths, the executable bits and the bytes of the sources; the
-//! program computes the same of a commit. The second stands for the compiler, and for the variables that
-//! change what cargo builds. A record of how the files looked makes it cost a few milliseconds where nothing has
-//! changed.
+//! It has two halves. The first is the SHA-256 of the paths, executable bits and contents of the sources; the program
+//! computes the same of a commit. The second is a digest of the compiler and of the variables that change the build.
+//! A record of the files' metadata (`Look`) makes computing the key of unchanged files cost only a few milliseconds.
 
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
@@ -18,11 +18,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use self::sha256::Sha256;
 
-/// What is compiled, from the folder of the toolkit: these files, and all that is in these folders.
+/// The sources, as paths in the folder of the toolkit: these files, and all files below `FOLDERS`.
 const FILES: [&str; 4] = [".cargo/config.toml", "Cargo.lock", "Cargo.toml", "build.rs"];
 const FOLDERS: [&str; 2] = ["crates", "src"];
 
-/// The variables that change what is built, and those that begin so.
+/// The variables that change the build, together with those that begin with one of `PREFIXES`.
 const VARIABLES: [&str; 8] = [
     "CARGO_ENCODED_RUSTFLAGS",
     "RUSTC",
@@ -35,41 +35,41 @@ const VARIABLES: [&str; 8] = [
 ];
 const PREFIXES: [&str; 3] = ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_"];
 
-/// Of those, what only says where things are put.
+/// Variables with one of `PREFIXES` that only set a location, and do not change the build.
 const PLACES: [&str; 3] = ["CARGO_BUILD_BUILD_DIR", "CARGO_BUILD_TARGET_DIR", "CARGO_TARGET_DIR"];
 
-/// The half of the key that stands for the sources, which is compiled in.
+/// The variable with the first half of the key; its value is compiled into the program.
 pub const SOURCES: &str = "XTASK_SOURCES";
 
-/// How old a file must be for its times to tell of every change, in nanoseconds: two seconds, which is as coarse
-/// as times of files are.
+/// How old a file must be before an unchanged time proves unchanged content, in nanoseconds: two seconds, the
+/// coarsest resolution of file times.
 const SETTLED: u128 = 2_000_000_000;
 
-/// The first line of the record. Another one is of another kind.
+/// The first word of the record; a record with another one is ignored.
 const KIND: &str = "xtask.key/1";
 
-/// A key.
 #[derive(Clone, PartialEq)]
 pub struct Key {
-    /// The half of the sources.
+    /// The half for the sources: 32 hexadecimal digits.
     pub sources: String,
-    /// The half of what builds them.
+    /// The half for the compiler and the variables: 16 hexadecimal digits.
     pub builder: String,
-    /// How all of it looked: what was changed and changed back while it was compiled is another state.
+    /// The metadata of all files. A change that was reverted during the build makes a difference here, too.
     looks: String,
 }
 
 impl Key {
-    /// The name of a program that was built so.
+    /// Returns the name in the store, `SOURCES-BUILDER`.
     pub fn name(&self) -> String {
         format!("{}-{}", self.sources, self.builder)
     }
 }
 
-/// How a file looks.
+/// The metadata of a file: size, mtime and ctime (seconds, nanoseconds), inode, mode.
 type Look = (u64, i64, i64, i64, i64, u64, u32);
 
-/// The key of the toolkit in a folder; nothing where it cannot be told. `record` is where it is kept.
+/// Returns the key of the toolkit in a folder, or `None` if it cannot be computed. `record` is the file that caches
+/// it.
 pub fn of(toolkit: &Path, record: &Path) -> Option<Key> {
     let builder = builder()?;
     let seen = look(toolkit).ok()?;
@@ -86,7 +86,7 @@ pub fn of(toolkit: &Path, record: &Path) -> Option<Key> {
     }
     let before = now();
     let sources = digest(toolkit, &mut seen.iter()).ok()?;
-    // What changed while it was read is another state.
+    // The files changed while they were read.
     if look(toolkit).ok()? != seen {
         return None;
     }
@@ -94,14 +94,15 @@ pub fn of(toolkit: &Path, record: &Path) -> Option<Key> {
     if newest.map_or(false, |newest| newest + SETTLED < before) {
         let beside = record.with_extension(format!("{}", std::process::id()));
         let text = format!("{} {}\n{}", KIND, sources, lines);
-        // Without a record it is computed each time.
+        // If the record cannot be written, the key is computed again next time.
         drop(fs::write(&beside, text).and_then(|()| fs::rename(&beside, record)));
     }
     Some(Key { sources, builder, looks: lines })
 }
 
-/// The variables that are compiled into the crates in `crates/` and into the build script, each with what stands for
-/// its own sources: an edit has only those compiled anew that it is about, whatever the times of files say.
+/// Returns the variables that are compiled into the crates in `crates/` and into the build script, each with the
+/// digest of that crate's own sources, e.g. `XTASK_SOURCES_BASE`. So an edit recompiles exactly the crates that it
+/// affects, whatever the file times are.
 pub fn of_crates(toolkit: &Path) -> io::Result<Vec<(String, String)>> {
     let seen = look(toolkit)?;
     let mut parts: BTreeMap<String, BTreeMap<PathBuf, Look>> = BTreeMap::new();
@@ -130,7 +131,7 @@ fn now() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_nanos()).unwrap_or(0)
 }
 
-/// How all files of the sources look, by their paths.
+/// Returns the metadata of all sources, by path.
 fn look(toolkit: &Path) -> io::Result<BTreeMap<PathBuf, Look>> {
     let mut seen = BTreeMap::new();
     for name in FILES.iter() {
@@ -150,7 +151,7 @@ fn look(toolkit: &Path) -> io::Result<BTreeMap<PathBuf, Look>> {
         for entry in entries {
             let entry = entry?;
             let path = folder.join(entry.file_name());
-            // What editors put beside a file.
+            // Skip backup and lock files of editors.
             let name = entry.file_name();
             let name = name.as_bytes();
             if name.starts_with(b".") || name.starts_with(b"#") || name.ends_with(b"~") {
@@ -167,7 +168,7 @@ fn look(toolkit: &Path) -> io::Result<BTreeMap<PathBuf, Look>> {
     Ok(seen)
 }
 
-/// What is no plain file is none of ours, and has no key.
+/// Returns the metadata of a regular file; anything else among the sources is an error, so there is no key.
 fn looks(meta: &fs::Metadata) -> io::Result<Look> {
     if !meta.file_type().is_file() {
         return Err(io::Error::new(io::ErrorKind::Other, "not a file"));
@@ -191,7 +192,8 @@ fn in_words(seen: &BTreeMap<PathBuf, Look>, builder: &str) -> String {
     text
 }
 
-/// Of each file in the order of the bytes of paths: the path, `x` or `-`, and the content, each after its length.
+/// Returns the digest of the files, in the byte order of their paths: for each the path, `x` or `-`, and the content,
+/// each preceded by its length.
 fn digest(toolkit: &Path, seen: &mut dyn Iterator<Item = (&PathBuf, &Look)>) -> io::Result<String> {
     let mut files: Vec<(&Path, u32)> = seen.map(|(path, look)| (path.as_path(), look.6)).collect();
     files.sort_by(|one, two| one.0.as_os_str().as_bytes().cmp(two.0.as_os_str().as_bytes()));
@@ -207,10 +209,10 @@ fn digest(toolkit: &Path, seen: &mut dyn Iterator<Item = (&PathBuf, &Look)>) -> 
     Ok(hash.hex(32))
 }
 
-/// Stands for the compiler that cargo will take, and for what changes what it builds.
+/// Returns the digest of the compiler that cargo will use, and of everything else that changes its output.
 fn builder() -> Option<String> {
     let mut hash = Sha256::new();
-    // A toolchain that the repository has named for this is known by its name, which is among the variables.
+    // With a toolchain of rustup (`XTASK_TOOLCHAIN`) its name suffices, which is among the variables.
     if env::var_os("XTASK_TOOLCHAIN").map_or(true, |name| name.is_empty()) {
         let rustc = compiler()?;
         let meta = fs::metadata(&rustc).ok()?;
@@ -240,21 +242,21 @@ fn builder() -> Option<String> {
     Some(hash.hex(16))
 }
 
-/// The compiler: what is named, or what lies beside the cargo that runs this.
+/// Returns the compiler: `RUSTC`, or the `rustc` next to the running cargo.
 fn compiler() -> Option<PathBuf> {
     let named = env::var_os("RUSTC").map(PathBuf::from).filter(|path| path.is_absolute());
     let cargo = env::var_os("CARGO").map(PathBuf::from).filter(|path| path.is_absolute());
     named.or_else(|| cargo.map(|cargo| cargo.with_file_name("rustc"))).filter(|path| path.is_file())
 }
 
-/// Cargo's own folder.
+/// Returns `CARGO_HOME`, or `~/.cargo`.
 pub fn cargo_home() -> Option<PathBuf> {
     let home = env::var_os("CARGO_HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
     home.filter(|home| home.is_absolute())
 }
 
-/// SHA-256, as FIPS 180-4 has it: this program depends on nothing.
+/// SHA-256 according to FIPS 180-4, because the launcher has no dependencies.
 pub mod sha256 {
     const ROUNDS: [u32; 64] = [
         0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4,
@@ -300,7 +302,7 @@ pub mod sha256 {
             }
         }
 
-        /// The first so many digits.
+        /// Returns the first `digits` hexadecimal digits of the digest.
         pub fn hex(mut self, digits: usize) -> String {
             let bits = self.length.wrapping_mul(8);
             self.put(&[0x80]);

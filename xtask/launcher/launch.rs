@@ -1,4 +1,9 @@
-//! What the launcher does.
+//! The work of the launcher: finds the program of these sources in the store, or builds it, and becomes it.
+//!
+//! ```text
+//! cargo xtask sync  ->  key  ->  ~/.cargo/xtask-store/KEY/xtask sync
+//!                            ->  cargo build, then keep-program
+//! ```
 
 #![cfg_attr(rustfmt, rustfmt_skip)]
 
@@ -12,55 +17,55 @@ use std::time::Duration;
 
 use crate::key;
 
-/// The package of the toolkit, which is called as this one is.
+/// The package of the toolkit, which has the same name as this one.
 const NAME: &str = env!("CARGO_PKG_NAME");
 
-/// Where the description of the toolkit says how old a cargo may be.
+/// The line of the toolkit's `Cargo.toml` with the oldest cargo that can build it.
 const AGE: &str = "rust-version = \"";
 
-/// What cargo is to do.
+/// The variable with the action: `run` or `bench`.
 const LAUNCH: &str = "XTASK_LAUNCH";
 
-/// What an alias of earlier says that cargo is to build for.
+/// The variable with a build target, which only the alias of an earlier version sets.
 const TARGET: &str = "XTASK_TARGET";
 
-/// Which toolchain cargo is to be of.
+/// The variable with the toolchain of rustup to build with.
 const TOOLCHAIN: &str = "XTASK_TOOLCHAIN";
 
-/// Where programs are kept.
+/// The variable with the folder of the store, or `off`.
 const STORE: &str = "XTASK_STORE";
 
-/// The key of a program, for itself.
+/// The variable that passes the key to the program.
 const KEY: &str = "XTASK_KEY";
 
-/// The configuration of the toolkit sets it, so that checkouts which share a build folder are told apart. With
-/// a key that is compiled in they are.
+/// The variable that the toolkit's configuration sets so that checkouts with a shared target folder are told apart.
+/// With a key they are, because the key is compiled in.
 const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
 
-/// The word by which a program is told to keep itself.
+/// The internal command with which a program copies itself into the store.
 const KEEP: &str = "keep-program";
 
-/// What rustup has chosen, where there is a rustup.
+/// The variable that rustup sets to the chosen toolchain.
 const CHOSEN: &str = "RUSTUP_TOOLCHAIN";
 
-/// Whether cargo keeps what makes the next build after an edit quick, at half as much again for the first.
+/// The variable for incremental builds: faster after an edit, but the first build takes half as long again.
 const INCREMENTAL: &str = "CARGO_INCREMENTAL";
 
-/// How long a build may take without a word.
+/// How long a build may take before a message says that it is running.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a shell says of a program that cannot be started.
+/// The exit code of a shell for a program that cannot be started.
 const CANNOT_START: i32 = 126;
 
 pub fn main() {
-    // `cargo run` tells where the package lies now; where it lay when it was built is the second best.
+    // `cargo run` passes the present folder of the package; the folder at build time is the fallback.
     let launcher = env::var_os("CARGO_MANIFEST_DIR").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")),
         PathBuf::from,
     );
     let toolkit = launcher.parent().unwrap_or(&launcher);
     let launch = env::var(LAUNCH).unwrap_or_default();
-    // Where the toolkit was given to a repository its program is an example: `cargo run` there is about others.
+    // In a repository with a copy of the toolkit the program is an example, so that `cargo run` ignores it.
     let package = fs::read_to_string(toolkit.join("Cargo.toml")).unwrap_or_default();
     let is_example = package.contains(&format!("\n[[example]]\nname = \"{}\"\n", NAME));
     let words: &[&str] = match launch.as_str() {
@@ -75,7 +80,7 @@ pub fn main() {
     let arguments = || env::args_os().skip(1);
     let program = |path: PathBuf, name: &Option<String>| {
         let mut program = Command::new(path);
-        // As if cargo had run it: one without a key tells by this folder whether it was built here.
+        // As under `cargo run`: a program without a key compares this folder with the one of its build.
         program.args(arguments()).env("CARGO_MANIFEST_DIR", toolkit);
         program.env_remove(LAUNCH).env_remove(TARGET).env_remove(TOOLCHAIN);
         match name {
@@ -88,13 +93,13 @@ pub fn main() {
     let store = store();
     if let (Some(store), Some(name)) = (&store, &name) {
         if let Some(stored) = stored(store, name) {
-            // One that does not start is built here.
+            // If it does not start, it is built here.
             become_it(program(stored, &Some(name.clone())));
         }
     }
     check_age(&package);
     let mut cargo = cargo();
-    // Else it may be about all packages of the workspace, each with nothing to build so.
+    // Without `--package`, all packages of the workspace would be considered, each without such a target.
     cargo
         .args(words)
         .args(&["--package", NAME])
@@ -102,7 +107,7 @@ pub fn main() {
         .arg(toolkit.join("Cargo.toml"))
         .arg("--config")
         .arg(toolkit.join(".cargo").join("config.toml"))
-        // Wherever the repository builds: this program lies there, under the same name.
+        // Not the target folder of the repository: a program of the same name is there.
         .arg("--target-dir")
         .arg(&folder)
         .env_remove(LAUNCH)
@@ -121,8 +126,8 @@ pub fn main() {
         cargo.args(arguments());
         fail(&become_it(cargo));
     }
-    // In cargo's own folder it finds no configuration of the repository: another machine to build for, flags, or
-    // sources in the place of the registry are for the repository's own packages.
+    // In cargo's own folder, no configuration of the repository applies: its target, flags and replaced registries
+    // are for the packages of the repository.
     cargo.env_remove("CARGO_BUILD_TARGET");
     if let Some(home) = key::cargo_home().filter(|home| home.is_dir()) {
         cargo.current_dir(home);
@@ -134,28 +139,28 @@ pub fn main() {
     if !is_seen {
         cargo.arg("--quiet");
     }
-    // Where it lies is cargo's to say: a configuration may name another target.
+    // Cargo reports the path of the program, because a configuration may set another target folder.
     cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
     let debug = folder.join("debug");
     let usual = if is_example { debug.join("examples") } else { debug }.join(NAME);
     let built = build(cargo, is_seen).unwrap_or(usual);
-    // What changed while it was built has no key any more.
+    // If the sources changed during the build, the program has no key.
     let is_same = key.is_some() && key_of(toolkit, &folder) == key;
     let name = name.filter(|_| is_same);
     if let (Some(store), Some(name)) = (&store, &name) {
         let mut keep = Command::new(&built);
         keep.arg(KEEP).arg(store).arg(name).env("CARGO_MANIFEST_DIR", toolkit);
         keep.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // Where it cannot be kept it is built by cargo each time, as this once.
+        // If it cannot be kept, cargo builds it again next time.
         drop(keep.status());
     }
     fail(&become_it(program(built, &name)));
 }
 
-/// The cargo that builds: of the toolchain that was named, or the one that runs this.
+/// Returns the cargo to build with: of the toolchain in `XTASK_TOOLCHAIN`, or the running one.
 fn cargo() -> Command {
     match env::var(TOOLCHAIN) {
-        // `rustup` looks for the cargo of that toolchain, and puts its compiler first.
+        // `rustup run` finds the cargo of that toolchain, and puts its compiler first on PATH.
         Ok(ref other) if !other.is_empty() && env::var_os(CHOSEN).is_some() => {
             let mut rustup = Command::new("rustup");
             rustup.args(&["run", other.as_str(), "cargo"]).env_remove(CHOSEN);
@@ -165,7 +170,7 @@ fn cargo() -> Command {
     }
 }
 
-/// Names a cargo that is too old for the toolkit; its own words would be about something in a file of ours.
+/// Fails if cargo is too old for the toolkit; cargo itself would report an error in one of our files.
 fn check_age(package: &str) {
     let numbers = |text: &str| -> Option<(u64, u64)> {
         let mut parts = text.split('.');
@@ -190,7 +195,7 @@ fn check_age(package: &str) {
     }
 }
 
-/// The folder of the store; nothing where there is to be none.
+/// Returns the folder of the store, or `None` for `XTASK_STORE=off`.
 fn store() -> Option<PathBuf> {
     match env::var_os(STORE).filter(|named| !named.is_empty()) {
         Some(ref named) if named == "off" => None,
@@ -205,8 +210,8 @@ fn store() -> Option<PathBuf> {
     }
 }
 
-/// The program of a key, if it is there and whole, by its size. A folder into which others may write is none of which
-/// anything is run.
+/// Returns the stored program of a key, if it exists and has the recorded size. A store that others may write to is
+/// not used.
 fn stored(store: &Path, name: &str) -> Option<PathBuf> {
     use std::os::unix::fs::MetadataExt as _;
     let (kept, home) = (fs::metadata(store).ok()?, fs::metadata(key::cargo_home()?).ok()?);
@@ -219,32 +224,32 @@ fn stored(store: &Path, name: &str) -> Option<PathBuf> {
     let size: u64 = said.split(' ').next()?.parse().ok()?;
     let program = folder.join("xtask");
     let (meta, noted) = (fs::metadata(&program).ok()?, fs::metadata(&size_file).ok()?);
-    // The note was made last: what has changed since is not what was kept.
+    // The size file is written last, so a program with a later ctime was modified.
     let changed = |meta: &fs::Metadata| (meta.ctime(), meta.ctime_nsec());
     let is_whole = meta.is_file() && meta.len() == size && changed(&meta) <= changed(&noted);
     if is_whole && is_program(&program) { Some(program) } else { None }
 }
 
-/// Whether a file is a program of the system's: anything else would be handed to a shell.
+/// Returns whether a file is a native executable; `exec` would hand any other file to a shell.
 fn is_program(path: &Path) -> bool {
     use std::io::Read as _;
     let mut magic = [0; 4];
     let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
-    // ELF, and Mach-O in its forms (elf(5), loader.h).
+    // The magic numbers of ELF and Mach-O (elf(5), loader.h).
     let known: [[u8; 4]; 4] = [*b"\x7fELF", [0xcf, 0xfa, 0xed, 0xfe], [0xca, 0xfe, 0xba, 0xbe], [0xce, 0xfa, 0xed, 0xfe]];
     read.is_ok() && known.contains(&magic)
 }
 
-/// Keeps what is built out of `git status`, also on a branch that does not have the toolkit.
+/// Writes a `.gitignore` that hides the build from `git status`, even on a branch without the toolkit.
 fn leave_to_nobody(folder: &Path) {
     let ignore = folder.join(".gitignore");
     if !ignore.exists() {
-        // Where nothing can be written, cargo says so better.
+        // If the folder cannot be written, cargo prints a better error.
         drop(fs::create_dir_all(folder).and_then(|()| fs::write(ignore, "*\n")));
     }
 }
 
-/// Whether somebody is at work on the toolkit: it holds changes that are not committed.
+/// Returns whether the toolkit has uncommitted changes, so that somebody is working on it.
 fn is_edited(toolkit: &Path) -> bool {
     let mut git = Command::new("git");
     git.args(&["--no-optional-locks", "diff", "--quiet", "HEAD", "--", "."]).current_dir(toolkit);
@@ -252,7 +257,7 @@ fn is_edited(toolkit: &Path) -> bool {
     git.status().map_or(false, |status| status.code() == Some(1))
 }
 
-/// Builds, and ends with cargo's own status where that fails. Says where the program is.
+/// Runs the build and returns the path of the program; exits with cargo's exit code if it fails.
 fn build(mut cargo: Command, is_seen: bool) -> Option<PathBuf> {
     let started = match cargo.spawn() {
         Ok(started) => started,
@@ -271,8 +276,8 @@ fn build(mut cargo: Command, is_seen: bool) -> Option<PathBuf> {
     }
 }
 
-/// The program in what cargo says of its artifacts, a line of JSON for each. A path that would need more than the two
-/// plain escapes is left to where it usually lies.
+/// Returns the path of the program from cargo's messages, one line of JSON for each artifact. A path with escapes
+/// other than `\"` and `\\` is left to the usual path.
 fn executable(said: &str) -> Option<PathBuf> {
     let key = "\"executable\":\"";
     let ending = format!("/{}", NAME);
@@ -288,7 +293,7 @@ fn key_of(toolkit: &Path, folder: &Path) -> Option<key::Key> {
     key::of(toolkit, &folder.join("key"))
 }
 
-/// Whether somebody sees what is complained about: it goes to a device, and not to the one that takes all.
+/// Returns whether stderr is a terminal: a character device other than `/dev/null`.
 fn is_terminal() -> bool {
     use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
     let device = |path: &str| {
@@ -298,7 +303,7 @@ fn is_terminal() -> bool {
     device("/dev/stderr").is_some() && device("/dev/stderr") != device("/dev/null")
 }
 
-/// Lets another program take the place of this one. Returns only what has gone wrong.
+/// Replaces this process by another program. Returns only an error message.
 fn become_it(mut program: Command) -> String {
     use std::os::unix::process::CommandExt as _;
     let cause = program.exec();

@@ -1,18 +1,19 @@
-//! Runs the toolkit, which is the workspace in the folder above: `cargo xtask` from any folder of the repository
-//! ends here. The toolkit thereby has dependencies, a lock file and build settings of its own, and the
-//! workspace of the repository has one small program more.
+//! The launcher of the toolkit, which is the workspace in the parent folder: `cargo xtask` runs it from any folder
+//! of the repository. So the toolkit has dependencies, a lock file and build settings of its own, and the workspace
+//! of the repository gets one small package without dependencies.
 //!
-//! A program that was built from these very sources lies in a store in cargo's folder, and is run without another
-//! word to cargo; whoever has the same sources runs the same one. Where there is none it is built, and kept there.
+//! A program that was built from the same sources is in a store below cargo's folder, and is run directly, without
+//! cargo; all checkouts with the same sources share it. If there is none, it is built and put into the store.
 //!
-//! `XTASK_LAUNCH` says what cargo is to do: `run` (where it is not set) or `bench`. The arguments
-//! go to the program, or to the benchmarks. `XTASK_TOOLCHAIN` is the toolchain of rustup to build with: the alias sets it where the one of the repository is too old.
-//! `XTASK_STORE` is another folder for the store, or `off`.
+//! `XTASK_LAUNCH` is the action: `run` (the default) or `bench`; the arguments go to the program, or to the
+//! benchmarks. `XTASK_TOOLCHAIN` is the toolchain of rustup to build with: the alias sets it if that of the
+//! repository is too old. `XTASK_STORE` is the folder of the store, or `off`. For example, `XTASK_STORE=off cargo
+//! xtask status` builds the program here.
 
-// A target without an operating system has no program to run: this one is empty there, and harms no build of all.
+// A target without an operating system can run no program: this package is empty there, so that `cargo build` works.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![cfg_attr(rustfmt, rustfmt_skip)]
-// A repository chooses lints for its own code, and this one is read by compilers of many years.
+// The lints of the repository are not meant for this package, and compilers of many years must accept it.
 #![allow(clippy::all, clippy::pedantic, clippy::nursery, clippy::restriction)]
 
 #[cfg(unix)]

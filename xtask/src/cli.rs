@@ -1,4 +1,11 @@
-//! The whole command line on one page. Types only: what they do is in `cmd`.
+//! Command-line arguments of every command, as clap types; the code that runs them is in `cmd`.
+//!
+//! The doc comments of fields and variants are the help texts, so they are written for users. For example,
+//! `cargo xtask sync --check setup/` parses to
+//!
+//! ```text
+//! Command::Sync(SyncArgs { check: true, paths: ["setup/"], .. })
+//! ```
 
 mod branch;
 #[cfg(feature = "deploy")]
@@ -33,12 +40,12 @@ pub use self::vendoring::VendorArgs;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    done, or nothing to do
-  1    the answer is no: drift under --check, a conflict
-  2    wrong usage or wrong configuration
-  3    could not do it: git, disk, lock, permission
-  4    deploy: it did not hold, and the release before serves again
-  5    deploy: the same, and the release before is not well either
+  0    success, or nothing to do
+  1    the answer is no: drift under --check, a conflict, a failed check
+  2    wrong usage or configuration
+  3    failure of git, the disk, a lock or a permission
+  4    deploy: failed, and rolled back to the previous release
+  5    deploy: failed, and the previous release is unhealthy, too
   130  interrupted";
 
 /// The task toolkit of this repository
@@ -46,15 +53,14 @@ Exit codes:
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_long_help = EXIT_CODES)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
-    /// What every command understands.
+    /// Options that every command accepts.
     #[command(flatten)]
     pub global: GlobalArgs,
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What every command understands.
+/// Options that every command accepts.
 #[derive(Args)]
 pub struct GlobalArgs {
     /// Run as if started in this folder
@@ -66,12 +72,11 @@ pub struct GlobalArgs {
     /// Only print results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Print more, also what is in sync
+    /// Print more, including what is in sync
     #[arg(short, long, global = true)]
     pub verbose: bool,
 }
 
-/// When to use colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Color {
     /// On a terminal, unless NO_COLOR is set
@@ -82,158 +87,178 @@ pub enum Color {
     Never,
 }
 
-/// What to do.
+/// The commands. Their order here is the order of `Cli::command()`; `build_command` groups them for the help.
 #[derive(Subcommand)]
 pub enum Command {
     /// Set up a fresh clone: hooks, shared files, checks
     ///
-    /// Makes the canonical branch from the current commit if neither a local nor a remote one
-    /// exists, syncs, installs the hooks, and says whether the environment is healthy: the checks of
-    /// `validate --fast` in phases that are gates. Running it again changes nothing.
+    /// Creates the canonical branch from the current commit if neither a local nor a remote one exists,
+    /// syncs, installs the hooks, and reports whether the environment is healthy: it runs the gate phases
+    /// of `validate --fast`. Running it again changes nothing.
     Setup(SetupArgs),
     /// Update this branch's managed files from the canonical branch
     #[command(long_about = "\
 Update this branch's managed files from the canonical branch.
 
-What happens to a path depends on what HEAD, the index, the file and the canonical commit hold:
-  behind      it holds what once was canonical, and nothing else   brought up to date
-  customised  the branch has a content of its own                   kept (--merge, --force)
-  edited      there are changes that are not committed              kept (--force)
-  untracked   a file that git does not track is in its place        kept (--force)
-Nothing is replaced that is not in git's history, or in a backup that `undo` brings back.
+What happens to a path depends on HEAD, the index, the file and the canonical commit:
+  behind      holds an earlier canonical version, unchanged      updated
+  customised  the branch has committed a version of its own      kept (--merge, --force)
+  edited      has uncommitted changes                            kept (--force)
+  untracked   git does not track the file at this path           kept (--force)
+Content is only replaced if git's history has it, or a backup that `undo` restores.
 
-By default one commit is made on this branch. It holds only the managed paths; whatever else is
-staged or changed stays exactly as it is.")]
+By default sync makes one commit on this branch, with the managed paths only. Whatever else is staged
+or changed stays exactly as it is.")]
     Sync(SyncArgs),
     /// Show the state of this branch
     Status(StatusArgs),
     /// Show how managed files differ from the canonical ones
     ///
-    /// This is `git diff` of the working tree against the canonical commit, for the managed files
-    /// that differ. `-` is canonical, `+` is here.
+    /// Runs `git diff` of the working tree against the canonical commit, for the managed files that
+    /// differ. `-` is the canonical side, `+` the working tree.
     Diff(DiffArgs),
     /// Explain what sync decides about a path, and why
     Why(WhyArgs),
-    /// Revert what a sync, a force or an undo replaced
+    /// Restore the files that a sync or an undo replaced
     ///
-    /// What a hook has brought up to date it brings up to date again at the next checkout; `cargo
-    /// xtask hooks disable`, or a rule for the branch in `setup/sync.toml`, keeps it from that.
+    /// A hook syncs the same files again at the next checkout; `cargo xtask hooks disable`, or a rule for
+    /// the branch in `setup/sync.toml`, prevents that.
     Undo(UndoArgs),
-    /// Switch branches, with the files that `sync --no-commit` wrote
+    /// Switch branches when `sync --no-commit` has written files
     ///
-    /// An overlay is what `sync --no-commit` has written: files without a commit, which would be in
-    /// the way of a plain `git switch`.
+    /// An overlay is the set of files that `sync --no-commit` wrote without a commit; it would block a
+    /// plain `git switch`. This command removes the overlay, switches, and syncs the new branch.
     Switch(SwitchArgs),
     /// Check, create and prune branches by their rules
     #[command(subcommand)]
     Branch(BranchCommand),
     /// Run the canonical version of a managed script
     ///
-    /// The managed files of the canonical commit are laid out under the git folder, so that the
-    /// script finds those it needs beside it. It runs in the current folder, and its exit status
-    /// is the command's. XTASK_ROOT names the root of this worktree.
+    /// The managed files of the canonical commit are exported under the git folder, so that the script
+    /// finds the files it needs next to it. It runs in the current folder, and its exit code is that of
+    /// the command. XTASK_ROOT holds the root of this worktree.
     Run(RunArgs),
     /// Push, then open or update the pull request
     #[command(long_about = "\
-`git push`, and then the pull requests of what it pushed.
+Run `git push`, then open or update the pull requests for the pushed branches.
 
-All arguments are git's. A branch that holds managed files of its own gets one draft pull request
-into the canonical branch, made through `gh`, or the one that is open is brought up to date. That it
-cannot be made never fails the push. A push to a protected branch is refused.")]
+All arguments are passed to `git push`. A branch that changes managed files gets one draft pull request
+into the canonical branch; `gh` opens it, or updates the open one. The push succeeds even if the pull
+request cannot be made. A push to a protected branch is refused.")]
     Push(PushArgs),
-    /// Take approved commits into the canonical branch
+    /// Copy approved commits of a branch into the canonical branch
     #[command(long_about = "\
-Take approved commits into the canonical branch.
+Copy approved commits of a branch into the canonical branch.
 
-Only managed paths are taken, as a three-way merge, with author, date and message as they were and
-two trailers that say where they came from. Several commits go through together or not at all. What
-the canonical branch has already is skipped. It works wherever that branch is checked out, and leaves
-local changes there alone.")]
+Only managed paths are copied, as a three-way merge that keeps author, date and message and adds two
+trailers with the origin. Several commits succeed together or not at all. Changes that the canonical
+branch already has are skipped. It works wherever that branch is checked out, and keeps local changes
+there.")]
     ReverseSync(ReverseSyncArgs),
-    /// Collect what a branch changes at managed paths
+    /// Collect a branch's changes of managed files for review
     #[command(long_about = "\
-Collect what a branch changes at managed paths as one commit on `orchestration-tools-changes`.
+Collect a branch's changes of managed files as one commit on `orchestration-tools-changes`.
 
-That branch is the canonical commit with one commit on top for each source branch. Extracting a branch
-again replaces its own commit and leaves the others. Your branch, index and files are not touched.")]
+That branch is the canonical commit plus one commit for each source branch. Extracting a branch again
+replaces its own commit and keeps the others. Your branch, index and files are not touched.")]
     Extract(ExtractArgs),
-    /// Take collected changes into the canonical branch
+    /// Apply collected changes to the canonical branch
     #[command(long_about = "\
-Take collected changes from `orchestration-tools-changes` into the canonical branch.
+Apply collected changes from `orchestration-tools-changes` to the canonical branch.
 
-Only managed paths are taken, and all that is chosen or nothing. What is not chosen stays collected, on
-top of the new canonical commit.")]
+Only managed paths are applied, and the chosen changes succeed together or not at all. The others stay
+collected, on top of the new canonical commit.")]
     Promote(PromoteArgs),
-    /// Update every branch, without checking any out
+    /// Sync every branch without checking it out
     #[command(long_about = "\
-Update every branch, without checking any out.
+Sync every branch without checking it out.
 
-Each branch gets the commit that `sync` would make on it. What a branch has customised stays. A branch
-that a worktree has checked out is synced there, by the rules of `sync`. A protected branch is not
-touched: its commit goes on `orchestration-sync/BRANCH` beside it, to be merged by a pull request.
-Branches for which the rules say `mode = \"notify\"` are left alone unless they are named in full.")]
+Each branch gets the commit that `sync` would make on it; customised files stay. A branch that is checked
+out in a worktree is synced there, by the rules of `sync`. A protected branch is not touched: its commit
+goes to the side branch `orchestration-sync/BRANCH`, to be merged through a pull request. Branches with
+`mode = \"notify\"` in their rules are skipped unless they are named in full.")]
     Propagate(PropagateArgs),
     /// Install git hooks that keep branches up to date
     #[command(long_about = "\
 Install git hooks that keep branches up to date.
 
   post-checkout, post-merge, post-rewrite  sync the branch, by the rules of `sync`
-  post-commit                              on the canonical branch: who is behind now
-  pre-commit                               conflict markers, huge files, broken TOML and JSON,
+  post-commit                              on the canonical branch: report the branches that are behind
+  pre-commit                               refuse conflict markers, huge files, invalid TOML and JSON,
                                            commits on protected branches
-  pre-push                                 pushes to protected branches; pull requests for changes
-                                           of managed files
+  pre-push                                 refuse pushes to protected branches; open pull requests for
+                                           changes of managed files
 
-Hooks that are there keep working: each runs first, as NAME.pre-xtask. The program that the hooks run
-is built from the canonical branch and kept under the git folder, so no branch can change it. Running
-this again renews what is old.")]
+Existing hooks keep working: each runs first, as NAME.pre-xtask. The program that the hooks run is built
+from the canonical branch and kept under the git folder, so no other branch can change it. Run this
+command again to update outdated hooks.")]
     InstallHooks(InstallHooksArgs),
-    /// Remove the hooks, and restore those that were there before
+    /// Remove the hooks and restore the previous ones
     UninstallHooks,
     /// Enable or disable the hooks, or show their state
     #[command(subcommand)]
     Hooks(HooksCommand),
     #[cfg(feature = "checks")]
-    /// Run the checks of this checkout, and fix what is safe to fix
+    /// Run the checks of this checkout and apply safe fixes
     #[command(long_about = "\
-Run the checks of this checkout, and fix what is safe to fix.
+Run the checks of this checkout and apply safe fixes.
 
-The checks are those of `setup/validate.toml`; without that file a usual set runs. Phases run one after
-the other, the checks of a phase side by side; a gate that fails stops the phases after it.
+The checks are configured in `setup/validate.toml`; without that file a default set runs. Phases run one
+after the other, the checks of a phase in parallel; if a check of a gate phase fails, later phases do not
+run.
 
-With --fast a check is skipped if the very state in which it is now has passed before: its command, the
-files and variables that it names, the programs it runs, and all of that for the checks that it needs.
-Without inputs and tools a check always runs. Only passes are remembered, and only if nothing changed
-while the check ran.
+With --fast a check is skipped if it has passed before in the same state: the same command, the same
+inputs (files and variables), the same programs, and the same state of the checks that it needs. A check
+without `inputs` and `tools` always runs. Only passes are cached, and only if no input changed during the
+run.
 
-A check that fails may have a fix. Safe ones run by default, not where CI is set; what they may write is
-backed up first, and put back where the check fails all the same.")]
+A failed check may have a fix. Safe fixes run by default, unless CI is set; the files that a fix may write
+are backed up first, and restored if the check still fails.")]
     Validate(ValidateArgs),
     #[cfg(feature = "services")]
-    /// Start services, and wait until they are ready
+    /// Start services and wait until they are ready
+    #[command(long_about = "\
+Start services and wait until they are ready.
+
+A layer is a file in `deployment/`; the default is `local`. Each service starts as soon as its dependencies
+are ready, in parallel. Running services are left as they are. If a service does not become ready, the ones
+that this command has started are stopped again, and the exit code is 1.
+
+Before anything is started, the configuration, the programs and the ports are checked. If a port is in use,
+the command fails and names the process; only `--take-over` stops that process.
+
+For a layer whose `[deploy]` has the engine `compose` or `kubernetes`, the command is passed to that tool.")]
     Start(StartArgs),
     #[cfg(feature = "services")]
-    /// Stop services, and verify that nothing is left running
+    /// Stop services and verify that no process is left running
+    #[command(long_about = "\
+Stop services and verify that no process is left running.
+
+Dependent services are stopped first. Every process of a service is asked to exit, even one that has left its
+process group or session, and killed after the timeout. If a process survives that, it is listed, and the exit
+code is 1. A process that was not started here is never touched.
+
+Without --layer, everything that runs in this worktree is stopped. It is no error if nothing runs.")]
     Stop(StopArgs),
     #[cfg(feature = "services")]
     /// Restart services with their current configuration
     ///
-    /// What needs them goes on meanwhile.
+    /// Services that depend on them keep running.
     Restart(RestartArgs),
     #[cfg(feature = "services")]
     /// Show services: state, health, process, port, usage
     ///
-    /// With `--layer` also those of a layer that is deployed to this machine. Ends with 1 where a required service
-    /// has failed.
+    /// With `--layer`, also the services of a layer that is deployed to this machine. Exits with 1 if a
+    /// required service has failed.
     Ps(PsArgs),
     #[cfg(feature = "services")]
     /// Show the logs of services, merged by time
     Logs(LogsArgs),
-    /// What saves, and brings back.
+    /// `backup`, `restore` and `recover`.
     #[command(flatten)]
     Recovery(RecoveryCommand),
     #[cfg(feature = "deploy")]
-    /// What puts layers where they serve.
+    /// `deploy`, `rollback` and `history`.
     #[command(flatten)]
     Deploy(DeployCommand),
     #[cfg(feature = "vendoring")]
@@ -241,50 +266,50 @@ backed up first, and put back where the check fails all the same.")]
     #[command(long_about = "\
 Copy the toolkit into another repository.
 
-The repository gets `xtask/`, what `cargo xtask` needs in `.cargo/config.toml` and in the workspace, and
-files to begin with, fitted to what it is: setup/*.toml, deployment/local.toml, justfile, and what its
-forge runs. No file that is there is replaced: lines are added, or named for you to add. All is staged and
-nothing is committed; the repository must have no uncommitted changes, so that you see what came.")]
+The repository gets `xtask/`, the entries for `cargo xtask` in `.cargo/config.toml` and in the workspace,
+and initial files that fit it: setup/*.toml, deployment/local.toml, justfile, and a CI workflow for its
+forge. Existing files are never replaced: lines are added, or printed for you to add. Everything is staged
+and nothing is committed; the repository must have no uncommitted changes, so that the diff shows only
+what this command added.")]
     Vendor(VendorArgs),
     /// Update the vendored toolkit, keeping local changes
     #[command(long_about = "\
 Update the vendored toolkit, keeping local changes.
 
-A three-way merge between what was vendored, what the canonical branch has now, and the new version:
-files that nobody touched are replaced, changed ones merged. The result is built before it counts, and
-becomes one commit on the canonical branch; sync and propagate take it to every other one.
+A three-way merge between the vendored version, the state of the canonical branch, and the new version:
+untouched files are replaced, changed ones are merged. The result is built first, and becomes one commit on
+the canonical branch; sync and propagate bring it to every other branch.
 
-While a file is in conflict nothing changes. Its text with markers is put under the git folder: edit it
-there until no marker is left, and run the command again. --ours and --theirs decide without editing.")]
+If a file conflicts, nothing is changed. Its text with conflict markers is written under the git folder:
+edit it there until no marker is left, and run the command again. --ours and --theirs resolve a conflict
+without editing.")]
     Upgrade(UpgradeArgs),
     #[cfg(feature = "vendoring")]
-    /// Play a day with it in a temporary place, and check every outcome
+    /// Run a scripted tutorial in a temporary folder and check each result
     ///
-    /// Two people, each with a clone of one repository, change what all branches share: directly,
-    /// and by way of a branch. Every command is shown as it is typed, with what it says. It works
-    /// anywhere, and neither reads nor writes your repository or your git configuration. At the
-    /// first outcome that is not as told it exits 1, and leaves the scene there to be looked at.
+    /// Two people, each with a clone of one repository, change files that all branches share: directly,
+    /// and through a feature branch. Every command is shown as typed, with its output. The tutorial works
+    /// anywhere, and neither reads nor writes your repository or your git configuration. At the first
+    /// unexpected result it exits with 1 and keeps its folder for inspection.
     Demo(DemoArgs),
     /// Print shell completions
     ///
-    /// For the word after `cargo xtask`, use them with a shell function or an alias named `xtask`
-    /// for `cargo xtask`.
+    /// To complete `cargo xtask …` itself, bind them to a shell function or alias named `xtask` for
+    /// `cargo xtask`.
     Completions(CompletionsArgs),
     #[cfg(feature = "services")]
-    /// Serve one of the small services that come with the toolkit, until it is told to end
+    /// Run one of the small built-in services until it is stopped
     #[command(hide = true)]
     Serve(ServeArgs),
 }
 
-/// `setup`.
 #[derive(Args)]
 pub struct SetupArgs {
-    /// Leave the git hooks alone
+    /// Do not install the git hooks
     #[arg(long)]
     pub no_hooks: bool,
 }
 
-/// `push`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -297,262 +322,250 @@ pub struct PushArgs {
     pub arguments: Vec<OsString>,
 }
 
-/// `reverse-sync`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   cargo xtask reverse-sync feature/ci abc1234            one commit of that branch
-  cargo xtask reverse-sync feature/ci main..feature/ci   all of its commits that have managed files
-  cargo xtask reverse-sync feature/ci abc1234 --resolve  open its conflict in a worktree of its own
-  cargo xtask reverse-sync --continue                    go on with what was resolved there")]
+  cargo xtask reverse-sync feature/ci main..feature/ci   all its commits with managed files
+  cargo xtask reverse-sync feature/ci abc1234 --resolve  resolve its conflict in a separate worktree
+  cargo xtask reverse-sync --continue                    continue after resolving the conflict")]
 pub struct ReverseSyncArgs {
-    /// The branch from which the commits come
+    /// The branch that has the commits
     #[arg(value_name = "BRANCH", required_unless_present_any = ["continue_", "abort"])]
     pub branch: Option<String>,
-    /// The commits, or ranges of them (`A..B`); without one, those are listed that could be named
+    /// The commits, or ranges (`A..B`); if none is given, the candidates are listed
     #[arg(value_name = "COMMIT")]
     pub commits: Vec<String>,
-    /// Take what a merge brought in, seen from this parent of it (1 is the branch merged into)
+    /// Take the changes of a merge commit relative to this parent (1 is the branch merged into)
     #[arg(long, value_name = "PARENT")]
     pub mainline: Option<usize>,
-    /// Open a conflict in a worktree of its own, to be resolved there
+    /// If there is a conflict, check it out in a separate worktree to resolve it
     #[arg(long)]
     pub resolve: bool,
-    /// Go on with what was resolved
+    /// Continue after resolving the conflict
     #[arg(long = "continue", conflicts_with_all = ["branch", "commits", "mainline", "resolve", "abort", "dry_run"])]
     pub continue_: bool,
-    /// Give up what is being resolved; the canonical branch stays as it was
+    /// Abort the resolution; the canonical branch stays as it was
     #[arg(long, conflicts_with_all = ["branch", "commits", "mainline", "resolve", "dry_run"])]
     pub abort: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     pub yes: bool,
-    /// Only show what would be taken; write nothing
+    /// Only show what would be copied; change nothing
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// `extract`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask extract                       the branch that is checked out
-  cargo xtask extract feature/ci --dry-run  what would be collected
-  cargo xtask extract feature/ci --push --comment   as CI does it at every push")]
+  cargo xtask extract                       the current branch
+  cargo xtask extract feature/ci --dry-run  show what would be collected
+  cargo xtask extract feature/ci --push --comment   as CI runs it on every push")]
 pub struct ExtractArgs {
-    /// The branch; the one that is checked out if it is not given
+    /// The branch [default: the current one]
     #[arg(value_name = "BRANCH")]
     pub branch: Option<String>,
-    /// See its changes against this commit, not against the canonical content it came from
+    /// Compare with this commit instead of the canonical commit that the branch started from
     #[arg(long, value_name = "COMMIT")]
     pub base: Option<String>,
-    /// Push the branch of changes, if nobody else has moved it
+    /// Push the collected changes, unless the remote branch has moved
     #[arg(long)]
     pub push: bool,
-    /// Say it in one comment on the branch's pull request (through `gh`), renewed each time
+    /// Create or update one comment on the branch's pull request (through `gh`)
     #[arg(long)]
     pub comment: bool,
-    /// Only say what would be collected; write nothing
+    /// Only show what would be collected; change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Answer as JSON
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// `promote`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask promote --dry-run    what is waiting
-  cargo xtask promote feature/ci   what comes from that branch
-  cargo xtask promote              all of it")]
+  cargo xtask promote --dry-run    show what is collected
+  cargo xtask promote feature/ci   apply the changes of that branch
+  cargo xtask promote              apply all of them")]
 pub struct PromoteArgs {
-    /// The source branches; all if none is given
+    /// The source branches [default: all]
     #[arg(value_name = "BRANCH")]
     pub branches: Vec<String>,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     pub yes: bool,
-    /// Only show what would be taken; write nothing
+    /// Only show what would be applied; change nothing
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// `propagate`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask propagate --dry-run -v         every branch, and what would happen to it
-  cargo xtask propagate 'feature/*'          the branches here that match
-  cargo xtask propagate --push               the branches here, and push what is theirs alone
+  cargo xtask propagate --dry-run -v         show every branch and what would happen to it
+  cargo xtask propagate 'feature/*'          the local branches that match
+  cargo xtask propagate --push               the local branches; push those with only sync commits
   cargo xtask propagate --remote --push      the branches of the remote
   cargo xtask propagate --remote --push --pr and pull requests for the protected ones")]
 pub struct PropagateArgs {
     /// Only branches whose name matches, as in `git branch --list`
     #[arg(value_name = "GLOB")]
     pub globs: Vec<String>,
-    /// The branches of the remote instead of those here
+    /// Use the branches of the remote instead of the local ones
     #[arg(long)]
     pub remote: bool,
-    /// Push: all in one push, each branch only if it has not moved, nothing of anybody else's
+    /// Push in one go: each branch only if the remote has not moved, and only sync commits
     #[arg(long)]
     pub push: bool,
     /// Open, update or close the pull requests of protected branches (through `gh`)
     #[arg(long, requires_all = ["remote", "push"])]
     pub pr: bool,
-    /// Also delete more than half of the managed files of a branch
+    /// Allow deleting more than half of a branch's managed files
     #[arg(long)]
     pub yes: bool,
-    /// Only say what would happen; write nothing
+    /// Only show what would happen; change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Answer as JSON: every branch, and every path that is not in sync
+    /// Print the result as JSON: every branch, and every path that is not in sync
     #[arg(long)]
     pub json: bool,
 }
 
-/// `install-hooks`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask hooks status                    will they fire, and if not, why
-  cargo xtask hooks disable --for 2h          leave me alone for a while
-  DISABLE_ORCHESTRATION_CHECKS=1 git commit   leave this one command alone
-  cargo xtask uninstall-hooks                 as if they had never been here")]
+  cargo xtask hooks status                    do they run here, and if not, why
+  cargo xtask hooks disable --for 2h          disable them for two hours
+  DISABLE_ORCHESTRATION_CHECKS=1 git commit   disable them for one command
+  cargo xtask uninstall-hooks                 remove them completely")]
 pub struct InstallHooksArgs {
-    /// Also where git looks in a folder that is shared with other repositories or branches
+    /// Install even into a hooks folder that other repositories or branches share
     #[arg(long)]
     pub force: bool,
-    /// Only say what would be done
+    /// Only show what would be done
     #[arg(long)]
     pub dry_run: bool,
-    /// Install the program that runs now, for a canonical branch without `xtask/`
+    /// Install the running program, for a canonical branch without `xtask/`
     #[arg(long)]
     pub this_program: bool,
 }
 
-/// `hooks`.
 #[derive(Subcommand)]
 pub enum HooksCommand {
-    /// Switch the hooks on again in this worktree
+    /// Enable the hooks again in this worktree
     Enable {
         /// In every worktree
         #[arg(long)]
         all: bool,
     },
-    /// Switch the hooks off in this worktree; no file is moved
+    /// Disable the hooks in this worktree; no file is moved
     Disable {
         /// In every worktree
         #[arg(long)]
         all: bool,
-        /// Only for so long, as in `90m` or `2h`
+        /// For this long only, such as `90m` or `2h`
         #[arg(long = "for", value_name = "TIME")]
         span: Option<String>,
     },
-    /// Say of every hook whether it fires here, with which program, and what stands in the way
+    /// Show for each hook whether it runs here, with which program, or why not
     ///
-    /// Exits 1 if one that should fire does not.
+    /// Exits with 1 if a hook that should run does not.
     Status {
-        /// Answer as JSON
+        /// Print the result as JSON
         #[arg(long)]
         json: bool,
     },
 }
 
-/// `sync`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask sync                     this branch, one commit
-  cargo xtask sync --check             exit 1 if a path is behind; writes nothing
-  cargo xtask sync --dry-run -v        every managed path, and what would happen to it
-  cargo xtask sync --force setup/      replace what is customised or edited below setup/
-  cargo xtask sync --no-commit         the files alone, until `switch` or `undo`
-  cargo xtask sync --all-worktrees     every worktree of this repository, side by side")]
+  cargo xtask sync                     sync this branch, as one commit
+  cargo xtask sync --check             exit 1 if a path is behind; change nothing
+  cargo xtask sync --dry-run -v        show every managed path and what would happen to it
+  cargo xtask sync --force setup/      replace customised and edited files below setup/
+  cargo xtask sync --no-commit         write the files only, until `switch` or `undo`
+  cargo xtask sync --all-worktrees     every worktree of this repository, in parallel")]
 pub struct SyncArgs {
-    /// Only these paths, and what is below them
+    /// Only these files and folders
     #[arg(value_name = "PATH")]
     pub paths: Vec<OsString>,
-    /// Only say whether something is behind (exit code 1); write nothing
+    /// Only check whether a path is behind (exit code 1); change nothing
     #[arg(long, conflicts_with_all = ["force", "merge", "no_commit", "yes"])]
     pub check: bool,
-    /// With --check: customised, edited and untracked paths count, too
+    /// With --check: also fail on customised, edited and untracked paths
     #[arg(long, requires = "check")]
     pub strict: bool,
-    /// Only say what would happen; write nothing
+    /// Only show what would happen; change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Back up and replace customised, edited and untracked paths, too
+    /// Back up and replace customised, edited and untracked files, too
     #[arg(long, conflicts_with = "merge")]
     pub force: bool,
-    /// Merge the canonical changes into customised paths
+    /// Merge the canonical changes into customised files
     #[arg(long)]
     pub merge: bool,
     /// Write the files only, not the index or the branch
     #[arg(long)]
     pub no_commit: bool,
-    /// Commit on a protected branch, too
+    /// Commit even on a protected branch
     #[arg(long)]
     pub allow_protected: bool,
-    /// Every worktree of this repository
+    /// Sync every worktree of this repository
     #[arg(long, conflicts_with = "paths")]
     pub all_worktrees: bool,
-    /// Fetch the canonical branch (and this branch's upstream) first
+    /// First fetch the canonical branch and this branch's upstream
     #[arg(long)]
     pub fetch: bool,
-    /// Also delete more than half of the managed files at once
+    /// Allow deleting more than half of the managed files
     #[arg(long)]
     pub yes: bool,
-    /// Answer as JSON
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// `status`.
 #[derive(Args)]
 pub struct StatusArgs {
-    /// Every worktree and every branch
+    /// Show every worktree and every branch
     #[arg(long)]
     pub all: bool,
-    /// Answer as JSON
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// `diff`.
 #[derive(Args)]
 pub struct DiffArgs {
-    /// Only these paths, and what is below them
+    /// Only these files and folders
     #[arg(value_name = "PATH")]
     pub paths: Vec<OsString>,
 }
 
-/// `why`.
 #[derive(Args)]
 pub struct WhyArgs {
-    /// The path
+    /// The file or folder
     #[arg(value_name = "PATH")]
     pub path: OsString,
 }
 
-/// `undo`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask undo                     the last run in this worktree
-  cargo xtask undo --list              all backups
-  cargo xtask undo 20260131T120000Z-1  this one")]
+  cargo xtask undo                     undo the last run in this worktree
+  cargo xtask undo --list              list all backups
+  cargo xtask undo 20260131T120000Z-1  restore this backup")]
 pub struct UndoArgs {
-    /// The backup; the newest of this worktree if it is not given
+    /// The backup [default: the newest of this worktree]
     #[arg(value_name = "ID", conflicts_with = "list")]
     pub id: Option<String>,
-    /// List the backups, and bring nothing back
+    /// List the backups; restore nothing
     #[arg(long)]
     pub list: bool,
 }
 
-/// `switch`.
 #[derive(Args)]
 pub struct SwitchArgs {
     /// The branch to switch to
@@ -560,7 +573,6 @@ pub struct SwitchArgs {
     pub branch: String,
 }
 
-/// `run`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -576,97 +588,95 @@ pub struct RunArgs {
 }
 
 #[cfg(feature = "checks")]
-/// `validate`. What is a yes or a no can also be said as `--fast=false`, against a variable or a
-/// default that was kept.
+/// Arguments of `validate`. A boolean flag also accepts a value, e.g. `--fast=false`, to override a variable or
+/// a persisted default.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask validate                 everything
-  cargo xtask validate --fast          what has changed since it passed
-  cargo xtask validate --fast --why    and why each check ran or was skipped
-  cargo xtask validate --only lint     one check, phase or tag, and what it needs
-  cargo xtask validate --undo last     take the last fixes back
+  cargo xtask validate                 run all checks
+  cargo xtask validate --fast          skip checks whose inputs have not changed since they passed
+  cargo xtask validate --fast --why    and show why each check ran or was skipped
+  cargo xtask validate --only lint     one check, phase or tag, and the checks it needs
+  cargo xtask validate --undo last     revert the last fixes
 
-Variables, which flags override: FAST_MODE=1, SKIP_TESTS=1, DRY_RUN=1, INTERACTIVE=1, AUTO_REMEDIATE=0
-(--no-fix), LOG_REMEDIATION=0 (--no-log), PERSIST_CONFIG=1. Defaults that --persist keeps are in
+Environment variables (flags override them): FAST_MODE=1, SKIP_TESTS=1, DRY_RUN=1, INTERACTIVE=1,
+AUTO_REMEDIATE=0 (--no-fix), LOG_REMEDIATION=0 (--no-log), PERSIST_CONFIG=1. --persist saves defaults as
 `git config xtask.validate.*`.")]
 pub struct ValidateArgs {
-    /// Skip what has passed in this very state
+    /// Skip checks that have passed in the same state
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub fast: Option<bool>,
-    /// Leave out checks that run tests
+    /// Skip checks that run tests
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub skip_tests: Option<bool>,
-    /// Only these checks, phases or tags, and what they need
+    /// Run only these checks, phases or tags, and the checks they need
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     pub only: Vec<String>,
-    /// Not these
+    /// Skip these checks, phases or tags
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     pub skip: Vec<String>,
-    /// Only say what would run; write nothing
+    /// Only show what would run; change nothing
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub dry_run: Option<bool>,
-    /// Ask before each fix, also before risky ones
+    /// Ask before each fix, including risky ones
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub interactive: Option<bool>,
-    /// Run risky fixes as well, without asking
+    /// Run risky fixes, too, without asking
     #[arg(long, conflicts_with = "interactive")]
     pub yes: bool,
     /// Run no fixes
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub no_fix: Option<bool>,
-    /// Keep no log
+    /// Write no log
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub no_log: Option<bool>,
-    /// Say why each check ran or was skipped
+    /// Show why each check ran or was skipped
     #[arg(long)]
     pub why: bool,
-    /// How many checks run side by side; as many as there are cores if it is not given
+    /// How many checks run in parallel [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,
-    /// Keep today's flags as defaults of this clone
+    /// Save the given flags as defaults of this clone
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub persist: Option<bool>,
-    /// Answer as JSON
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
-    /// Write a JUnit report; `-` is the standard output
+    /// Write a JUnit report to a file, or to stdout for `-`
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
-    /// Write a SARIF report; `-` is the standard output
+    /// Write a SARIF report to a file, or to stdout for `-`
     #[arg(long, value_name = "FILE")]
     pub sarif: Option<PathBuf>,
-    /// Annotations and a summary for GitHub Actions
+    /// Print annotations and write a job summary for GitHub Actions
     #[arg(long, conflicts_with = "json")]
     pub github: bool,
-    /// List the checks, and run none
+    /// List the checks; run none
     #[arg(long, conflicts_with_all = ["undo", "history"])]
     pub list: bool,
-    /// Take back what the fixes of a run changed; `last` is the last run that had any
+    /// Revert the fixes of a run; `last` is the latest run that fixed something
     #[arg(long, value_name = "RUN", conflicts_with = "history")]
     pub undo: Option<String>,
-    /// For each check: runs, pass rate, times, and how often it was skipped
+    /// Show each check's runs, pass rate, durations and cache hit rate
     #[arg(long)]
     pub history: bool,
 }
 
 #[cfg(feature = "vendoring")]
-/// `demo`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask demo | less             read it
-  cargo xtask demo --keep /tmp/demo   and go on by yourself where it ends")]
+  cargo xtask demo | less             read it page by page
+  cargo xtask demo --keep /tmp/demo   keep its folder, to try more commands there")]
 pub struct DemoArgs {
-    /// Leave the scene in this folder, which must be empty or not be there yet
+    /// Keep the tutorial's folder here; DIR must be empty or not exist yet
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
 }
 
-/// `completions`.
 #[derive(Args)]
 pub struct CompletionsArgs {
-    /// The shell
+    /// The shell to generate completions for
     #[arg(value_enum)]
     pub shell: Shell,
 }

@@ -1,4 +1,4 @@
-//! The task toolkit that lives inside a repository. `ARCHITECTURE.md` is the map.
+//! The task toolkit that lives inside a repository, e.g. for `cargo xtask sync`. `ARCHITECTURE.md` describes its parts.
 
 pub mod cli;
 pub mod cmd;

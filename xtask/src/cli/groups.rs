@@ -1,10 +1,10 @@
-//! The help of the whole command line, with its commands in groups.
+//! The top-level help: all commands in groups, such as `Services: start, stop, restart, ps, logs`.
 
 use clap::CommandFactory as _;
 
 use super::Cli;
 
-/// The commands in the order of their help.
+/// The groups of the help and their commands, in the order of the help.
 const COMMAND_GROUPS: [(&str, &[&str]); 8] = [
     ("Everyday", &["setup", "status", "sync", "diff", "why", "undo", "switch", "run", "push"]),
     ("Branches", &["branch"]),
@@ -16,7 +16,7 @@ const COMMAND_GROUPS: [(&str, &[&str]); 8] = [
     ("Toolkit", &["vendor", "upgrade", "demo", "completions", "help"]),
 ];
 
-/// The command line with its commands in groups.
+/// Returns the clap command of `Cli` with `COMMAND_GROUPS` in its help template.
 #[must_use]
 pub fn build_command() -> clap::Command {
     use std::fmt::Write as _;

@@ -1,12 +1,12 @@
-//! Which commands only look.
+//! Which commands write nothing, e.g. `status`, `why` and `sync --check`.
 
 #[cfg(feature = "deploy")]
 use super::DeployCommand;
 use super::{BranchCommand, Command, HooksCommand, RecoveryCommand};
 
 impl Command {
-    /// Whether nothing is to be written: then a partial clone brings no contents for it. `diff` shows
-    /// contents, so it is not among them.
+    /// Returns whether the command writes nothing: then a partial clone fetches no blobs for it. `diff` shows
+    /// contents, so it is not read-only in this sense.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         match self {

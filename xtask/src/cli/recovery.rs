@@ -1,4 +1,4 @@
-//! The part of the command line that saves what git does not have, and brings it back.
+//! Arguments of `backup`, `restore` and `recover`.
 
 use std::ffi::OsString;
 
@@ -6,121 +6,119 @@ use std::ffi::OsString;
 use clap::ValueEnum;
 use clap::{Args, Subcommand};
 
-/// The commands.
 #[derive(Subcommand)]
 pub enum RecoveryCommand {
-    /// Save what git would not bring back
+    /// Back up uncommitted work, including untracked and `.env` files
     #[command(long_about = "\
-Save what git would not bring back: what is staged, changed or not tracked, with modes, links and conflicts;
-edits that git was told to overlook; what git is in the middle of; and the ignored files that `[backup]
-ignored` in `setup/sync.toml` names (`.env` and `.env.*` if it says nothing).
+Back up what git does not have: staged, changed and untracked files with modes, symlinks and conflicts; edits
+hidden from git (`assume-unchanged`, `skip-worktree`); a rebase, merge or the like in progress; and the
+ignored files that `[backup] ignored` in `setup/sync.toml` names (default: `.env` and `.env.*`).
 
-It becomes one commit under `refs/xtask/backup/`, but for what those patterns name: that may be secret, and is
-copied with mode 0600 under the git folder. Files, index and branches stay as they are. Backups are kept for
-30 days, and the last 20 for ever.")]
+It becomes one commit under `refs/xtask/backup/`, except for files that match those patterns: they may hold
+secrets, and are copied with mode 0600 under the git folder. Files, index and branches are not changed. Backups
+are kept for 30 days, and the last 20 forever.")]
     Backup(BackupArgs),
-    /// Restore a backup, after saving what is there now
+    /// Restore a backup, after backing up the current state
     #[command(long_about = "\
-Restore a backup, after saving what is there now.
+Restore a backup, after backing up the current state.
 
-As a whole, a backup comes back on the branch on which it was made; single paths come back anywhere. What
-`recover` has saved comes back with the branch that was checked out and what git was in the middle of; what was
-changed since in tracked files is saved and goes. Other files that the backup does not hold stay as they are. What cannot come back is named, and the exit code is 1.")]
+A complete restore needs the branch on which the backup was made; single paths can be restored on any branch.
+A backup of `recover` also restores the branch that was checked out and the operation that was in progress;
+later changes of tracked files are backed up and removed. Other files that the backup does not hold are kept.
+Paths that cannot be restored are listed, and the exit code is 1.")]
     Restore(RestoreArgs),
     #[cfg(feature = "services")]
-    /// Back up everything, and reset the worktree to a known-good state
+    /// Back up everything and reset the worktree to a known-good state
     #[command(long_about = "\
-Back up everything, and reset the worktree to a known-good state.
+Back up everything and reset the worktree to a known-good state.
 
-  git          end a rebase, merge or the like where it stands; go to the default branch as its
-               upstream is, or where --to says; commits that leave a branch stay on one of their own
-  environment  files of variables that cannot be read get the newest copy that can; sync; validate
-  ports        end what our own services have left on their ports; say who has the others
-  services     end what runs here and start it anew, beside ports that somebody else has
+  git          end a rebase, merge or the like; check out the default branch as its upstream has it, or the
+               commit of --to; commits that would be lost are kept on a branch of their own
+  environment  replace unreadable env files with the newest readable copy; sync; validate
+  ports        stop stale processes of our services on their ports; report the owners of the others
+  services     stop the running services and start them again; if a port is in use, on another port
 
-Only what is wrong is put right, the plan is shown and asked for first, and all that is replaced is saved:
-`restore` brings it back, with the branch and the operation. Nothing is ended for its name or its port.")]
+Only problems are fixed, the plan is shown first and needs a confirmation, and everything that is replaced is
+backed up: `restore` brings it back, with the branch and the operation. No process is stopped just because of
+its name or its port.")]
     Recover(RecoverArgs),
 }
 
-/// `backup`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   cargo xtask backup --label 'before the new parser'
-  cargo xtask backup --list                             all that can be brought back
+  cargo xtask backup --list                             list everything that can be restored
 
-Exit codes: 0 all is saved, or there was nothing to save; 1 something could not be saved, and is named")]
+Exit codes: 0 all is saved, or nothing to save; 1 some files could not be saved (they are listed)")]
 pub struct BackupArgs {
-    /// What to call it
+    /// A label for the list of backups
     #[arg(long, value_name = "TEXT", conflicts_with = "list")]
     pub label: Option<String>,
-    /// List what can be brought back, by `restore`, `undo` and `validate --undo`
+    /// List everything that `restore`, `undo` and `validate --undo` can restore
     #[arg(long)]
     pub list: bool,
-    /// Answer as JSON
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// `restore`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask restore 20260131T180000Z-1              all of it
-  cargo xtask restore 20260131T180000Z-1 src/ .env    these alone, on whatever is checked out
-  cargo xtask restore 20260131T180000Z-1 --dry-run    what it holds, and what would happen")]
+  cargo xtask restore 20260131T180000Z-1              restore everything
+  cargo xtask restore 20260131T180000Z-1 src/ .env    only these, on whatever is checked out
+  cargo xtask restore 20260131T180000Z-1 --dry-run    show the content and what would happen")]
 pub struct RestoreArgs {
-    /// The backup, as `backup --list` names it
+    /// The ID of the backup, as listed by `backup --list`
     #[arg(value_name = "ID")]
     pub id: String,
     /// Only these files and folders
     #[arg(value_name = "PATH")]
     pub paths: Vec<OsString>,
-    /// Only say what would happen; change nothing
+    /// Only show what would happen; change nothing
     #[arg(long)]
     pub dry_run: bool,
 }
 
 #[cfg(feature = "services")]
-/// A part of a recovery.
+/// A step of `recover`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum RecoverStep {
-    /// End what git is in the middle of, and go to a good state
+    /// End the git operation in progress and go to a known-good commit
     Git,
-    /// Files of variables, sync, validate
+    /// Repair env files, sync, validate
     Environment,
-    /// What is left on the ports of the services
+    /// Free the ports of the services
     Ports,
-    /// End the services and start them anew
+    /// Stop the services and start them again
     Services,
 }
 
 #[cfg(feature = "services")]
-/// `recover`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask recover --dry-run          what is wrong, and what would be done
-  cargo xtask recover                    all of it
+  cargo xtask recover --dry-run          show the problems and the plan
+  cargo xtask recover                    all steps
   cargo xtask recover services           only the services
-  cargo xtask recover git --to main~3    to another commit
+  cargo xtask recover git --to main~3    go to another commit
 
-Exit codes: 0 recovered, or nothing was wrong; 1 something is still wrong, and is named")]
+Exit codes: 0 recovered, or no problem found; 1 problems remain (they are listed)")]
 pub struct RecoverArgs {
-    /// Only these parts
+    /// Only these steps
     #[arg(value_name = "STEP", value_enum)]
     pub steps: Vec<RecoverStep>,
-    /// The branch or commit to go to; the upstream of the default branch if it is not given
+    /// The branch or commit to go to [default: the upstream of the default branch]
     #[arg(long, value_name = "REF")]
     pub to: Option<String>,
-    /// The layer of services; the one that runs or ran, or else `local`
+    /// The layer of services [default: the one that runs or ran, else `local`]
     #[arg(long, value_name = "NAME")]
     pub layer: Option<String>,
-    /// Only say what is wrong and what would be done; change nothing
+    /// Only show the problems and the plan; change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Do not ask first
+    /// Do not ask for confirmation
     #[arg(long)]
     pub yes: bool,
 }

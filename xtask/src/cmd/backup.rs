@@ -1,4 +1,5 @@
-//! `backup`: save what git would not bring back.
+//! `backup`: saves the uncommitted state of a worktree as a backup that `restore` can bring back, and prints its ID,
+//! e.g. `20260131T180000Z-1`.
 
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use xtask_recovery::create_backup::{
 use xtask_report as report;
 use xtask_sync::worktree_lock::LockWorktree as _;
 
-/// What was saved.
+/// The JSON output of `backup`.
 #[derive(Serialize)]
 struct BackupReport<'a> {
     schema: &'static str,
@@ -38,7 +39,7 @@ pub(super) fn run(session: &Session, args: &BackupArgs) -> CommandResult {
         if args.json {
             return print_report(None, &beyond);
         }
-        session.print_info("there is nothing to save: git has all of it");
+        session.print_info("nothing to save: the worktree has no uncommitted changes");
         backup_list::warn_unsaved(&beyond);
         return Ok(SUCCESS);
     }

@@ -1,5 +1,5 @@
-//! What can be brought back, whoever has saved it: one list for `backup`, `undo` and `validate --undo`; and what
-//! is said where something is saved.
+//! The list of everything that can be restored (backups of `backup` and `sync`, fixes of `validate`), and the
+//! messages about a new backup, such as `3 files saved, 12 kB`.
 
 use super::session::Session;
 use super::{CommandResult, SUCCESS};
@@ -18,21 +18,21 @@ use xtask_validate::fix_backup::{FixPhase, FixRecord, FixStore};
 #[cfg(feature = "checks")]
 use xtask_validate::session::fixes_folder;
 
-/// The longest line about a path, in characters.
+/// The longest message about a path, in characters.
 const MAX_LINE_CHARS: usize = 300;
 
-/// The longest label that is shown in the list, in characters.
+/// The longest label in the list, in characters.
 const MAX_LABEL_CHARS: usize = 60;
 
 #[cfg(feature = "checks")]
-/// What fixes of `validate` have changed here.
+/// Returns the fixes that `validate` has applied in this worktree.
 pub(super) fn list_fixes(session: &Session, repo: &Repo) -> Vec<FixRecord> {
     let disk = session.tools().disk;
     FixStore { folder: fixes_folder(repo), root: repo.root(), disk }.list_fixes()
 }
 
 #[cfg(feature = "checks")]
-/// Those of them that can be brought back.
+/// Returns a line for each fix that can still be reverted.
 fn build_fix_lines(session: &Session, repo: &Repo) -> Vec<BackupLine> {
     let now = session.world.now_seconds();
     let open = |fix: &FixRecord| fix.phase != FixPhase::Undone && fix.has_changes_to_undo();
@@ -51,7 +51,7 @@ fn build_fix_lines(session: &Session, repo: &Repo) -> Vec<BackupLine> {
     list_fixes(session, repo).into_iter().filter(open).map(line).collect()
 }
 
-/// Lists all of it.
+/// Prints all backups and fixes, as text or as JSON (`xtask.backup-list/1`).
 pub(super) fn print_backups(session: &Session, is_json: bool) -> CommandResult {
     let repo = session.open_repo()?;
     let mut lines = Vec::new();
@@ -65,7 +65,7 @@ pub(super) fn print_backups(session: &Session, is_json: bool) -> CommandResult {
         return Ok(SUCCESS);
     }
     if lines.is_empty() {
-        session.print_info("there are no backups");
+        session.print_info("no backups");
     }
     report::print_output(&backups::render_list(&lines))?;
     Ok(SUCCESS)
@@ -124,14 +124,14 @@ fn build_backup_line(session: &Session, repo: &Repo, found: Backup) -> Result<Ba
     })
 }
 
-/// How much a backup holds, in bytes; what is not here any more counts for nothing.
+/// Returns the size of the objects in a backup, in bytes; missing objects count as 0.
 fn backup_size(repo: &Repo, commit: &xtask_git::Id) -> Result<u64> {
     let entries = repo.list_tree(repo.tree_of(*commit)?, &AllPaths)?;
     Ok(entries.values().map(|entry| repo.object_size(entry.id).unwrap_or(0)).sum())
 }
 
-/// Which files may be secret, by the canonical branch. Where its rules cannot be read, all may be that git does
-/// not track.
+/// Reads the patterns of files that may be secret from `[backup]` of the canonical branch. If they cannot be read,
+/// every untracked file counts as secret.
 pub(super) fn read_secret_rules(repo: &Repo) -> SecretRules {
     let usual = || SyncConfig::default().backup_patterns;
     let (patterns, is_unknown) = match context::find_canonical_context(repo) {
@@ -139,7 +139,7 @@ pub(super) fn read_secret_rules(repo: &Repo) -> SecretRules {
         Ok(None) => (usual(), false),
         Err(failure) => {
             report::print_warning(&format!(
-                "`[backup]` of `setup/sync.toml` cannot be read: {failure}"
+                "cannot read `[backup]` of `setup/sync.toml`: {failure}"
             ));
             (usual(), true)
         }
@@ -147,12 +147,12 @@ pub(super) fn read_secret_rules(repo: &Repo) -> SecretRules {
     SecretRules { patterns, is_unreadable: is_unknown, extra_paths: Vec::new() }
 }
 
-/// What was saved, in words.
+/// Describes what was saved, e.g. `3 files and 1 file that may be secret saved, 12 kB`.
 pub(super) fn describe_saved(saved: &SavedBackup) -> String {
     let files = pluralize(saved.files.len(), "file");
     let copies = format!("{} that may be secret", pluralize(saved.copies.len(), "file"));
     let what = match (saved.files.len(), saved.copies.len()) {
-        (0, 0) => return "where HEAD was is saved".to_owned(),
+        (0, 0) => return "the position of HEAD is saved".to_owned(),
         (_, 0) => files,
         (0, _) => copies,
         _ => format!("{files} and {copies}"),
@@ -160,7 +160,7 @@ pub(super) fn describe_saved(saved: &SavedBackup) -> String {
     format!("{what} saved, {}", format_size(saved.bytes))
 }
 
-/// Tells what is not in a backup.
+/// Warns about files that are not in a backup.
 pub(super) fn warn_left_out(saved: &SavedBackup) {
     for line in &saved.left_out {
         report::print_warning(&format!("not saved: {}", sanitize_line(line, MAX_LINE_CHARS)));
@@ -171,7 +171,7 @@ pub(super) fn warn_left_out(saved: &SavedBackup) {
 pub(super) fn warn_unsaved(beyond: &[String]) {
     for line in beyond {
         report::print_warning(&format!(
-            "not saved: {line}; `cargo xtask -C` or git there can save it"
+            "not saved: {line}; use `cargo xtask -C` or git in that folder to save it"
         ));
     }
 }

@@ -1,5 +1,5 @@
-//! A plain sync as a part of something else, of `setup` and of `recover`: what the rules do not allow is said
-//! and is no failure.
+//! A plain sync as a step of `setup` and `recover`: if the rules refuse it, that is printed as a warning and is no
+//! failure, e.g. `warning: main is protected`.
 
 use super::session::{Session, build_sync_report};
 use super::{CommandResult, SUCCESS};
@@ -10,7 +10,8 @@ use xtask_report::sync::{RunMode, SyncReport};
 use xtask_sync::context::SyncContext;
 use xtask_sync::run::{SyncInspection, SyncOptions, apply_plan, inspect_for_write};
 
-/// Syncs the branch that is checked out. The caller holds the lock of the worktree.
+/// Syncs the branch that is checked out. The caller holds the lock of the worktree. Returns an error if the sync
+/// fails for another reason than the rules.
 pub(super) fn sync_best_effort(
     session: &Session,
     repo: &Repo,
@@ -31,7 +32,7 @@ pub(super) fn sync_best_effort(
             shown.undo = done.backup;
             report::print_output(&shown.render_text(RunMode::Real, session.verbosity))?;
         }
-        // On a protected branch setup has done what it may; the rest is the user's to decide.
+        // On a protected branch, what is left is for the user to decide.
         Err(refused) if refused.kind() == ErrorKind::Negative => {
             let shown = SyncReport { warnings: Vec::new(), ..shown };
             report::print_output(&shown.render_text(RunMode::Check, session.verbosity))?;

@@ -1,4 +1,5 @@
-//! `branch check`: whether branches keep to the rules.
+//! `branch check`: checks branches against `setup/branches.toml`; exit code 1 if a rule is broken, 3 if a result is
+//! unknown.
 
 use super::session::Session;
 use super::{CommandResult, SUCCESS};
@@ -17,7 +18,7 @@ use xtask_report::branches::{
 };
 use xtask_sync::context::{self, SyncContext};
 
-/// A branch and its commit, or why that is not known.
+/// The name of a branch, and its commit or the reason why it is unknown.
 type ChosenBranch = (String, Result<Id, UnknownReason>);
 
 pub(super) fn run(session: &Session, args: &BranchCheckArgs) -> CommandResult {
@@ -55,7 +56,7 @@ pub(super) fn run(session: &Session, args: &BranchCheckArgs) -> CommandResult {
     })
 }
 
-/// The branches to check, each with its commit.
+/// Returns the branches to check, each with its commit.
 fn choose_branches(
     repo: &Repo,
     context: &SyncContext,
@@ -71,7 +72,7 @@ fn choose_branches(
     }
     if let Some(word) = &args.at {
         let [branch] = &args.branches[..] else {
-            return Err(Error::usage("`--at` is about one branch, and several are named"));
+            return Err(Error::usage("`--at` takes one branch, but several are named"));
         };
         let Revision::Commit(commit) = repo.parse_revision(word)? else {
             return Err(Error::usage(format!("`{word}` names several commits")));
@@ -84,7 +85,7 @@ fn choose_branches(
         };
         let commit = repo.resolve_ref("HEAD")?.ok_or_else(|| UnknownReason {
             reason: "it has no commit yet".to_owned(),
-            next_step: "`git commit` makes the first".to_owned(),
+            next_step: "`git commit` makes the first one".to_owned(),
         });
         return Ok(vec![(branch, commit)]);
     }
@@ -93,8 +94,8 @@ fn choose_branches(
     args.branches.iter().map(one).collect()
 }
 
-/// The commit of a branch that is named. In a checkout of a commit alone, as of a pull request, a branch that
-/// is not known here stands for what is checked out.
+/// Returns the commit of a named branch. In a detached checkout, as CI makes it for a pull request, an unknown
+/// branch means HEAD.
 fn resolve_named_branch(
     repo: &Repo,
     context: &SyncContext,
@@ -114,7 +115,7 @@ fn resolve_named_branch(
     if near.is_empty() {
         return Ok(Err(missing_branch(context, branch)));
     }
-    Err(Error::usage(format!("there is no branch `{branch}`{near}")))
+    Err(Error::usage(format!("no such branch: `{branch}`{near}")))
 }
 
 fn build_branch_line(checked: &CheckedBranch) -> BranchCheckLine {

@@ -1,4 +1,5 @@
-//! `branch new`: a branch from the newest state of its base, under a name that the rules accept.
+//! `branch new`: creates a branch from the latest state of its base, under a name that the rules accept, and switches
+//! to it. For example, `branch new feature/login` prints ``"`feature/login` starts at `origin/main` (1a2b3c4d5e)"``.
 
 use super::session::Session;
 use super::{CommandResult, SUCCESS};
@@ -24,8 +25,10 @@ pub(super) fn run(session: &Session, args: &BranchNewArgs) -> CommandResult {
     let name = &args.name;
     check_name(&repo, &context, name)?;
     if !overlay::read_overlay(&repo)?.paths.is_empty() {
-        return Err(Error::negative("files that sync has laid over this branch would come along")
-            .with_hint("`cargo xtask undo` takes them away"));
+        return Err(Error::negative(
+            "this branch has an overlay of `sync --no-commit`, which would come along",
+        )
+        .with_hint("`cargo xtask undo` removes it"));
     }
     let base = choose_base(&repo, &context, name)?;
     if !args.no_fetch {
@@ -33,8 +36,10 @@ pub(super) fn run(session: &Session, args: &BranchNewArgs) -> CommandResult {
     }
     let remote = &context.config.remote;
     let Some(source) = SharedBranch::find(&repo, remote, &base)? else {
-        return Err(Error::unable(format!("the base `{base}` is neither here nor at `{remote}`"))
-            .with_hint(format!("`{BRANCHES_FILE}` says which it is, as `base` of a rule")));
+        return Err(Error::unable(format!(
+            "no such base branch: `{base}`, neither here nor on `{remote}`"
+        ))
+        .with_hint(format!("set another `base` in the rule in `{BRANCHES_FILE}`")));
     };
     if let Some(local) = source.local {
         let only_here = repo.commits_beyond(&[source.commit], local)?.len();
@@ -47,50 +52,49 @@ pub(super) fn run(session: &Session, args: &BranchNewArgs) -> CommandResult {
         }
     }
     if !repo.switch_to_new(name, source.commit)?.success() {
-        // Git has said why, and has made nothing.
+        // Git has printed the reason and created no branch.
         return Ok(ErrorKind::Unable.exit_code());
     }
     let at = session.world.now_seconds();
     let made = BranchCreation { branch: name.clone(), at, from: source.commit.to_string() };
     if let Err(failure) = created_at::write_creation_record(&repo, session.tools().disk, &made) {
-        report::print_warning(&format!("{failure}; its first commit will say how old it is"));
+        report::print_warning(&format!("{failure}; its age will be that of its first commit"));
     }
     let commit = repo.short_id(source.commit);
-    report::print_output(&format!("`{name}` begins at `{}` ({commit})\n", source.display_name))?;
+    report::print_output(&format!("`{name}` starts at `{}` ({commit})\n", source.display_name))?;
     Ok(SUCCESS)
 }
 
-/// Refuses a name that cannot be, that somebody has, or that the rules do not accept.
+/// Refuses a name that is invalid, taken, or against the rules; proposes a free one if there is one.
 fn check_name(repo: &Repo, context: &SyncContext, name: &str) -> Result<()> {
     let rules = &context.branches.rules;
     let with_proposal = |refusal: Error| {
         let found = suggest_name(rules, name, &|name| is_name_free(repo, context, name));
         match found {
-            Some(other) => refusal.with_hint(format!(
-                "`cargo xtask branch new {}` would do",
-                quote_for_shell(&other)
-            )),
+            Some(other) => refusal
+                .with_hint(format!("try `cargo xtask branch new {}`", quote_for_shell(&other))),
             None => refusal,
         }
     };
     let is_ref = name.starts_with("refs/");
     if !repo.is_branch_name(name) || name.starts_with('-') || name == "HEAD" || is_ref {
-        let refusal = Error::usage(format!("`{name}` is not a name that git accepts for a branch"));
+        let refusal = Error::usage(format!("invalid branch name `{name}`"));
         return Err(with_proposal(refusal));
     }
     if repo.resolve_ref(&format!("refs/heads/{name}"))?.is_some() {
-        return Err(Error::negative(format!("there is a branch `{name}` already"))
-            .with_hint(format!("`cargo xtask switch {}` goes there", quote_for_shell(name))));
+        return Err(Error::negative(format!("branch `{name}` already exists"))
+            .with_hint(format!("`cargo xtask switch {}` switches to it", quote_for_shell(name))));
     }
     if is_shared(context, name) {
-        return Err(Error::negative(format!("`{name}` is a branch that all share, by its name"))
-            .with_hint(format!("`{BRANCHES_FILE}` and `setup/sync.toml` say which are")));
+        return Err(Error::negative(format!("`{name}` is the name of a shared branch")).with_hint(
+            format!("shared branches are listed in `{BRANCHES_FILE}` and `setup/sync.toml`"),
+        ));
     }
     let Some(rule) = find_rule(rules, name) else { return Ok(()) };
     match &rule.name {
         Some(wanted) if !wanted.accepts(name) => Err(with_proposal(
             Error::negative(format!(
-                "`{name}` is not named as the rule for `{}` asks: `{}`",
+                "invalid branch name `{name}`: the rule for `{}` requires `{}`",
                 rule.name_glob, wanted.pattern
             ))
             .with_detail(format!("`{BRANCHES_FILE}` on `{}`", context.config.branch)),
@@ -99,29 +103,29 @@ fn check_name(repo: &Repo, context: &SyncContext, name: &str) -> Result<()> {
     }
 }
 
-/// The base that the rule says, or else the first protected branch that is known here.
+/// Returns the `base` of the rule for `name`, or else the first protected branch that exists.
 fn choose_base(repo: &Repo, context: &SyncContext, name: &str) -> Result<String> {
     let rule = find_rule(&context.branches.rules, name);
     if let Some(base) = rule.and_then(|rule| rule.base.clone()) {
         return Ok(base);
     }
     for base in &context.branches.protected {
-        // One with a wildcard in it is the name of no branch.
+        // A pattern with a wildcard names no branch.
         if repo.is_branch_name(base)
             && SharedBranch::find(repo, &context.config.remote, base)?.is_some()
         {
             return Ok(base.clone());
         }
     }
-    Err(Error::usage(format!("no rule says from where `{name}` comes"))
-        .with_hint(format!("write a rule with a `base` into `{BRANCHES_FILE}`"))
+    Err(Error::usage(format!("no rule gives a base for `{name}`"))
+        .with_hint(format!("add a rule with a `base` to `{BRANCHES_FILE}`"))
         .with_hint(format!(
-            "`git switch -c {}` makes it from the current commit",
+            "`git switch -c {}` creates it from the current commit",
             quote_for_shell(name)
         )))
 }
 
-/// Fetches the base, and learns whether the remote has a branch of the new name.
+/// Fetches the base, and refuses `name` if the remote already has a branch of that name.
 fn fetch_base(
     session: &Session,
     repo: &Repo,
@@ -136,14 +140,14 @@ fn fetch_base(
     session.print_info(&format!("fetching `{base}` of `{remote}` …"));
     let there = repo.fetch(remote, &[base, name]).map_err(|failure| {
         Error::unable(failure.message().to_owned())
-            .with_hint("`--no-fetch` takes the base as it was last fetched")
+            .with_hint("`--no-fetch` uses the base as it was last fetched")
     })?;
     if there.iter().any(|found| found == name) {
-        return Err(Error::negative(format!("`{remote}` has a branch `{name}` already"))
-            .with_hint(format!("`cargo xtask switch {}` goes there", quote_for_shell(name))));
+        return Err(Error::negative(format!("branch `{name}` already exists on `{remote}`"))
+            .with_hint(format!("`cargo xtask switch {}` switches to it", quote_for_shell(name))));
     }
     if !there.iter().any(|found| found == base) {
-        report::print_warning(&format!("`{remote}` has no `{base}`; what is known here counts"));
+        report::print_warning(&format!("`{remote}` has no `{base}`; using the local state"));
     }
     Ok(())
 }

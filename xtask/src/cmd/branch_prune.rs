@@ -1,4 +1,5 @@
-//! `branch prune`: the branches whose work has arrived, listed and cleared away.
+//! `branch prune`: lists merged branches and deletes the named or confirmed ones. Each deletion prints the command
+//! that restores the branch.
 
 use super::session::Session;
 use super::{CommandResult, SUCCESS};
@@ -23,7 +24,7 @@ pub(super) fn run(session: &Session, args: &BranchPruneArgs) -> CommandResult {
     let mut is_refused = false;
     for row in &rows {
         let Err(kept) = &row.verdict else { continue };
-        let line = format!("`{}` stays: it {}", row.branch, kept.describe());
+        let line = format!("`{}` is kept: it {}", row.branch, kept.describe());
         if is_named {
             is_refused = true;
             report::print_warning(&line);
@@ -35,7 +36,7 @@ pub(super) fn run(session: &Session, args: &BranchPruneArgs) -> CommandResult {
     let code = if is_refused { ErrorKind::Negative.exit_code() } else { SUCCESS };
     let going: Vec<&PruneCandidate> = rows.iter().filter(|row| row.verdict.is_ok()).collect();
     if going.is_empty() {
-        session.print_info("nothing is merged and left over");
+        session.print_info("no merged branches to delete");
         return Ok(code);
     }
     if args.dry_run || !is_named {
@@ -55,22 +56,20 @@ pub(super) fn run(session: &Session, args: &BranchPruneArgs) -> CommandResult {
                 return Ok(ErrorKind::Negative.exit_code());
             }
             None => {
-                session.print_info("nothing was deleted: name those that shall go, or say `--yes`");
+                session
+                    .print_info("nothing was deleted: name the branches to delete, or use `--yes`");
                 return Ok(code);
             }
         }
     }
     let mut failed = None;
     for row in going {
-        // One that cannot go is no reason for the others to stay.
+        // One failure does not keep the others from being deleted.
         let done: Result<()> =
             delete_branch(&repo, session.tools().disk, row, session.world.now_seconds());
         if repo.resolve_ref(&format!("refs/heads/{}", row.branch))?.is_none() {
             let way_back = row.restore_command();
-            report::print_output(&format!(
-                "deleted `{}`; `{way_back}` brings it back\n",
-                row.branch
-            ))?;
+            report::print_output(&format!("deleted `{}`; `{way_back}` restores it\n", row.branch))?;
         }
         if let Err(failure) = done {
             report::print_warning(&format!("`{}`: {failure}", row.branch));
@@ -84,13 +83,13 @@ fn pluralize_branches(number: usize) -> String {
     if number == 1 { pluralize(1, "branch") } else { format!("{number} branches") }
 }
 
-/// Where its work has arrived, in words.
+/// Describes how a branch is merged, e.g. "merged into `main`".
 fn describe_merge(row: &PruneCandidate) -> String {
     match &row.verdict {
         Ok((base, MergeKind::Commits)) => format!("merged into `{base}`"),
-        Ok((base, MergeKind::Content { at: None })) => format!("`{base}` has all of it"),
+        Ok((base, MergeKind::Content { at: None })) => format!("`{base}` has all of its changes"),
         Ok((base, MergeKind::Content { at: Some(commit) })) => {
-            format!("came into `{base}` as one commit ({commit})")
+            format!("squashed into `{base}` as {commit}")
         }
         Err(kept) => kept.describe(),
     }

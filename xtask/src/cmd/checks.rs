@@ -1,5 +1,9 @@
-//! What every command that runs checks has in common: where they come from, who sees them run, and
-//! what is reported.
+//! Shared code of the commands that run checks (`validate`, `setup`, `start`, `recover`, `deploy`, hooks): loading
+//! the checks, showing progress, and building the report.
+//!
+//! ```text
+//! setup/validate.toml  ->  LoadedChecks  ->  run_validation  ->  CompletedRun  ->  ValidateReport
+//! ```
 
 use super::session::Session;
 use std::cell::RefCell;
@@ -40,28 +44,27 @@ use xtask_validate::session::{
     CheckLocation, CompletedRun, ValidationRequest, fixes_folder, lock_validation, run_validation,
 };
 
-/// How many lines of what a check has printed are shown before it is asked about its fix.
+/// How many lines of a failed check's output are shown before the prompt for its fix.
 const MAX_OUTPUT_LINES: usize = 20;
 
-/// The largest configuration that is read: 4 MB.
+/// The size limit of the configuration, in bytes.
 const MAX_CONFIG_BYTES: u64 = 4_000_000;
 
-/// How long another run is waited for where nobody can say it: half a minute.
+/// How long to wait for the lock of another run if the configuration cannot be read, in seconds.
 const LOCK_WAIT_S: u64 = 30;
 
 /// The checks of a worktree.
 pub(super) struct LoadedChecks {
-    /// As they were read.
     pub(super) config: ValidateConfig,
-    /// The file; nothing where there is none, and the usual set stands in.
+    /// `setup/validate.toml`, or `None` if it does not exist and the default checks are used.
     pub(super) file: Option<String>,
 }
 
-/// Reads the checks of the working tree, or takes the usual set where there is no file.
+/// Reads the checks of the worktree, or detects default checks if there is no `setup/validate.toml`.
 pub(super) fn read_worktree_checks(repo: &Repo) -> Result<LoadedChecks> {
     let root = repo.root();
     let path = root.join(VALIDATE_FILE);
-    let failed = || format!("`{VALIDATE_FILE}` cannot be read");
+    let failed = || format!("cannot read `{VALIDATE_FILE}`");
     match std::fs::metadata(&path) {
         Err(cause)
             if cause.kind() == std::io::ErrorKind::NotFound && path.symlink_metadata().is_err() =>
@@ -69,19 +72,21 @@ pub(super) fn read_worktree_checks(repo: &Repo) -> Result<LoadedChecks> {
             return detect_checks(repo);
         }
         Err(cause) => return Err(Error::unable(failed()).with_cause(cause)),
-        Ok(meta) if !meta.is_file() => return Err(Error::usage(format!("{}: no file", failed()))),
+        Ok(meta) if !meta.is_file() => {
+            return Err(Error::usage(format!("{}: not a file", failed())));
+        }
         Ok(meta) if meta.len() > MAX_CONFIG_BYTES => {
-            return Err(Error::usage(format!("{}: it is too large", failed())));
+            return Err(Error::usage(format!("{}: larger than 4 MB", failed())));
         }
         Ok(_) => {}
     }
     let bytes = std::fs::read(&path).with_context(failed)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Error::usage(format!("{}: it is not UTF-8", failed())))?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| Error::usage(format!("{}: not UTF-8", failed())))?;
     parse_checks(&text)
 }
 
-/// Reads checks from the text of the file.
+/// Parses the text of `setup/validate.toml`.
 pub(super) fn parse_checks(text: &str) -> Result<LoadedChecks> {
     let config = ValidateConfig::parse(VALIDATE_FILE, text)?;
     Ok(LoadedChecks { config, file: Some(VALIDATE_FILE.to_owned()) })
@@ -90,8 +95,8 @@ pub(super) fn parse_checks(text: &str) -> Result<LoadedChecks> {
 fn detect_checks(repo: &Repo) -> Result<LoadedChecks> {
     let root = repo.root();
     let has_canonical = context::find_canonical_context(repo)?.is_some();
-    let entries = std::fs::read_dir(root)
-        .with_context(|| format!("`{}` cannot be listed", root.display()))?;
+    let entries =
+        std::fs::read_dir(root).with_context(|| format!("cannot list `{}`", root.display()))?;
     let files = entries.flatten().filter(|entry| entry.path().is_file());
     let paths: Vec<RepoPath> =
         files.map(|entry| RepoPath::new(entry.file_name().as_bytes())).collect();
@@ -100,13 +105,13 @@ fn detect_checks(repo: &Repo) -> Result<LoadedChecks> {
         let is_small = std::fs::metadata(&path).is_ok_and(|meta| meta.len() <= MAX_CONFIG_BYTES);
         if is_small { std::fs::read(path).ok() } else { None }
     };
-    // Neither the branch nor the remote makes a difference to the checks.
+    // The default checks do not depend on the branch or the remote.
     let look =
         DetectionInput { name: NAME, paths: &paths, read: &read, default_branch: "", remote: None };
     let facts = detect_repo(&look);
     let text = default_checks::render_checks(&|word| match word {
         "canonical" => has_canonical,
-        // What nobody has asked for should be quick.
+        // Default checks should be fast, so they run no tests.
         "tests" => false,
         word => facts.meets_condition(word),
     });
@@ -115,7 +120,7 @@ fn detect_checks(repo: &Repo) -> Result<LoadedChecks> {
     Ok(LoadedChecks { config, file: None })
 }
 
-/// Hooks, sync and branches, as this program sees them.
+/// Runs the built-in checks `hooks`, `sync` and `branches` on a repository.
 pub(super) struct RepoCheckRunner<'a> {
     pub(super) repo: &'a Repo,
     pub(super) tools: Tools<'a>,
@@ -127,7 +132,7 @@ fn describe_error(failure: &Error) -> String {
 }
 
 impl RepoCheckRunner<'_> {
-    /// What the rule for a branch says of it.
+    /// Checks the current commit against the rule for `branch`.
     fn check_branch_rule(&self, context: &SyncContext, branch: &str) -> Result<CheckFinding> {
         let look = BranchLook::new(self.repo, context, self.tools.world.now_seconds())?;
         let checked = check_branch(&look, branch, Ok(self.repo.head()?.commit));
@@ -167,7 +172,7 @@ impl RepoChecks for RepoCheckRunner<'_> {
         };
         let looked = find().map_err(|failure: Error| describe_error(&failure))?;
         let decided = match looked {
-            None => return Ok("there is no canonical branch to compare with".to_owned()),
+            None => return Ok("no canonical branch to compare with".to_owned()),
             Some(SyncInspection::OnCanonical(context)) => {
                 return Ok(format!("`{}` is the canonical branch", context.config.branch));
             }
@@ -187,15 +192,15 @@ impl RepoChecks for RepoCheckRunner<'_> {
             }
             let unknown = if unknown > 0 { format!(", {unknown} unknown") } else { String::new() };
             return Err(format!(
-                "{} behind{unknown}: `cargo xtask sync` brings it up to date",
+                "{} behind{unknown}: `cargo xtask sync` updates them",
                 pluralize(behind, "managed file")
             ));
         }
         Ok(if own > 0 { format!("in sync, {own} customised") } else { "in sync".to_owned() })
     }
 
-    /// Whether the branch keeps to its rule; and where no rule is about it, whether it has a base at all,
-    /// and how far that has gone ahead. What is not known never passes.
+    /// Checks the branch against its rule. Without a rule, checks that it has a protected branch as its base, and
+    /// reports the distance. An unknown result is a failure.
     fn check_branches(&self) -> CheckFinding {
         let find = || -> Result<CheckFinding> {
             let Some(branch) = self.repo.current_branch() else {
@@ -215,7 +220,7 @@ impl RepoChecks for RepoCheckRunner<'_> {
                 return self.check_branch_rule(&context, &branch);
             }
             if self.repo.is_shallow() {
-                return Ok(Err("the history is cut off here: its base is not known".to_owned()));
+                return Ok(Err("shallow clone: cannot determine its base".to_owned()));
             }
             let head = self.repo.head()?.commit;
             let remote = context::configured_names(self.repo).remote;
@@ -227,9 +232,7 @@ impl RepoChecks for RepoCheckRunner<'_> {
                         continue;
                     }
                     let Some(base) = self.repo.merge_base(head, id)? else {
-                        return Ok(Err(format!(
-                            "`{branch}` has no history in common with `{short}`"
-                        )));
+                        return Ok(Err(format!("`{branch}` has no common history with `{short}`")));
                     };
                     let behind = self.repo.count_commits_between(base, id)?;
                     let own = self.repo.count_commits_between(base, head)?;
@@ -240,16 +243,19 @@ impl RepoChecks for RepoCheckRunner<'_> {
                     )));
                 }
             }
-            Ok(Err(format!("none of the protected branches ({}) is here", protected.join(", "))))
+            Ok(Err(format!(
+                "no protected branch exists here (looked for {})",
+                protected.join(", ")
+            )))
         };
         find().unwrap_or_else(|failure| Err(describe_error(&failure)))
     }
 }
 
-/// Shows a run as it goes on: live lines on a terminal, and a line for each end where those are wanted.
+/// Shows the progress of a run: live lines on a terminal, and, if wanted, a line for each check that has ended.
 pub(super) struct ProgressReporter {
     running: RunningChecks,
-    /// How wide names are; nothing where ends are not shown one by one.
+    /// The width of the longest name, in characters, or `None` if ended checks are not printed one by one.
     width: Option<usize>,
     phases: Vec<String>,
     is_quiet: bool,
@@ -275,7 +281,7 @@ impl ProgressReporter {
         }
     }
 
-    /// Why an end could not be shown, if one could not.
+    /// Returns the first error of printing an ended check, if any.
     pub(super) fn into_result(self) -> Result<()> {
         self.failure.into_inner().map_or(Ok(()), Err)
     }
@@ -326,7 +332,7 @@ impl RunListener for ProgressReporter {
     }
 }
 
-/// What a check does, in a line.
+/// Describes a check in one line, e.g. `cargo test` or `ports 8080 free`.
 pub(super) fn describe_check(check: &Check) -> String {
     let list = |names: &[String]| names.join(", ");
     match &check.kind {
@@ -380,7 +386,7 @@ fn build_check_line(
         undo: (done.can_be_undone && !run.is_empty()).then(|| run.to_owned()),
         paths: done.paths.iter().map(ToString::to_string).collect(),
     });
-    // The usual checks name what a project may have; nobody has written that by mistake.
+    // The default checks name files that a project may not have, so a note about unmatched `inputs` is noise.
     let is_told = |note: &&String| file.is_some() || !note.starts_with("`inputs` ");
     CheckLine {
         name: check.name.clone(),
@@ -401,12 +407,11 @@ fn build_check_line(
     }
 }
 
-/// `safe` or `risky`.
 pub(super) fn fix_risk(fix: &Fix) -> &'static str {
     if fix.is_risky { "risky" } else { "safe" }
 }
 
-/// The report of a run, its checks in the order of phases.
+/// Builds the report of a run, its checks sorted by phase.
 pub(super) fn build_report(
     repo: &Repo,
     checks: &LoadedChecks,
@@ -440,7 +445,8 @@ pub(super) fn build_report(
     }
 }
 
-/// Takes back what the fixes of a run changed.
+/// Reverts the fixes of `run`, or lists them if `is_look` (a dry run). Returns exit code 1 if a file was kept
+/// because it was changed since.
 pub(super) fn undo_fixes(
     session: &Session,
     repo: &Repo,
@@ -451,7 +457,7 @@ pub(super) fn undo_fixes(
     let _lock = if is_look {
         None
     } else {
-        // Also where the configuration cannot be read there is a way back.
+        // Fixes can be reverted even if the configuration is invalid.
         let wait_s =
             read_worktree_checks(repo).map_or(LOCK_WAIT_S, |checks| checks.config.lock_wait_s);
         let command = format!("undo {}", quote_for_shell(run));
@@ -463,7 +469,7 @@ pub(super) fn undo_fixes(
     let fixes = FixStore { folder: fixes_folder(repo), root: repo.root(), disk: tools.disk };
     let records = fixes.list_run_fixes(run)?;
     if records.is_empty() {
-        session.print_info("the fixes of this run have been taken back already");
+        session.print_info("the fixes of this run are already reverted");
         return Ok(super::SUCCESS);
     }
     let mut kept = Vec::new();
@@ -477,41 +483,41 @@ pub(super) fn undo_fixes(
         }
         if !record.has_changes_to_undo() {
             session
-                .print_info(&format!("{what} changed nothing that it names as `writes`: it stays"));
+                .print_info(&format!("{what} changed no file in its `writes`: nothing to revert"));
             continue;
         }
         let when = format_ago(session.world.now_seconds(), record.at);
         let was_cut_short = record.phase == FixPhase::Open;
         let done = fixes.undo_fix(record)?;
         session.print_info(&format!(
-            "{what}, {when}: {} put back",
+            "{what}, {when}: {} restored",
             pluralize(done.restored.len(), "file")
         ));
         if let Some(folder) = done.saved {
-            let why = if was_cut_short { "it had been cut short; " } else { "" };
-            session.print_info(&format!("{why}what was there is kept in {}", folder.display()));
+            let why = if was_cut_short { "the fix was interrupted; " } else { "" };
+            session
+                .print_info(&format!("{why}the replaced content is kept in {}", folder.display()));
         }
         done.failures.iter().for_each(|failure| report::print_warning(failure));
         if done.leaves_new_things {
-            session.print_info("it left more than can be looked at: what is new stays");
+            session.print_info("it created too many files to check: new files are kept");
         }
         has_failed |= !done.failures.is_empty();
         kept.extend(done.kept.iter().map(ToString::to_string));
     }
     for path in &kept {
-        report::print_warning(&format!("`{path}` was changed since, and stays"));
+        report::print_warning(&format!("`{path}` was changed since, and is kept"));
     }
     if kept.is_empty() && !has_failed {
         return Ok(super::SUCCESS);
     }
     session.print_info(&format!(
-        "what it was before the fix is kept below {}",
+        "the content before the fix is kept below {}",
         fixes.folder.display()
     ));
     Ok(ErrorKind::Negative.exit_code())
 }
 
-/// The exit code of a run.
 pub(super) fn exit_code(done: &CompletedRun) -> u8 {
     if done.results.is_interrupted {
         ErrorKind::Interrupted.exit_code()
@@ -522,8 +528,8 @@ pub(super) fn exit_code(done: &CompletedRun) -> u8 {
     }
 }
 
-/// Says whether the environment is healthy: the checks of the phases that are gates, as far as they
-/// have not passed yet in this very state. What it says of the code is not asked here.
+/// Checks whether the environment is healthy: runs the gate phases without tests, skipping checks that have passed
+/// in the same state. The other phases, which are about the code, do not run.
 pub(super) fn run_gate_checks(
     session: &Session,
     by: &'static str,
@@ -534,14 +540,13 @@ pub(super) fn run_gate_checks(
 }
 
 #[cfg(feature = "deploy")]
-/// Says whether all is healthy, tests included, as far as it has not passed yet in this very state. It
-/// puts nothing right.
+/// Runs all checks, tests included, without fixes; checks that have passed in the same state are skipped.
 pub(super) fn run_full_validation(session: &Session, by: &'static str) -> super::CommandResult {
     run_chosen_checks(session, by, false, false, &CheckFilter::default())
 }
 
 #[cfg(feature = "services")]
-/// The same without tests, and with fixes that are safe. It counts as the last word on this checkout.
+/// Runs all checks but tests, with safe fixes, and records the result as the last validation of this checkout.
 pub(super) fn run_with_fixes(session: &Session, by: &'static str) -> super::CommandResult {
     run_chosen_checks(
         session,
@@ -572,7 +577,7 @@ fn run_chosen_checks(
         options: RunOptions { fast: true, dry_run: false, why: false, fix_mode: fixes, jobs },
         location: CheckLocation::Worktree,
         started_by: by,
-        // A second one changes nothing.
+        // A command repeated right away changes nothing, so it writes no log.
         keeps_log: false,
         records_history: is_remembered,
         waits_for_lock: true,

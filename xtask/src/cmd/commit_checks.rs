@@ -1,4 +1,4 @@
-//! What `pre-commit` does with checks: those that are marked for it, on the very state that is about to be committed.
+//! The checks of the `pre-commit` hook: those with `before_commit = true`, run on the staged state.
 
 use std::path::Path;
 
@@ -18,8 +18,8 @@ use xtask_validate::runner::{FixMode, RunOptions};
 use xtask_validate::session::{CheckLocation, ValidationRequest, run_validation};
 use xtask_validate::staged_tree;
 
-/// Runs the checks that are marked for it, as the canonical branch has them, on what is about to be
-/// committed.
+/// Runs the `before_commit` checks of the canonical branch on the staged state of `index`. Returns exit code 1, which
+/// refuses the commit, if one fails.
 pub(super) fn run(session: &Session, repo: &Repo, index: &Path) -> CommandResult {
     let is_made_again =
         repo.current_operation().is_some_and(|found| found.kind != OperationKind::Merge);
@@ -67,7 +67,7 @@ pub(super) fn run(session: &Session, repo: &Repo, index: &Path) -> CommandResult
         if !is_here || !done.is_ok() {
             break done;
         }
-        // Where somebody went on working meanwhile, what was checked is not what is committed.
+        // If the worktree was edited during the run, the checked state is not the one that is committed.
         (place, _lock) = staged_tree::prepare_location(repo, index, &tools)?;
         if matches!(place, CheckLocation::Worktree) {
             break done;
@@ -78,8 +78,8 @@ pub(super) fn run(session: &Session, repo: &Repo, index: &Path) -> CommandResult
     }
     let report = build_report(repo, &checks, &done, true, false);
     let detail = ReportDetail { all: false, quiet: true, why: false };
-    print_hook_message("the commit was refused: what it would hold did not pass");
+    print_hook_message("commit refused: checks failed on the staged state");
     report::print_hook_line(report.render_summary(detail).trim_end());
-    print_hook_message("`git commit --no-verify` does it all the same");
+    print_hook_message("`git commit --no-verify` commits anyway");
     Ok(ErrorKind::Negative.exit_code())
 }

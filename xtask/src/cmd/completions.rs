@@ -1,4 +1,4 @@
-//! `completions`: for the shells that people use.
+//! `completions`: prints a completion script for a shell, e.g. `cargo xtask completions zsh`.
 
 use clap::CommandFactory;
 use xtask_base::name::NAME;
@@ -7,7 +7,6 @@ use super::{CommandResult, SUCCESS};
 use crate::cli::{Cli, CompletionsArgs};
 use xtask_report as report;
 
-/// Prints the completions of a shell.
 pub(super) fn run(args: &CompletionsArgs) -> CommandResult {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), NAME, &mut text);

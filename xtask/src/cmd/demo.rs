@@ -1,4 +1,4 @@
-//! `demo`: the daily story, played and checked in a place of its own.
+//! `demo`: runs the tutorial of `xtask::demo` in a temporary folder and reports the number of checks.
 
 use super::session::Session;
 use super::{CommandResult, SUCCESS};
@@ -11,7 +11,7 @@ use xtask_report::{self as report, Verbosity};
 
 pub(super) fn run(session: &Session, args: &DemoArgs) -> CommandResult {
     let tools = session.tools();
-    // An interrupt ends the story between two commands, so that nothing is left behind.
+    // An interrupt takes effect between two commands, so that the folder is removed.
     let _held_off = tools.interrupts.defer_signals();
     let is_quiet = session.verbosity == Verbosity::Quiet;
     let stage = SandboxContext {
@@ -26,21 +26,24 @@ pub(super) fn run(session: &Session, args: &DemoArgs) -> CommandResult {
     if let Err(failure) = played {
         let is_wanted = args.keep.is_some() || failure.kind() != ErrorKind::Interrupted;
         if is_wanted {
-            return Err(failure.with_hint(format!("the scene is left as it was then in `{place}`")));
+            return Err(
+                failure.with_hint(format!("the demo's folder is kept for inspection: `{place}`"))
+            );
         }
         scene.remove_all()?;
         return Err(failure);
     }
     (stage.print_text)("\n")?;
     report::print_output(&format!(
-        "All was as told ({}).\n",
+        "All results are as expected ({}).\n",
         pluralize(scene.check_count(), "check")
     ))?;
     if args.keep.is_none() {
         scene.remove_all()?;
         return Ok(SUCCESS);
     }
-    session.print_info(&format!("the scene is in `{place}`; to go on as one of its people:"));
+    session
+        .print_info(&format!("the demo's folder is `{place}`; to continue as one of its users:"));
     for person in PEOPLE {
         session
             .print_info(&format!("  cd '{place}/{person}' && ENV=../home/{person}/.profile sh -i"));

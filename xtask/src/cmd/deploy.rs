@@ -1,4 +1,5 @@
-//! `deploy`: a layer, from the commit that is checked out to where it serves.
+//! `deploy`: deploys the current commit to the target of a layer: gates, confirmation, build, switch, watch. For
+//! example, `deploy staging` prints `20260131T120000Z-0123456789ab serves layer staging`.
 
 use super::deploy_target::LayerDeployment;
 use super::session::Session;
@@ -49,13 +50,13 @@ fn deploy_layer(
         return print_dry_run(&scene, place, args);
     }
     let tools = session.tools();
-    // What was cut short is ended whatever stands in the way of what is asked now.
+    // An interrupted run is completed even if a gate fails for the new one.
     if place.target.check_ownership().is_ok_and(|standing| standing == TargetOwnership::Ours) {
         let _held = tools.interrupts.defer_signals();
         let (_lock, mended) = executor::lock_and_recover(site, DeployAction::Deploy)?;
         session.warn_recovered(mended);
     }
-    // Nobody else waits, and Ctrl-C is heard, while a person thinks.
+    // No lock is held and Ctrl-C works while the user reads the prompt.
     place.check_gates(&gates::check_gates(&scene)?, args.json, &read_own_history(place)?)?;
     let head = repo.head()?;
     let what = format!("deploy {} to {}?", repo.short_id(head.commit), place.deploy.to);
@@ -67,7 +68,7 @@ fn deploy_layer(
     session.warn_recovered(mended);
     if checks::run_full_validation(session, "deploy")? != SUCCESS {
         return Err(Error::negative("nothing was deployed: this checkout is not healthy")
-            .with_hint("`cargo xtask validate` says more"));
+            .with_hint("`cargo xtask validate` shows the failed checks"));
     }
     let order = DeployRequest {
         source: ReleaseSource::Commit(repo, head.commit),
@@ -83,7 +84,7 @@ fn deploy_layer(
     place.print_last_run(result, args.json, from)
 }
 
-/// What was done to the target, if it is ours.
+/// Returns the history of the target, or an empty one if another repository owns it.
 fn read_own_history(place: &LayerDeployment) -> Result<Vec<DeployEntry>> {
     if place.target.check_ownership().is_ok_and(|standing| standing == TargetOwnership::Ours) {
         return history::read_history(&place.target.history_file());
@@ -91,7 +92,7 @@ fn read_own_history(place: &LayerDeployment) -> Result<Vec<DeployEntry>> {
     Ok(Vec::new())
 }
 
-/// Says what would happen, and what stands in the way.
+/// Prints the gates and the steps of a deploy, without changing anything.
 fn print_dry_run(
     scene: &GateContext<'_>,
     place: &LayerDeployment,

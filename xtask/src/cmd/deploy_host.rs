@@ -1,7 +1,13 @@
-//! `deploy-host`: what a deploy from another machine has this program do here. Nobody types it.
+//! `deploy-host`: the internal command that a deploy from another machine runs on this host, over ssh.
 //!
-//! One order is read, and lines of JSON are the answer. Who gave it may go away meanwhile: nothing waits for
-//! somebody to read, and what was begun goes on to its end. The line `interrupt` is its Ctrl-C.
+//! It reads one request from stdin and answers with lines of JSON. The client may disconnect: output is never waited
+//! for, and a started run goes on to its end. The input line `interrupt` is the client's Ctrl-C.
+//!
+//! ```text
+//! <- {"tell":"building the release"}
+//! <- "beat"
+//! <- {"ended":{…}}
+//! ```
 
 use std::ffi::OsString;
 use std::io::{BufRead, Read};
@@ -20,22 +26,22 @@ use xtask_deploy::ssh::{program_digest, render_hello};
 use xtask_deploy::wire_protocol::{HELLO, HostMessage, HostRequest, INTERRUPT};
 use xtask_report as report;
 
-/// The word by which it is asked for.
+/// The name of the command.
 pub(super) use xtask_deploy::wire_protocol::DEPLOY_HOST as WORD;
 
-/// The longest order: 16 MiB, far above any layer.
+/// The size limit of a request: 16 MiB, far above that of any layer.
 const MAX_ORDER_BYTES: u64 = 16 << 20;
 
-/// How long an order may take to arrive.
+/// How long to wait for the request.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often it is said that somebody is at work.
+/// How often a `Beat` line tells the client that the run is alive.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How many lines wait to be written; what is more is dropped, as nobody reads them.
+/// How many lines are queued for writing; more are dropped, as the client does not read.
 const MAX_QUEUED_LINES: usize = 1000;
 
-/// How long the last line may take to be written.
+/// How long to wait until the last line is written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn run(mut world: Environment, args: &[OsString]) -> CommandResult {
@@ -82,7 +88,7 @@ pub(super) fn run(mut world: Environment, args: &[OsString]) -> CommandResult {
     };
     drop(say.try_send(to_json_line(&HostMessage::Ended(Box::new(ended)))));
     drop(say.try_send(String::new()));
-    // Whether anybody hears it or not, all is done.
+    // The run is over whether or not the client reads its last line.
     written.recv_timeout(FLUSH_TIMEOUT).ok();
     Ok(SUCCESS)
 }
@@ -91,7 +97,7 @@ fn to_json_line(line: &HostMessage) -> String {
     serde_json::to_string(line).unwrap_or_default()
 }
 
-/// Reads the order; the lines after it are heard by a thread.
+/// Reads the request from stdin; a thread reads the following lines and calls `note` for each `interrupt`.
 fn read_order(note: impl Fn() + Send + 'static) -> Result<HostRequest> {
     let (tell, told) = channel();
     std::thread::spawn(move || {
@@ -109,17 +115,18 @@ fn read_order(note: impl Fn() + Send + 'static) -> Result<HostRequest> {
             line.clear();
         }
     });
-    let line =
-        told.recv_timeout(ORDER_TIMEOUT).map_err(|_| Error::unable("no order has arrived"))?;
-    let line = line.map_err(|cause| Error::unable("the order cannot be read").with_cause(cause))?;
-    // What is in it is not told: it may hold what is secret.
+    let line = told
+        .recv_timeout(ORDER_TIMEOUT)
+        .map_err(|_| Error::unable("timed out waiting for the request"))?;
+    let line = line.map_err(|cause| Error::unable("cannot read the request").with_cause(cause))?;
+    // The request may hold secrets, so the message has no text of it.
     serde_json::from_str(&line).map_err(|cause| {
-        Error::unable(format!("the order cannot be read: it is wrong at column {}", cause.column()))
+        Error::unable(format!("invalid request: error at column {}", cause.column()))
     })
 }
 
-/// Writes lines, for as long as somebody reads them; the end of the second answer says that an empty one, the
-/// last, has had its turn.
+/// Starts a thread that writes queued lines to stdout as long as the client reads. An empty line is the last one;
+/// once it is reached, the returned receiver disconnects.
 fn spawn_line_writer() -> (SyncSender<String>, Receiver<()>) {
     let (say, said) = sync_channel::<String>(MAX_QUEUED_LINES);
     let (tell, written) = channel::<()>();

@@ -1,4 +1,5 @@
-//! What `status` says of layers that are deployed, a line each.
+//! The `deployed` lines of `status`, one for each layer with `[deploy]`, e.g. `0123456789, verified 2 hours ago, as
+//! main is`.
 
 use super::stack;
 use xtask_base::environment::{Environment, format_ago, format_rfc3339};
@@ -9,7 +10,7 @@ use xtask_git::Repo;
 use xtask_report::status::DeployedLine;
 use xtask_report::sync::short_id;
 
-/// A line for each layer with `[deploy]`. That one cannot be read is its line.
+/// Returns a line for each layer with `[deploy]`. If a layer cannot be read, its line is the error.
 pub(super) fn build_deployed_lines(repo: &Repo, world: &Environment) -> Vec<DeployedLine> {
     stack::list_layers(repo)
         .iter()
@@ -28,7 +29,7 @@ fn build_deployed_line(repo: &Repo, layer: &str, world: &Environment) -> Option<
     let deploy = match stack::read_layer(repo, layer) {
         Ok(found) => found.deploy?,
         Err(failure) => {
-            // A layer that is not deployed is told of by those who need it.
+            // An invalid layer without `[deploy]` is reported by the commands that use it.
             let text = std::fs::read_to_string(repo.root().join(layer_file_path(layer))).ok()?;
             return text.contains("[deploy").then(|| unknown("", failure.message().to_owned()));
         }
@@ -59,7 +60,7 @@ fn describe_deployment(found: &DeployStatus, deploy: &DeployConfig, now: i64) ->
     let mut words = Vec::new();
     match (&found.release, &found.commit) {
         (None, _) if deploy.engine == xtask_config::DeployEngine::Ssh && found.as_of.is_none() => {
-            words.push("nothing is known here; `cargo xtask history` asks the host".to_owned());
+            words.push("not known here; `cargo xtask history` asks the host".to_owned());
         }
         (None, _) => words.push("nothing is deployed".to_owned()),
         (Some(release), commit) => {
@@ -73,7 +74,7 @@ fn describe_deployment(found: &DeployStatus, deploy: &DeployConfig, now: i64) ->
         }
     }
     if found.has_open_run {
-        words.push("a run is under way, or was cut short".to_owned());
+        words.push("a run is in progress or was interrupted".to_owned());
     }
     if let Some(at) = found.as_of {
         words.push(format!("as of {}", format_ago(now, at)));
@@ -81,16 +82,16 @@ fn describe_deployment(found: &DeployStatus, deploy: &DeployConfig, now: i64) ->
     words.join(", ")
 }
 
-/// How far it is behind.
+/// Describes the distance to the branch, e.g. "3 commits behind `main`".
 fn describe_distance(found: &DeployStatus) -> String {
     match (&found.branch, found.behind, found.is_on_branch) {
-        (Some(branch), Some(0), Some(true)) => format!("as `{branch}` is"),
+        (Some(branch), Some(0), Some(true)) => format!("up to date with `{branch}`"),
         (Some(branch), Some(behind), Some(true)) => {
             format!("{} behind `{branch}`", pluralize(behind, "commit"))
         }
         (Some(branch), Some(behind), _) => {
-            format!("not on `{branch}`, which has {} that it has not", pluralize(behind, "commit"))
+            format!("not on `{branch}`, which has {} more", pluralize(behind, "commit"))
         }
-        _ => "how far it is behind cannot be told".to_owned(),
+        _ => "distance to the branch unknown".to_owned(),
     }
 }

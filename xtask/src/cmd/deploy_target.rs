@@ -1,4 +1,5 @@
-//! What `deploy`, `rollback` and `history` share: the layer and its target, asking before, and the answers.
+//! Shared code of `deploy`, `rollback` and `history`: the layer and its target, the prompt, and the JSON and text
+//! reports.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,40 +26,40 @@ use xtask_deploy::wire_protocol::Verification;
 use xtask_git::Repo;
 use xtask_report as report;
 
-/// The longest name of a user that is kept, in characters.
+/// The longest user name that is recorded in the history, in characters.
 const MAX_USER_CHARS: usize = 40;
 
-/// A layer that is deployed.
+/// A layer with `[deploy]`, and its target.
 pub(super) struct LayerDeployment {
     pub(super) layer: Layer,
     pub(super) deploy: DeployConfig,
     pub(super) target: DeployTarget,
-    /// The texts of its files, for another host.
+    /// The texts of the layer's files by layer name, to be sent to another host.
     pub(super) layer_texts: BTreeMap<String, String>,
-    /// What the tool of its engine is told.
+    /// The settings of `docker compose` or `kubectl`, or `None` for another engine.
     pub(super) engine_settings: Option<EngineSettings>,
 }
 
 impl LayerDeployment {
-    /// Reads the layer, which must say how it is deployed.
+    /// Reads a layer. Returns an error if it has no `[deploy]`.
     pub(super) fn read_layer(repo: &Repo, name: &str) -> Result<LayerDeployment> {
         let (layer, files) = stack::read_layer_with_texts(repo, name)?;
         let Some(deploy) = layer.deploy.clone() else {
-            return Err(Error::usage(format!("layer `{name}` is not deployed"))
-                .with_hint(format!("`[deploy]` in `{}` says how", config::layer_file_path(name)))
-                .with_hint("deployment/README.md says what can stand there"));
+            return Err(Error::usage(format!("layer `{name}` has no `[deploy]`"))
+                .with_hint(format!("add `[deploy]` to `{}`", config::layer_file_path(name)))
+                .with_hint("its keys are documented in deployment/README.md"));
         };
         let target = DeployTarget::for_layer(repo, name, &deploy);
         let outside = EngineSettings::for_layer(repo, name, &deploy);
         Ok(LayerDeployment { layer, deploy, target, layer_texts: files, engine_settings: outside })
     }
 
-    /// Whether it is on another host.
+    /// Returns whether the target is on another host.
     pub(super) fn is_on_host(&self) -> bool {
         self.deploy.engine == DeployEngine::Ssh
     }
 
-    /// Does something with the outside.
+    /// Calls `work` with the context of a deploy: environment, disk, interrupts, output, user.
     pub(super) fn with_deploy_context<T>(
         &self,
         session: &Session,
@@ -81,7 +82,7 @@ impl LayerDeployment {
         })
     }
 
-    /// Does something with the target and those who work on it.
+    /// Calls `work` with the target and its engine.
     pub(super) fn with_engine<T>(
         &self,
         session: &Session,
@@ -114,7 +115,7 @@ impl LayerDeployment {
         }
     }
 
-    /// Asks for the name of the layer, where the layer wants that.
+    /// Asks for the name of the layer, unless `--yes` was given or `confirm` is off. Returns whether it was typed.
     pub(super) fn confirm_by_name(&self, what: &str, is_said: bool) -> Result<bool> {
         if is_said || !self.deploy.confirm {
             return Ok(true);
@@ -122,12 +123,12 @@ impl LayerDeployment {
         let name = &self.layer.name;
         let typed = report::prompt_line(&format!("{what} [type {name}]"));
         typed.map(|typed| typed == *name).ok_or_else(|| {
-            Error::usage("nothing was changed: this asks first, and there is no terminal to ask on")
-                .with_hint("`--yes` says yes; `confirm = false` in `[deploy]` never asks")
+            Error::usage("nothing was changed: confirmation needed, but there is no terminal")
+                .with_hint("use `--yes`, or set `confirm = false` in `[deploy]`")
         })
     }
 
-    /// Refuses where a gate is shut. `--json` says so, too, with all that was looked at.
+    /// Fails if a gate is not met; with `json`, also prints all gates (`xtask.deploy/1`).
     pub(super) fn check_gates(
         &self,
         gates: &[Gate],
@@ -154,7 +155,7 @@ impl LayerDeployment {
         refusal
     }
 
-    /// Says what would happen, and what stands in the way.
+    /// Prints the gates and the steps of a dry run. Returns exit code 1 if a gate is not met.
     pub(super) fn print_plan(
         &self,
         gates: &[Gate],
@@ -181,7 +182,7 @@ impl LayerDeployment {
         Ok(if ok { SUCCESS } else { ErrorKind::Negative.exit_code() })
     }
 
-    /// Says what is wrong with what serves.
+    /// Prints the result of `--verify`.
     pub(super) fn print_verification(&self, found: &Verification, json: bool) -> CommandResult {
         let ok = found.faults.is_empty();
         let layer = &self.layer.name;
@@ -199,14 +200,14 @@ impl LayerDeployment {
         }
         if ok {
             let name = name.unwrap_or_default();
-            report::print_output(&format!("{name} serves layer {layer}, whole and well\n"))?;
+            report::print_output(&format!("{name} serves layer {layer}: intact and healthy\n"))?;
             return Ok(SUCCESS);
         }
-        let error = Error::negative(format!("layer `{layer}` is not as it was deployed"));
+        let error = Error::negative(format!("verification of layer `{layer}` failed"));
         Err(found.faults.iter().fold(error, |error, fault| error.with_detail(fault.clone())))
     }
 
-    /// Answers with how the last run ended, after it did or failed.
+    /// Prints the entry that the run has added to the history after its first `from` entries.
     pub(super) fn print_last_run(
         &self,
         result: Result<()>,
@@ -218,7 +219,7 @@ impl LayerDeployment {
         self.print_run(result, json, last, history::current_and_serving(&entries))
     }
 
-    /// Where its services are found, a line each.
+    /// Returns the address of each service, one line each, e.g. `  api  http://localhost:8100`.
     fn render_addresses(&self) -> String {
         if !self.deploy.engine.has_ports() {
             return String::new();
@@ -238,7 +239,7 @@ impl LayerDeployment {
         self.layer.services.iter().filter_map(line).collect()
     }
 
-    /// The same, of a run that is known.
+    /// Prints how `run` ended.
     pub(super) fn print_run(
         &self,
         result: Result<()>,
@@ -267,7 +268,7 @@ impl LayerDeployment {
     }
 }
 
-/// What a run has to say.
+/// The JSON output of `deploy` and `rollback`.
 #[derive(Serialize)]
 struct DeployRunReport<'a> {
     schema: &'static str,
@@ -276,12 +277,12 @@ struct DeployRunReport<'a> {
     run: Option<&'a DeployEntry>,
     current: Option<&'a str>,
     serves: Option<&'a str>,
-    /// What must be so, where something of it is not.
+    /// All gates, or `None` if they are met.
     #[serde(skip_serializing_if = "Option::is_none")]
     gates: Option<&'a [Gate]>,
 }
 
-/// What a dry run has to say.
+/// The JSON output of `deploy --dry-run`.
 #[derive(Serialize)]
 struct DeployPlanReport<'a> {
     schema: &'static str,
@@ -292,7 +293,7 @@ struct DeployPlanReport<'a> {
     plan: &'a [String],
 }
 
-/// What `--verify` has to say.
+/// The JSON output of `deploy --verify`.
 #[derive(Serialize)]
 struct DeployVerifyReport<'a> {
     schema: &'static str,

@@ -1,5 +1,10 @@
-//! What is wrong in a worktree, for `recover`: of git, of the environment, of the ports, of the services.
-//! Looking only.
+//! The diagnosis of `recover`: the problems of a worktree and the plan to fix them, for the steps git, environment,
+//! ports and services. It writes nothing.
+//!
+//! ```text
+//! git       a rebase is in progress  ->  end the rebase; go to `origin/main`
+//! services  api is failed            ->  stop the services, and start layer `local` again
+//! ```
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -33,56 +38,56 @@ use xtask_sync::run::{SyncInspection, SyncOptions};
 use xtask_sync::scan::ScanDepth;
 use xtask_validate::session::describe_last_run;
 
-/// How many names are told in one line.
+/// How many names are listed in one line.
 const MAX_NAMES: usize = 5;
 
-/// The largest file of variables that is looked into: 1 MiB, as services read them.
+/// The size limit of an env file, in bytes; the same as for services.
 const MAX_ENV_FILE_BYTES: u64 = 1 << 20;
 
-/// What was found.
+/// The problems of a worktree, and the plan.
 pub(super) struct Diagnosis {
-    /// What stands in the worktree and not in its commit.
+    /// The uncommitted state of the worktree.
     pub(super) seen: UnsavedState,
-    /// By which rules that was looked at.
+    /// The patterns by which `seen` was split into ordinary and secret files.
     pub(super) secrets: SecretRules,
-    /// Where it goes.
+    /// The commit and branch to go to.
     pub(super) goal: RecoveryTarget,
-    /// Whether it goes there.
+    /// Whether the worktree is reset to `goal`.
     pub(super) is_leaving: bool,
-    /// Files of variables that cannot be read.
+    /// Env files that cannot be read.
     pub(super) broken: Vec<BrokenEnvFile>,
-    /// The layers whose services are ended and started.
+    /// The layers whose services are restarted.
     pub(super) layers: Vec<String>,
-    /// Who has ports that services want.
+    /// The wanted ports that are in use.
     pub(super) obstacles: Vec<PortConflict>,
-    /// The parts, with what is wrong and what is done.
+    /// A line for each step, with its problems and actions.
     pub(super) parts: Vec<RecoveryPartLine>,
     chosen: BTreeSet<RecoverStep>,
 }
 
 impl Diagnosis {
-    /// Whether a part was asked for.
+    /// Returns whether `step` was requested.
     pub(super) fn is_requested(&self, step: RecoverStep) -> bool {
         self.chosen.contains(&step)
     }
 
-    /// Whether something is done in a part.
+    /// Returns whether `step` has something to do.
     pub(super) fn has_actions(&self, step: RecoverStep) -> bool {
         self.parts.iter().any(|part| part.name == step_name(step) && !part.actions.is_empty())
     }
 
-    /// Whether nothing is wrong in what was asked for.
+    /// Returns whether no requested step has a problem.
     pub(super) fn is_healthy(&self) -> bool {
         self.parts.iter().all(|part| part.problems.is_empty() && part.actions.is_empty())
     }
 }
 
-/// A part as it is typed.
+/// Returns the name of a step as it is typed, e.g. `git`.
 pub(super) fn step_name(step: RecoverStep) -> String {
     step.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
-/// Looks at all of it.
+/// Diagnoses the requested steps, or all.
 pub(super) fn diagnose_worktree(
     session: &Session,
     repo: &Repo,
@@ -99,7 +104,7 @@ pub(super) fn diagnose_worktree(
     let sound: Vec<&Layer> = loaded.iter().flatten().collect();
     let broken = find_broken_files(repo, &sound)?;
     let mut secrets = backup_list::read_secret_rules(repo);
-    // What may be replaced is saved, whether the rules name it or not.
+    // What may be replaced is backed up even if it matches no `[backup]` pattern.
     secrets.extra_paths.extend(broken.iter().map(|one| one.path.clone()));
     let seen = inspect_worktree(repo, &secrets)?;
     let goal = target::find_target(repo, args.to.as_deref())?;
@@ -112,7 +117,7 @@ pub(super) fn diagnose_worktree(
     if repo.is_index_locked() {
         let lock = repo.index_lock_file().display().to_string();
         git.problems.push(format!(
-            "the index is locked: a git is at work here, or has crashed and left `{lock}`"
+            "the index is locked: git is running here, or has crashed and left `{lock}`"
         ));
     }
     let is_elsewhere = seen.head.branch != goal.branch || seen.head.commit != goal.commit;
@@ -144,9 +149,9 @@ pub(super) fn diagnose_worktree(
         ports.actions.push(
             match chosen.contains(&Services) {
                 true => {
-                    "what is ours there is ended; beside anybody else services start on other ports"
+                    "stop our own processes there; if another process has the port, use another port"
                 }
-                false => "what is ours there is ended; nobody else's is touched",
+                false => "stop our own processes there, and no others",
             }
             .to_owned(),
         );
@@ -156,7 +161,7 @@ pub(super) fn diagnose_worktree(
     let is_other_wrong = is_whole && (leaves || is_needed || !obstacles.is_empty());
     if !layers.is_empty() && (!services.problems.is_empty() || is_other_wrong) {
         let names = layers.join("`, `");
-        services.actions.push(format!("end what runs, and start layer `{names}` anew"));
+        services.actions.push(format!("stop the services, and start layer `{names}` again"));
     }
 
     let all = [(Git, git), (Environment, environment), (Ports, ports), (Services, services)];
@@ -178,7 +183,7 @@ pub(super) fn diagnose_worktree(
 fn list_git_problems(seen: &UnsavedState) -> Vec<String> {
     let mut faults = Vec::new();
     if let Some(operation) = seen.operation {
-        faults.push(format!("{operation} is under way"));
+        faults.push(format!("{operation} is in progress"));
     }
     let changed: Vec<String> = seen.changes.tracked.keys().map(ToString::to_string).collect();
     if !changed.is_empty() {
@@ -200,7 +205,7 @@ fn plan_git_actions(
     let mut does = Vec::new();
     if let Some(operation) = seen.operation {
         let name = operation.split_once(' ').map_or(operation, |(_, name)| name);
-        does.push(format!("end the {name} where it stands"));
+        does.push(format!("end the {name} in progress"));
     }
     let now = session.world.now_seconds();
     let fetched = goal.branch.as_ref().filter(|_| goal.typed.contains('/')).and_then(|branch| {
@@ -216,20 +221,22 @@ fn plan_git_actions(
     }
     if matches!(find_unreferenced_commit(repo, seen.operation), Ok(Some(_))) {
         let kept = recovered_branch_name(DETACHED_HEAD, now);
-        does.push(format!("commits of the detached HEAD that no branch has: kept on `{kept}`"));
+        does.push(format!(
+            "keep the commits of the detached HEAD that are on no branch as `{kept}`"
+        ));
     }
     does.push(match seen.changes.untracked.len() {
-        0 => "changes are saved first".to_owned(),
+        0 => "back up changes first".to_owned(),
         number => {
             let files = pluralize(number, "untracked file");
             let stay = if number == 1 { "stays" } else { "stay" };
-            format!("changes are saved first; {files} {stay}, unless in the way")
+            format!("back up changes first; {files} {stay}, unless in the way")
         }
     });
     does
 }
 
-/// The layers that are meant: what runs or was started here, or else the default one, if there is one.
+/// Returns the layers to check: `named`, or those that run or have failed here, or the default one if it exists.
 fn choose_layers(session: &Session, repo: &Repo, named: Option<&str>) -> Result<Vec<String>> {
     if let Some(name) = named {
         shared::find_stack(repo, name)?;
@@ -252,7 +259,7 @@ fn is_unhealthy(row: &ServiceStatus) -> bool {
         || row.state == "ready" && row.health == "unhealthy"
 }
 
-/// What is wrong with the services, and with the ports of those that do not run.
+/// Returns the problems of the services, and the conflicts of the ports of those that do not run.
 fn diagnose_services(
     session: &Session,
     repo: &Repo,
@@ -295,8 +302,7 @@ fn diagnose_services(
     Ok((wrong, obstacles))
 }
 
-/// The files of variables of these layers, and `.env`, as far as they are there and cannot be read, or must
-/// be there and are not.
+/// Returns `.env` and the env files of `layers` that exist but cannot be read, or are required but missing.
 pub(super) fn find_broken_files(repo: &Repo, layers: &[&Layer]) -> Result<Vec<BrokenEnvFile>> {
     let mut files: BTreeSet<(String, bool)> = BTreeSet::new();
     files.insert((".env".to_owned(), false));
@@ -321,10 +327,10 @@ pub(super) fn find_broken_files(repo: &Repo, layers: &[&Layer]) -> Result<Vec<Br
         else {
             continue;
         };
-        // What somebody wrote so, and only we cannot read, is theirs.
+        // A file that is complete but invalid was written that way by somebody, so it is not replaced.
         let instead = if is_torn { find_replacement(repo, &path, &is_good)? } else { None };
         let is_empty = path.to_disk_path(repo.root()).metadata().is_ok_and(|meta| meta.len() == 0);
-        // Somebody may want it so, unless there was more in it once.
+        // An empty file may be intended, unless a backup has content for it.
         if is_empty && !matches!(instead, Some(EnvReplacement::Copy { .. })) {
             continue;
         }
@@ -333,21 +339,21 @@ pub(super) fn find_broken_files(repo: &Repo, layers: &[&Layer]) -> Result<Vec<Br
     Ok(found)
 }
 
-/// References are for the start to look up.
+/// Accepts every reference to a variable; `start` resolves them.
 fn accept_reference(_: &str) -> Option<OsString> {
     Some(OsString::new())
 }
 
-/// What is wrong with a file of variables, and whether it is torn.
+/// Returns the problem of an env file, and whether it is damaged (empty, truncated or in conflict).
 fn find_file_fault(on_disk: &Path, name: &str, is_required: bool) -> Option<(String, bool)> {
     let meta = match std::fs::metadata(on_disk) {
-        // A folder of that name is an environment of another kind.
+        // A folder `.env` is a virtual environment of Python.
         Ok(meta) if meta.is_dir() && !is_required => return None,
         Ok(meta) => meta,
-        Err(_) if is_required => return Some((format!("`{name}` is not there"), true)),
+        Err(_) if is_required => return Some((format!("`{name}` not found"), true)),
         Err(_) => return None,
     };
-    // A pipe of a secret manager is for the start to read.
+    // A named pipe comes from a secret manager; only `start` reads it.
     if meta.file_type().is_fifo() {
         return None;
     }
@@ -359,10 +365,10 @@ fn find_file_fault(on_disk: &Path, name: &str, is_required: bool) -> Option<(Str
             let is_torn = env_files::is_torn(&content);
             let failure = env_files::parse_env_file(name, &content, &accept_reference).err();
             let why = failure.map(|failure| failure.to_string());
-            let torn = || format!("`{name}` is empty, cut off or in conflict");
+            let torn = || format!("`{name}` is empty, truncated or in conflict");
             why.or_else(|| is_torn.then(torn)).map(|why| (why, is_torn))
         }
-        Err(cause) => Some((format!("`{name}` cannot be read: {cause}"), false)),
+        Err(cause) => Some((format!("cannot read `{name}`: {cause}"), false)),
     }
 }
 
@@ -375,15 +381,15 @@ fn describe_replacement(session: &Session, one: &BrokenEnvFile) -> String {
         }
         Some(EnvReplacement::Example(example)) => format!("`{path}` from `{example}`"),
         None if !one.is_damaged => format!(
-            "`{path}` stays: it is neither empty nor cut off nor in conflict, so somebody wrote it so; mend the line"
+            "keep `{path}`: it is not damaged (empty, truncated or in conflict), only invalid; fix the line"
         ),
-        None => format!(
-            "`{path}` stays: no backup has a copy that can be read, and no example is there"
-        ),
+        None => {
+            format!("keep `{path}`: no backup has a readable copy, and there is no example file")
+        }
     }
 }
 
-/// Whether managed files are behind, where sync may do something about it.
+/// Describes managed files that are behind, if a plain sync may update them.
 fn describe_drift(session: &Session, repo: &Repo) -> Option<String> {
     let context = context::find_canonical_context(repo).ok()??;
     let looked = xtask_sync::run::inspect_checkout(

@@ -1,4 +1,4 @@
-//! `diff`: how the managed files here differ from the canonical ones, in git's own words.
+//! `diff`: runs `git diff` between the canonical commit and the managed files of the worktree.
 
 use super::session::Session;
 use super::{CommandResult, SUCCESS};
@@ -36,22 +36,21 @@ pub(super) fn run(session: &Session, args: &DiffArgs) -> CommandResult {
         if file == item.state.canonical {
             continue;
         }
-        // For git a file that it does not track is not there; it would be shown as deleted.
+        // For git an untracked file does not exist, so the diff would show it as deleted.
         let is_tracked = item.state.index.entry().is_some() || file.is_none();
         if is_tracked { &mut paths } else { &mut untracked }.push(item.path().clone());
     }
     for path in &untracked {
-        session.print_info(&format!(
-            "`{path}` is not tracked by git, and differs from the canonical one"
-        ));
+        session
+            .print_info(&format!("`{path}` is untracked, and differs from the canonical version"));
     }
     if paths.is_empty() {
         return Ok(SUCCESS);
     }
     let status = repo.diff_attached(&canonical, &paths, session.color)?;
-    // A pager that was closed early ends git by a signal, which is no failure.
+    // A pager that was closed early ends git with SIGPIPE, which is no failure.
     match status.code() {
         Some(0) | None => Ok(SUCCESS),
-        Some(code) => Err(Error::unable(format!("`git diff` ended with exit code {code}"))),
+        Some(code) => Err(Error::unable(format!("`git diff` exited with code {code}"))),
     }
 }

@@ -1,5 +1,9 @@
-//! `start`, `stop`, `restart`, `ps` and `logs` of a layer that a tool runs: they go to the tool, which a person
-//! sees and can interrupt.
+//! `start`, `stop`, `restart`, `ps` and `logs` of a layer with the engine `compose` or `kubernetes`: the command runs
+//! `docker compose` or `kubectl`, attached to the terminal.
+//!
+//! ```text
+//! cargo xtask logs --layer staging -f api  ->  docker compose … logs --follow api
+//! ```
 
 use std::path::PathBuf;
 
@@ -17,14 +21,14 @@ use xtask_deploy::tool::{EngineSettings, MISLEADING_VARIABLES, read_engine_setti
 use xtask_git::Repo;
 use xtask_report as report;
 
-/// A layer that a tool runs.
+/// A layer whose services an external tool runs.
 pub(super) struct ExternalLayer {
     engine: DeployEngine,
     engine_settings: EngineSettings,
     target: DeployTarget,
 }
 
-/// What the tool is told about: the release that serves, or the worktree where none does.
+/// The files that the tool works on: those of the serving release, or of the worktree if there is none.
 struct EngineTarget {
     engine_settings: EngineSettings,
     root: PathBuf,
@@ -32,7 +36,7 @@ struct EngineTarget {
 }
 
 impl ExternalLayer {
-    /// It, if the layer that was named is one.
+    /// Returns the layer if it is named and has such an engine.
     pub(super) fn find_layer(
         session: &Session,
         repo: &Repo,
@@ -52,7 +56,8 @@ impl ExternalLayer {
         Some(ExternalLayer { engine: deploy.engine, engine_settings: outside, target })
     }
 
-    /// What was deployed is asked, stopped and started as it was deployed, and not as the worktree is now.
+    /// Returns the files for the tool. A deployed layer is controlled with the files of its release, not with those
+    /// of the worktree, which may have changed.
     fn current_target(&self, repo: &Repo) -> Result<EngineTarget> {
         let name = match self.target.read_current()? {
             CurrentLink::Missing => {
@@ -67,7 +72,7 @@ impl ExternalLayer {
             CurrentLink::Foreign(words) => {
                 let link = self.target.current_link();
                 return Err(Error::negative(format!("`{}` {words}", link.display()))
-                    .with_hint("`cargo xtask recover` says what can be done"));
+                    .with_hint("`cargo xtask recover` shows what can be done"));
             }
         };
         let release = Release::in_target(&self.target, &name);
@@ -78,19 +83,19 @@ impl ExternalLayer {
         })
     }
 
-    /// Refuses what the tool cannot do.
+    /// Fails if an option is given that the tool does not support.
     pub(super) fn reject_options(&self, options: &[(&str, bool)]) -> Result<()> {
         match options.iter().find(|(_, is_given)| *is_given) {
             None => Ok(()),
             Some((option, _)) => Err(Error::usage(format!(
-                "`{option}` is not for a layer of the engine `{}`",
+                "`{option}` is not supported by the engine `{}`",
                 self.engine.name()
             ))
-            .with_hint("without it, the command goes to the tool of the engine")),
+            .with_hint("leave it out to pass the command to the engine's tool")),
         }
     }
 
-    /// `start`, which has more to be refused than the others.
+    /// Runs `start`, which has more unsupported options than the other commands.
     pub(super) fn start_services(
         &self,
         session: &Session,
@@ -118,7 +123,7 @@ impl ExternalLayer {
         self.forward_command(session, repo, &asked, &args.services)
     }
 
-    /// Has the tool do it.
+    /// Runs the tool with the command `asked`.
     pub(super) fn forward_command(
         &self,
         session: &Session,
@@ -141,9 +146,10 @@ impl ExternalLayer {
         match status.code() {
             Some(0) => Ok(SUCCESS),
             None | Some(130) => Err(Error::new(ErrorKind::Interrupted, "interrupted")),
-            Some(code) => {
-                Err(Error::negative(format!("`{program} {}` ended with {code}", args.join(" "))))
-            }
+            Some(code) => Err(Error::negative(format!(
+                "`{program} {}` exited with code {code}",
+                args.join(" ")
+            ))),
         }
     }
 }

@@ -1,4 +1,8 @@
-//! `extract`: what a branch changes at managed paths, as one commit that waits to be taken in.
+//! `extract`: collects a branch's changes of managed files as one commit on the changes branch, for review.
+//!
+//! ```text
+//! feature/ci  ->  orchestration-tools-changes: canonical commit + one commit with the managed files of feature/ci
+//! ```
 
 use super::session::Session;
 use super::{CommandResult, SUCCESS};
@@ -33,14 +37,14 @@ pub(super) fn run(session: &Session, args: &ExtractArgs) -> CommandResult {
         false => Some(find_source_branch(&repo, &context, &name)?),
     };
     let Some(from) = from.filter(|from| !is_changes(&from.name)) else {
-        return Err(Error::usage(format!("`{name}` is where changes are collected"))
-            .with_hint("name the branch from which they come"));
+        return Err(Error::usage(format!("`{name}` is the changes branch itself"))
+            .with_hint("name a source branch"));
     };
     check_remote_access(session, &repo, &context, args)?;
     let base = args.base.as_deref().map(|word| parse_base(&repo, word)).transpose()?;
     let aim = ExtractOptions { branch: from.name, base, push: args.push, dry_run: args.dry_run };
     if args.push && !args.dry_run {
-        session.print_info("talking to the remote …");
+        session.print_info("contacting the remote …");
     }
     let extracted = match extract_changes(&repo, &aim, &session.tools())? {
         Ok(extracted) => extracted,
@@ -63,7 +67,7 @@ pub(super) fn run(session: &Session, args: &ExtractArgs) -> CommandResult {
         let branch = quote_for_shell(&report.branch);
         session.print_info(&format!("once it is approved: `cargo xtask promote {branch}`"));
         if !args.push && repo.has_remote(&context.config.remote) {
-            session.print_info("nothing was pushed; `--push` does that, too");
+            session.print_info("not pushed; use `--push` to push it");
         }
     }
     Ok(SUCCESS)
@@ -73,12 +77,12 @@ fn parse_base(repo: &Repo, word: &str) -> Result<Id> {
     match repo.parse_revision(word)? {
         Revision::Commit(id) => Ok(id),
         Revision::Range { .. } => {
-            Err(Error::usage(format!("`{word}` is a range, and --base is one commit")))
+            Err(Error::usage(format!("`{word}` is a range, but --base takes one commit")))
         }
     }
 }
 
-/// What is asked of the outside must be there before anything is done.
+/// Checks the remote and `gh`, as far as `--push` and `--comment` need them, before anything is done.
 fn check_remote_access(
     session: &Session,
     repo: &Repo,
@@ -87,22 +91,20 @@ fn check_remote_access(
 ) -> Result<()> {
     let remote = &context.config.remote;
     if (args.push || args.comment) && !repo.has_remote(remote) {
-        return Err(Error::unable(format!("there is no remote `{remote}`; nothing was done"))
+        return Err(Error::unable(format!("no such remote: `{remote}`; nothing was done"))
             .with_hint(format!("`git remote add {remote} URL` adds it")));
     }
     if args.comment && !is_installed(&session.world) {
-        return Err(Error::unable(
-            "--comment needs `gh`, which is not installed; nothing was done",
-        )
-        .with_hint("https://cli.github.com has it; without --comment all else works"));
+        return Err(Error::unable("`gh` not found, but --comment needs it; nothing was done")
+            .with_hint("install it from https://cli.github.com, or leave out --comment"));
     }
     if args.comment
         && !find_projects(repo, context, remote).is_some_and(|places| places.is_github())
     {
         return Err(Error::unable(format!(
-            "`{remote}` is not on GitHub, so there is nothing to comment on"
+            "`{remote}` is not on GitHub, so there is no pull request to comment on"
         ))
-        .with_hint("`forge = \"github\"` in `setup/sync.toml` says that it is"));
+        .with_hint("if it is, set `forge = \"github\"` in `setup/sync.toml`"));
     }
     Ok(())
 }
@@ -120,7 +122,7 @@ fn build_report(extracted: &ExtractOutcome, args: &ExtractArgs) -> ExtractReport
     let mut warnings = context.warnings.clone();
     if own.source.diverged_tip.is_some() {
         warnings.push(format!(
-            "`{}` and the one at `{}` have diverged; the one here was taken",
+            "local `{}` and the one on `{}` have diverged; the local one was used",
             own.source.name, config.remote
         ));
     }
@@ -135,12 +137,12 @@ fn build_report(extracted: &ExtractOutcome, args: &ExtractArgs) -> ExtractReport
         ));
     }
     if let Some(why) = kept {
-        warnings.push(format!("`{}` here was not renewed: {why}", config.changes_branch));
+        warnings.push(format!("local `{}` was not updated: {why}", config.changes_branch));
     }
     let is_own = |one: &PendingChange| one.branch.as_ref() == Some(&own.source.name);
     if summary.is_none() && waiting.commits.iter().any(is_own) {
         let name = &own.source.name;
-        warnings.push(format!("`{name}` changes nothing any more; its commit was taken away"));
+        warnings.push(format!("`{name}` has no changes any more; its commit was removed"));
     }
     let files = summary.iter().flat_map(|summary| &summary.files).map(|file| ExtractedFileLine {
         path: file.path.clone(),
@@ -169,7 +171,7 @@ fn build_report(extracted: &ExtractOutcome, args: &ExtractArgs) -> ExtractReport
     }
 }
 
-/// Shows what conflicts, and says with whom.
+/// Prints the conflicts, unless `is_json`, and returns the error that names the branches in conflict.
 fn conflict_error(context: &SyncContext, clashing: &MergeConflict, is_json: bool) -> Result<Error> {
     let MergeConflict { branch, with, conflicts: found } = clashing;
     let onto =
@@ -181,16 +183,16 @@ fn conflict_error(context: &SyncContext, clashing: &MergeConflict, is_json: bool
     let changes = &context.config.changes_branch;
     let error = if with.is_empty() {
         Error::negative(format!(
-            "`{branch}` conflicts with `{}`; `{changes}` is as it was",
+            "`{branch}` conflicts with `{}`; `{changes}` is unchanged",
             context.config.branch
         ))
-        .with_hint(format!("on `{branch}`, `cargo xtask sync --merge` brings the two together"))
+        .with_hint(format!("on `{branch}`, `cargo xtask sync --merge` merges the two"))
     } else {
         Error::negative(format!(
-            "`{branch}` conflicts with {}; `{changes}` is as it was",
+            "`{branch}` conflicts with {}; `{changes}` is unchanged",
             join_names(with, 5)
         ))
-        .with_hint("promote one of them first, or let the branches agree on these lines")
+        .with_hint("promote one of them first, or make these lines the same on both branches")
     };
     Ok(match is_json {
         true => lines.into_iter().fold(error, |error, (line, _)| error.with_detail(line)),

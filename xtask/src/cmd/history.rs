@@ -1,4 +1,8 @@
-//! `history`: what was deployed, and how it ended.
+//! `history`: prints the past runs of a layer's deployment.
+//!
+//! ```text
+//! 2026-01-31T12:00:00Z  deploy    20260131T120000Z-0123456789ab  verified  (alice)
+//! ```
 
 use serde::Serialize;
 
@@ -11,7 +15,7 @@ use xtask_deploy::history::{self, DeployEntry};
 use xtask_deploy::run_history;
 use xtask_report as report;
 
-/// What there is to say.
+/// The JSON output of `history`.
 #[derive(Serialize)]
 struct DeployHistoryReport<'a> {
     schema: &'static str,
@@ -21,7 +25,7 @@ struct DeployHistoryReport<'a> {
     runs: Vec<DeployHistoryLine<'a>>,
 }
 
-/// A run.
+/// A run, with its time as RFC 3339.
 #[derive(Serialize)]
 struct DeployHistoryLine<'a> {
     time: String,

@@ -1,7 +1,8 @@
-//! What git runs, by way of the shims: not a command for people, and not in `--help`.
+//! `hook`: the internal command that the shims in git's hooks folder run.
 //!
-//! Ends with 0, or with 1 where a `pre-` hook refuses; anything else tells the shim that the program
-//! is broken. What goes wrong is said in a line, and git goes on.
+//! It exits with 0, or with 1 if a `pre-` hook refuses; the shim takes any other code for a broken program. Errors
+//! are printed in one line, and git goes on. For example, `hook pre-push 4711 origin …` checks a push of the git
+//! process 4711.
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -32,36 +33,36 @@ use xtask_review::queue::{self, QueuedRequest, RequestState};
 use xtask_sync::context::{self, SyncContext};
 use xtask_upgrade::cargo_entries::{self, CargoEdit};
 
-/// The word with which the shims begin.
+/// The name of the command.
 pub(super) const WORD: &str = "hook";
 
-/// The variables of git's that `pre-commit` needs.
+/// The variables of git that `pre-commit` needs.
 pub(super) const KEPT_VARIABLES: [&str; 3] = [INDEX_VARIABLE, "GIT_DIR", "GIT_WORK_TREE"];
 
-/// Where git says which index is being committed.
+/// The variable in which git passes the index that is being committed.
 const INDEX_VARIABLE: &str = "GIT_INDEX_FILE";
 
-/// The word with which the end of a push is waited for.
+/// The argument that waits for the end of a push, instead of the name of a hook.
 const FINISH_PUSH: &str = "finish-push";
 
-/// Runs a hook: its name, the process of git, and what git gave it.
+/// Runs a hook. `args` are its name, the process ID of git, and the arguments that git passed.
 pub(super) fn run(world: Environment, args: &[OsString]) -> CommandResult {
     let text = |at: usize| args.get(at).and_then(|arg| arg.to_str()).unwrap_or_default();
     let name = text(0).to_owned();
     let number: u32 = text(1).parse().unwrap_or(0);
     if name == FINISH_PUSH {
-        // Nobody listens: what there is to tell is kept for the next command.
+        // This process has no terminal: the result is stored for the next command to print.
         drop(finish_push(world, text(2), number));
         return Ok(SUCCESS);
     }
     let Some(hook) = Hook::from_name(&name) else {
-        return Err(Error::usage(format!("`{name}` is no hook of ours")));
+        return Err(Error::usage(format!("unknown hook `{name}`")));
     };
     if skip_rules::find_disabling_variable(&world).is_some() || skip_rules::is_nested_run(&world) {
         return Ok(SUCCESS);
     }
     let done = Session::new(world, &default_global_args()).and_then(|session| {
-        // Whether it is ours comes before what there is to say of its state.
+        // Ownership comes first: the state format of another repository does not matter.
         let repo = Repo::discover_for_hook(&session.world)?;
         if !is_own_repo(&session.world, &repo) {
             return Ok(SUCCESS);
@@ -83,7 +84,7 @@ pub(super) fn run(world: Environment, args: &[OsString]) -> CommandResult {
     })
 }
 
-/// A failure with as much of its why and its way out as goes into a line.
+/// Returns a failure in one line, with its first detail and first hint.
 fn error_line(failure: &Error) -> String {
     let mut line = failure.to_string();
     match failure.details() {
@@ -101,7 +102,8 @@ fn default_global_args() -> GlobalArgs {
     GlobalArgs { directory: None, color: Color::Auto, quiet: false, verbose: false }
 }
 
-/// A line as it can be typed here: where the branch has no `cargo xtask`, by way of the program.
+/// Returns `line` with the path of the installed program in place of `cargo xtask`, if the branch has no `cargo
+/// xtask`.
 fn substitute_program(session: &Session, repo: &Repo, line: &str) -> String {
     if !line.contains("cargo xtask") || is_workspace_member(repo) {
         return line.to_owned();
@@ -111,7 +113,7 @@ fn substitute_program(session: &Session, repo: &Repo, line: &str) -> String {
     line.replace("cargo xtask", &program.display().to_string())
 }
 
-/// Whether cargo finds the toolkit on this branch: it is there, and the workspace at the root names it.
+/// Returns whether `cargo xtask` works on this branch: the toolkit exists and the root workspace has it as a member.
 fn is_workspace_member(repo: &Repo) -> bool {
     let text = std::fs::read_to_string(repo.root().join("Cargo.toml")).ok();
     repo.root().join(in_toolkit!("Cargo.toml")).is_file()
@@ -120,8 +122,8 @@ fn is_workspace_member(repo: &Repo) -> bool {
         })
 }
 
-/// Whether the repository around the working folder is the one in which this program is installed.
-/// With `--git-dir` and `--work-tree` it may be another.
+/// Returns whether this program is installed in the repository of the working folder. With `--git-dir` and
+/// `--work-tree` that may be another repository.
 fn is_own_repo(world: &Environment, repo: &Repo) -> bool {
     let home = world.program.parent().filter(|folder| folder.ends_with("xtask/bin"));
     let Some(home) = home.and_then(|folder| folder.parent()?.parent()) else { return true };
@@ -137,7 +139,7 @@ fn dispatch_hook(
 ) -> CommandResult {
     let tools = session.tools();
     match hook {
-        // Git was told that these files are of this repository, and they are another's as well.
+        // The worktree also belongs to another repository, so its files are not synced.
         _ if !hook.can_block() && repo.is_in_another_repo() => {}
         Hook::PostCheckout | Hook::PostMerge | Hook::PostRewrite => {
             for line in post_checkout::sync_after_hook(repo, hook, args, &tools)? {
@@ -166,16 +168,16 @@ fn dispatch_hook(
     Ok(SUCCESS)
 }
 
-/// Says why something is refused, if it is.
+/// Prints why a commit or push is refused. Returns exit code 1, or 0 if there are no `faults`.
 fn print_refusal(what: &str, way_round: &str, faults: &[String]) -> u8 {
     if faults.is_empty() {
         return SUCCESS;
     }
-    print_hook_message(&format!("the {what} was refused:"));
+    print_hook_message(&format!("{what} refused:"));
     for fault in faults {
         report::print_hook_line(&format!("  {fault}"));
     }
-    print_hook_message(&format!("`{way_round}` does it all the same"));
+    print_hook_message(&format!("`{way_round}` skips the hooks"));
     ErrorKind::Negative.exit_code()
 }
 
@@ -183,7 +185,7 @@ fn handle_pre_push(session: &Session, repo: &Repo, git: u32, args: &[OsString]) 
     let mut input = Vec::new();
     std::io::stdin()
         .read_to_end(&mut input)
-        .with_context(|| "git's list of refs cannot be read")?;
+        .with_context(|| "cannot read the list of refs from git")?;
     let refs = parse_pushed_refs(&String::from_utf8_lossy(&input));
     if refs.is_empty() {
         return Ok(SUCCESS);
@@ -205,7 +207,7 @@ fn handle_pre_push(session: &Session, repo: &Repo, git: u32, args: &[OsString]) 
     Ok(SUCCESS)
 }
 
-/// Says what becomes of the managed files of a branch, and sees to it.
+/// Prints that a pushed branch changes managed files, and queues its pull request.
 fn announce_changes(
     session: &Session,
     repo: &Repo,
@@ -226,7 +228,7 @@ fn announce_changes(
     let Some(places) = places else {
         print_hook_message(&if repo.push_url(remote).is_some() {
             format!(
-                "the address of the remote does not tell where a pull request into `{canonical}` \
+                "cannot derive the URL of a pull request into `{canonical}` from the remote's address; \
                  is opened; `forge` in `setup/sync.toml` can say which service it is"
             )
         } else {
@@ -236,7 +238,9 @@ fn announce_changes(
     };
     let url = places.compare_url(context, branch);
     if !places.is_github() {
-        print_hook_message(&format!("to bring it to all branches, open a pull request: {url}"));
+        print_hook_message(&format!(
+            "to share the change with all branches, open a pull request: {url}"
+        ));
         return;
     }
     if !gh::is_installed(&session.world) {
@@ -244,8 +248,10 @@ fn announce_changes(
         return;
     }
     if !repo.has_remote(remote) {
-        // There is nothing by which to see that the push has arrived.
-        print_hook_message(&format!("to bring it to all branches, open a pull request: {url}"));
+        // Without a remote-tracking ref there is no way to see that the push has arrived.
+        print_hook_message(&format!(
+            "to share the change with all branches, open a pull request: {url}"
+        ));
         return;
     }
     let request = QueuedRequest {
@@ -258,13 +264,13 @@ fn announce_changes(
     };
     let put = queue::write_request(repo, session.tools().disk, &request);
     if session.world.is_truthy(PUSHING) && put.is_ok() {
-        // Whoever pushes makes the request.
+        // `cargo xtask push` opens the pull request itself.
         return;
     }
     let queued = put.and_then(|()| spawn_push_finisher(session, repo, &request.key(), git));
     match queued {
         Ok(()) => print_hook_message(&format!(
-            "its draft pull request is opened or updated once the push has arrived; by hand: {url}"
+            "its draft pull request is opened or updated after the push; manually: {url}"
         )),
         Err(failure) => print_hook_message(&format!("{failure}; open a pull request: {url}")),
     }
@@ -275,7 +281,7 @@ fn spawn_push_finisher(session: &Session, repo: &Repo, key: &str, git: u32) -> R
     Program::run_detached(&session.world.program, repo.root(), &args)
 }
 
-/// Waits for a push to end, and makes the pull request.
+/// Waits for the push to end, and opens or updates the pull request.
 fn finish_push(world: Environment, key: &str, git: u32) -> Result<()> {
     process::leave_session();
     let session = Session::new(world, &default_global_args())?;
@@ -296,7 +302,7 @@ fn finish_push(world: Environment, key: &str, git: u32) -> Result<()> {
     after_push::finish_push(&repo, session.tools().disk, key, git, &make)
 }
 
-/// What a branch that has arrived changes; nothing where that has become canonical meanwhile.
+/// Returns the changes of a pushed branch, or `None` if they have become canonical since.
 fn find_branch_changes(
     repo: &Repo,
     context: &SyncContext,

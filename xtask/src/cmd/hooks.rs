@@ -1,4 +1,5 @@
-//! `hooks enable`, `hooks disable`, `hooks status`.
+//! `hooks enable`, `hooks disable` and `hooks status`. For example, `hooks disable --for 2h` pauses the hooks in this
+//! worktree for two hours.
 
 use super::session::Session;
 use super::{CommandResult, SUCCESS};
@@ -37,11 +38,11 @@ fn switch_on(session: &Session, repo: &Repo, place: PauseScope) -> Result<()> {
     let still = xtask_hooks::pause::find_pause(repo, session.world.now_seconds())?;
     session.print_info(match (were_off, still) {
         (_, Some(_)) => {
-            "hooks are still switched off in all worktrees; `cargo xtask hooks enable --all` \
-             switches them on"
+            "hooks are still disabled in all worktrees; `cargo xtask hooks enable --all` \
+             enables them"
         }
-        (true, None) => "hooks are on again; `cargo xtask sync` catches up with what they left out",
-        (false, None) => "hooks were on already",
+        (true, None) => "hooks are enabled again; `cargo xtask sync` updates what was skipped",
+        (false, None) => "hooks are already enabled",
     });
     Ok(())
 }
@@ -51,8 +52,8 @@ fn switch_off(session: &Session, repo: &Repo, place: PauseScope, span: Option<&s
         None => None,
         Some(text) => {
             let seconds = parse_seconds(text).ok_or_else(|| {
-                Error::usage(format!("`{text}` is no span of time"))
-                    .with_hint("write it as in `90m`, `2h` or `1d 12h`")
+                Error::usage(format!("invalid duration `{text}`"))
+                    .with_hint("use e.g. `90m`, `2h` or `1d 12h`")
             })?;
             Some(session.world.now_seconds().saturating_add(seconds))
         }
@@ -80,7 +81,7 @@ fn print_hook_status(session: &Session, repo: &Repo, json: bool) -> CommandResul
     } else {
         report::print_output(&shown.render_text())?;
     }
-    // Whoever has switched hooks off does not want them to fire.
+    // If hooks are paused on purpose, it is no failure that they do not run.
     let is_wanted = health.obstacles.is_empty();
     let is_silent = health.hooks.iter().any(|hook| !health.will_run(hook));
     Ok(if is_wanted && is_silent { ErrorKind::Negative.exit_code() } else { SUCCESS })
@@ -123,9 +124,9 @@ fn state_name(there: &HookFileState) -> &'static str {
     match there {
         HookFileState::Absent => "missing",
         HookFileState::Shim => "installed",
-        HookFileState::ChangedShim => "old or changed by hand",
-        HookFileState::Foreign => "somebody else's",
-        HookFileState::CallsProgram => "somebody else's, and starts xtask by itself",
+        HookFileState::ChangedShim => "outdated or changed manually",
+        HookFileState::Foreign => "another program's",
+        HookFileState::CallsProgram => "another program's, which starts xtask",
         HookFileState::NotAFile => "not a file",
     }
 }

@@ -1,4 +1,5 @@
-//! `install-hooks`: git hooks that keep branches up to date by themselves.
+//! `install-hooks`: installs the shims and the program that they run, e.g. `.git/hooks/post-checkout` and
+//! `.git/xtask/bin`.
 
 use super::session::{Session, build_hook_lines};
 use super::{CommandResult, SUCCESS};
@@ -21,12 +22,12 @@ pub(super) fn run(session: &Session, args: &InstallHooksArgs) -> CommandResult {
         if args.this_program { ProgramOrigin::RunningProgram } else { ProgramOrigin::Canonical };
     let wish = InstallOptions { program_origin: from, force: args.force, dry_run: args.dry_run };
     if !args.dry_run {
-        // Hooks go by these, and by nothing that a branch says.
+        // The hooks use these names, not those in the files of the branch that is checked out.
         context::save_canonical_names(&repo, &context::find_canonical_names(&repo)?)?;
     }
     let done = install_all(&session.hook_builder(&repo), &context, wish)?;
     if args.dry_run {
-        session.print_info("nothing is written; this is what would be done:");
+        session.print_info("dry run, nothing is written; this would be done:");
     }
     let lines = build_hook_lines(&done.hooks);
     report::print_output(&render_installed(

@@ -1,4 +1,4 @@
-//! `logs`: what the services have written, merged by time.
+//! `logs`: prints the logs of services, merged by time, e.g. `api | listening on 8100`.
 
 #[cfg(feature = "deploy")]
 use super::external_engine::ExternalLayer;
@@ -34,21 +34,21 @@ pub(super) fn run(session: &Session, args: &LogsArgs) -> CommandResult {
     print_logs(session, &stack, args)
 }
 
-/// Those of a stack.
+/// Prints the logs of a stack.
 pub(super) fn print_logs(session: &Session, stack: &Stack, args: &LogsArgs) -> CommandResult {
     let known = ServiceLog::list_names(&stack.logs_folder());
     let unknown: Vec<&String> = args.services.iter().filter(|n| !known.contains(n)).collect();
     if let Some(name) = unknown.first() {
         let near = suggest_nearest(name, known.iter().map(String::as_str));
-        let error = Error::usage(format!("there is no log of `{name}`{near}"));
+        let error = Error::usage(format!("no log of `{name}`{near}"));
         return Err(match known.len() {
-            0 => error.with_hint(format!("nothing of layer `{}` has run yet", stack.layer)),
-            _ => error.with_hint(format!("there are: {}", known.join(", "))),
+            0 => error.with_hint(format!("no service of layer `{}` has run yet", stack.layer)),
+            _ => error.with_hint(format!("logs: {}", known.join(", "))),
         });
     }
     let names = if args.services.is_empty() { known } else { args.services.clone() };
     if names.is_empty() {
-        session.print_info(&format!("nothing of layer `{}` has run yet", stack.layer));
+        session.print_info(&format!("no service of layer `{}` has run yet", stack.layer));
         return Ok(SUCCESS);
     }
     let ends: Vec<u64> = names.iter().map(|name| tail::service_log(stack, name).length()).collect();
@@ -59,7 +59,7 @@ pub(super) fn print_logs(session: &Session, stack: &Stack, args: &LogsArgs) -> C
         let shows_all = args.all || args.since.is_some();
         let from = runs.iter().rfind(|run| !run.is_auto_restart).filter(|_| !shows_all);
         let last = log.read_last_lines(args.lines, from.map_or(0, |run| run.at), *end);
-        let last = last.with_context(|| format!("the log of {name} cannot be read"))?;
+        let last = last.with_context(|| format!("cannot read the log of {name}"))?;
         let last = tail::mark_runs(last, &runs);
         lines.extend(last.into_iter().map(|line| (number, line)));
     }
@@ -68,7 +68,7 @@ pub(super) fn print_logs(session: &Session, stack: &Stack, args: &LogsArgs) -> C
         let from = i64::try_from(now.saturating_sub(since).as_millis()).unwrap_or(0);
         lines.retain(|(_, line)| line.at_ms >= from);
     }
-    // Lines of one service stay in their order: the sort keeps that of equals.
+    // The sort is stable, so lines of one service stay in their order.
     lines.sort_by_key(|(_, line)| line.at_ms);
     let over = lines.len().saturating_sub(args.lines);
     let is_read = tail::print_lines(&names, args.timestamps, &lines[over..])?;

@@ -1,5 +1,9 @@
-//! The commands: each loads, plans, acts and reports, in a file of its own. They do not call each
-//! other.
+//! The commands, one module each. A command loads its input, plans, acts and reports; it never calls another
+//! command.
+//!
+//! ```text
+//! cargo xtask sync --check  ->  Cli::parse  ->  sync::run(&session, &args)  ->  exit code 0 or 1
+//! ```
 
 mod backup;
 mod backup_list;
@@ -101,13 +105,12 @@ use xtask_git::run_scheduled_sharing;
 use xtask_hooks::program_store;
 use xtask_report as report;
 
-/// How a command ended that did not fail.
+/// The exit code of a command that did not fail, such as `SUCCESS` or `ErrorKind::Negative.exit_code()`.
 type CommandResult = Result<u8>;
 
-/// Everything that is not an error.
 const SUCCESS: u8 = 0;
 
-/// Runs the command line and answers with the exit code.
+/// Runs the command line `args` and returns the exit code; errors are printed to stderr.
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let done = run_command_line(args);
     run_scheduled_sharing();
@@ -121,17 +124,17 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 }
 
 #[cfg(feature = "services")]
-/// What the small program does that stays while services run.
+/// Runs `xtask-supervisor`, the small program that keeps running as long as services do.
 #[must_use]
 pub fn supervisor_main(args: &[OsString]) -> ExitCode {
     supervise::run_program(args)
 }
 
-/// Whether this is the program of the checkout in which cargo was asked for it.
+/// Fails if this program was built from other sources than those of the checkout in which cargo was called.
 fn check_origin(world: &Environment) -> Result<()> {
     let is_ours = world.variable("CARGO_PKG_NAME") == Some(env!("CARGO_PKG_NAME"));
     let asked_in = world.variable("CARGO_MANIFEST_DIR").filter(|_| is_ours);
-    // The launcher tells by which key it has found or built the program.
+    // The launcher passes the key under which it found or built the program.
     compare_origin(
         program_store::SOURCES,
         world.variable(program_store::KEY_VAR),
@@ -140,9 +143,12 @@ fn check_origin(world: &Environment) -> Result<()> {
     )
 }
 
-/// A program that the launcher has built is one of any checkout with these sources, and who starts it without the
-/// launcher, as a service, means it. One that cargo has built alone is of the folder in which it was built: where checkouts share
-/// a build folder and their wrapper was taken away, cargo runs what another one has built.
+/// Compares the origin of this program with the checkout: the sources of its `key` if the launcher started it,
+/// otherwise the folder in which it was built.
+///
+/// A program built by the launcher fits every checkout with the same `sources`, and starting it directly, e.g. as a
+/// service, is intended. A program built by cargo alone belongs to the folder it was `built_in`: if checkouts share a
+/// target folder and `RUSTC_WORKSPACE_WRAPPER` is unset, cargo runs the program of another checkout.
 fn compare_origin(
     sources: Option<&str>,
     key: Option<&str>,
@@ -152,10 +158,12 @@ fn compare_origin(
     match (sources, key, asked_in) {
         (Some(sources), Some(key), _) => match key.split_once('-') {
             Some((named, _)) if named == sources => Ok(()),
-            _ => Err(Error::unable("this program was built from other sources than these")
-                .with_hint(
-                    "`XTASK_STORE=off cargo xtask …` builds it here; then say how it came to that",
-                )),
+            _ => Err(Error::unable(
+                "this program was built from other sources than this checkout has",
+            )
+            .with_hint(
+                "`XTASK_STORE=off cargo xtask …` builds it here; please report how this happened",
+            )),
         },
         (None, _, Some(asked_in)) if asked_in != built_in => Err(Error::unable(format!(
             "this program was built in `{built_in}`, not in `{asked_in}`"
@@ -166,28 +174,26 @@ fn compare_origin(
     }
 }
 
-/// `keep-program`: this program, which was just built, is kept where the launcher finds it. Nobody types it.
+/// Runs the internal command `keep-program`: copies this freshly built program into the store of the launcher.
 fn keep_program(world: &Environment, args: &[OsString]) -> CommandResult {
     let [folder, name] = args else {
-        return Err(Error::usage("`keep-program` is for the launcher"));
+        return Err(Error::usage("`keep-program` is internal: only the launcher calls it"));
     };
     let disk = Disk::real();
     let now = program_store::system_time(world);
     let name = name.to_string_lossy();
     if program_store::SOURCES.is_some_and(|own| name.split('-').next() != Some(own)) {
-        return Err(Error::unable(
-            "this program was built from other sources than those that are named",
-        ));
+        return Err(Error::unable("this program was built from other sources than the key names"));
     }
     program_store::keep_program(&disk, now, Path::new(folder), &name, &world.program)?;
     if let Some(home) = program_store::find_cargo_home(world) {
         program_store::prune_builds(&disk, now, &home.join("xtask-build"))
-            .with_context(|| "the build folder cannot be kept within bounds")?;
+            .with_context(|| "cannot prune the build folder")?;
     }
     Ok(SUCCESS)
 }
 
-/// Words that other tools have for a command or an option of ours: docker compose, lefthook, husky and git's own.
+/// Commands and options of other tools (docker compose, lefthook, husky, git), each with ours.
 const COMMAND_SYNONYMS: [(&str, &str); 11] = [
     ("up", "start"),
     ("down", "stop"),
@@ -202,7 +208,7 @@ const COMMAND_SYNONYMS: [(&str, &str); 11] = [
     ("init", "setup"),
 ];
 
-/// What is meant by the first word that somebody knows from elsewhere.
+/// Returns our command for the first argument that is a known synonym, e.g. `start` for `up`.
 fn suggest_command(args: &[OsString]) -> Option<&'static str> {
     let typed = args.iter().skip(1).filter_map(|word| word.to_str());
     typed
@@ -236,7 +242,7 @@ fn run_command_line(args: Vec<OsString>) -> CommandResult {
     }
     check_origin(&world)?;
     let asks = |word: &OsString| ["-h", "--help", "help"].iter().any(|help| word == help);
-    // The groups are made for who reads them.
+    // The grouped help takes time to build, so only if it is shown.
     let command =
         if args.len() < 2 || args.iter().any(asks) { cli::build_command() } else { Cli::command() };
     let parsed =
@@ -244,14 +250,14 @@ fn run_command_line(args: Vec<OsString>) -> CommandResult {
     let cli = match parsed {
         Ok(cli) => cli,
         Err(refused) => {
-            // Help and version are answers, not failures.
+            // Clap reports `--help` and `--version` as errors, too.
             let code = if refused.use_stderr() { ErrorKind::Usage.exit_code() } else { SUCCESS };
             let printed = refused.print();
             drop(printed);
             if let Some(ours) = suggest_command(&args) {
                 report::print_info(
                     report::Verbosity::Normal,
-                    &format!("hint: here it is `cargo xtask {ours}`"),
+                    &format!("hint: did you mean `cargo xtask {ours}`?"),
                 );
             }
             return Ok(code);

@@ -1,4 +1,5 @@
-//! What `ps`, `logs` and `stop` of another machine ask of this one, where a layer is deployed. Nobody types it.
+//! `on-host`: the internal command that `ps`, `logs` and `stop` of another machine run here over ssh, for a layer
+//! that is deployed to this host. For example, `on-host /srv/shop production logs --lines 200`.
 
 use std::ffi::OsString;
 
@@ -13,15 +14,17 @@ use xtask_base::error::{Error, Result};
 use xtask_deploy::stacks;
 use xtask_deploy::target::DeployTarget;
 
-/// Does it, over there.
+/// Runs `ps`, `logs` or `stop` for the release that serves. `args` are the target folder, the layer, and the command.
 pub(super) fn run(world: Environment, args: &[OsString]) -> CommandResult {
     let [root, layer, words @ ..] = args else {
-        return Err(Error::usage(format!("`{WORD}` is what `ps`, `logs` and `stop` ask a host")));
+        return Err(Error::usage(format!(
+            "`{WORD}` is internal: only `ps`, `logs` and `stop` call it"
+        )));
     };
     let layer = layer.to_string_lossy().into_owned();
     let command = std::iter::once("cargo xtask".into()).chain(words.iter().cloned());
     let cli = Cli::try_parse_from(command)
-        .map_err(|_| Error::usage("the host does not understand what it is asked"))?;
+        .map_err(|_| Error::usage("invalid request from the client"))?;
     let session = Session::new(world, &cli.global)?;
     let target = DeployTarget { root: root.into(), layer: layer.clone() };
     let found = find_serving_stack(&target)?;
@@ -30,10 +33,10 @@ pub(super) fn run(world: Environment, args: &[OsString]) -> CommandResult {
         (Command::Logs(args), Some(stack)) => logs::print_logs(&session, &stack, &args),
         (Command::Stop(args), Some(stack)) => stop::stop_deployed(&session, stack, &args),
         (Command::Logs(_) | Command::Stop(_), None) => {
-            session.print_info(&format!("nothing of layer `{layer}` serves there"));
+            session.print_info(&format!("no release of layer `{layer}` is running there"));
             Ok(SUCCESS)
         }
-        _ => Err(Error::usage("the host does not understand what it is asked")),
+        _ => Err(Error::usage("invalid request from the client")),
     }
 }
 

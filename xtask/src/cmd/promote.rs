@@ -1,4 +1,4 @@
-//! `promote`: collected changes, into the canonical branch.
+//! `promote`: applies the collected changes of the changes branch to the canonical branch, after a prompt.
 
 use super::session::{Session, print_push_steps};
 use super::{CommandResult, SUCCESS};
@@ -24,13 +24,13 @@ pub(super) fn run(session: &Session, args: &PromoteArgs) -> CommandResult {
     for one in &choice.manual {
         let id = repo.short_id(one.commit.id);
         session.print_info(&format!(
-            "{id} {} was put there by hand and stays; `cargo xtask promote {id}` takes it",
+            "{id} {} was committed there manually and is skipped; `cargo xtask promote {id}` applies it",
             one.name()
         ));
     }
     if choice.chosen.is_empty() {
         session.print_info(&format!(
-            "nothing is waiting on `{}`",
+            "no changes are collected on `{}`",
             choice.context.config.changes_branch
         ));
         return Ok(SUCCESS);
@@ -47,34 +47,34 @@ pub(super) fn run(session: &Session, args: &PromoteArgs) -> CommandResult {
         return Err(if earlier.is_empty() {
             refused
                 .with_hint(format!(
-                    "on `{name}`, `cargo xtask sync --merge`, then extract it again"
+                    "on `{name}`, run `cargo xtask sync --merge`, then extract it again"
                 ))
-                .with_hint("to take the others without it, name them")
+                .with_hint("to apply the others without it, name them")
         } else {
             refused.with_hint(format!(
-                "it builds on {}, which was not chosen",
+                "it depends on {}, which was not chosen",
                 join_names(&earlier, 5)
             ))
         });
     }
     let many = choice.series.picked_count();
     if many == 0 {
-        session.print_info(&format!("`{branch}` has all of it already"));
+        session.print_info(&format!("`{branch}` already has all of it"));
     }
     if args.dry_run && many == 0 {
         return Ok(SUCCESS);
     }
     if args.dry_run {
         session.print_info(&format!(
-            "{} would go on `{branch}`; nothing was written",
+            "{} would be added to `{branch}`; nothing was written",
             pluralize(many, "commit")
         ));
         return Ok(SUCCESS);
     }
     repo.committer(session.world.now_seconds())?;
-    let question = format!("Put {} on `{branch}`?", pluralize(many, "commit"));
+    let question = format!("Add {} to `{branch}`?", pluralize(many, "commit"));
     if many > 0 && !session.confirm(&question, args.yes)? {
-        return Err(Error::negative("that was no `yes`, so nothing was changed"));
+        return Err(Error::negative("not confirmed; nothing was changed"));
     }
     let promoted =
         promote_changes(&repo, &args.branches, &choice.selected_changes(), &session.tools())?;
@@ -106,7 +106,7 @@ fn show_commits(session: &Session, repo: &Repo, choice: &PromoteSelection) -> Re
     Ok(())
 }
 
-/// That a source has gone on since it was collected, if it has.
+/// Returns a note if the source branch has new commits since it was extracted.
 fn describe_moved_source(repo: &Repo, one: &PendingChange) -> Result<Option<String>> {
     let (Some(name), Some(from)) = (&one.branch, one.source_commit()) else { return Ok(None) };
     let remote = context::read_context(repo)?.config.remote;
@@ -115,7 +115,7 @@ fn describe_moved_source(repo: &Repo, one: &PendingChange) -> Result<Option<Stri
         if !repo.has_object(from) || !repo.is_ancestor(tip, from)? {
             let typed = quote_for_shell(name);
             return Ok(Some(format!(
-                "`{name}` has moved on since this was collected; `cargo xtask extract {typed}` renews it"
+                "`{name}` has new commits since; `cargo xtask extract {typed}` collects it again"
             )));
         }
     }
@@ -135,11 +135,11 @@ fn print_outcome(
     }
     if let Some(why) = &promoted.kept_reason {
         report::print_warning(&format!(
-            "`{changes}` stays as it was: {why}; the next extract renews it"
+            "`{changes}` was not updated: {why}; the next extract updates it"
         ));
     }
     if !promoted.waiting.is_empty() {
-        session.print_info(&format!("still waiting: {}", promoted.waiting.join(", ")));
+        session.print_info(&format!("still collected: {}", promoted.waiting.join(", ")));
     }
     if *commits > 0 {
         print_push_steps(session, repo, branch);

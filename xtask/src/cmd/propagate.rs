@@ -1,4 +1,9 @@
-//! `propagate`: the canonical state on every branch, without checking any out.
+//! `propagate`: syncs every branch from the canonical one without checking it out.
+//!
+//! ```text
+//! feature/menu  update  1 file, now 1a2b3c4d5e
+//! main          beside  1 file, now 5e4d3c2b1a   (on orchestration-sync/main)
+//! ```
 
 use super::session::Session;
 use super::{CommandResult, SUCCESS};
@@ -22,10 +27,8 @@ use xtask_sync::context::{self, SyncContext};
 pub(super) fn run(session: &Session, args: &PropagateArgs) -> CommandResult {
     let repo = session.open_repo()?;
     if args.remote && !args.push && !args.dry_run {
-        return Err(Error::usage(
-            "--remote changes branches of the remote, and only a push does that",
-        )
-        .with_hint("add --push; or --dry-run, to see what would be pushed"));
+        return Err(Error::usage("--remote needs --push: it changes branches of the remote")
+            .with_hint("add --push, or --dry-run to see what would be pushed"));
     }
     let aim = PropagateOptions {
         patterns: args.globs.clone(),
@@ -39,7 +42,7 @@ pub(super) fn run(session: &Session, args: &PropagateArgs) -> CommandResult {
         check_forge(session, &repo)?;
     }
     if args.push && !args.dry_run {
-        session.print_info("talking to the remote …");
+        session.print_info("contacting the remote …");
     }
     let outcome = propagate_branches(&repo, &aim, &session.tools())?;
     let mut code = exit_code(&outcome);
@@ -72,15 +75,15 @@ pub(super) fn run(session: &Session, args: &PropagateArgs) -> CommandResult {
             number => (format!("{number} branches are"), "them"),
         };
         session.print_info(&format!(
-            "{branches} only at the remote, and untouched: {}; `cargo xtask propagate --remote --push` brings \
-             {them} up to date",
+            "{branches} only on the remote and not updated: {}; `cargo xtask propagate --remote --push` updates \
+             {them}",
             join_names(&elsewhere, 5)
         ));
     }
     Ok(code)
 }
 
-/// The branches that would follow and are not in this clone, as the remote had them when it was last asked.
+/// Returns the branches that would be synced but exist only on the remote, as of the last fetch.
 fn list_remote_only(repo: &Repo, context: &SyncContext) -> Result<Vec<String>> {
     let there =
         BranchSet::read_fetched(repo, &context.config.remote)?.select_targets(context, &[])?;
@@ -89,25 +92,27 @@ fn list_remote_only(repo: &Repo, context: &SyncContext) -> Result<Vec<String>> {
     Ok(there.into_iter().map(|target| target.branch).filter(|name| !is_here(name)).collect())
 }
 
-/// Pull requests need a service that `gh` can talk to, and that is found out before anything is done.
+/// Fails if pull requests cannot be made: `gh` is missing or the remote is not on GitHub. Runs before any change.
 fn check_forge(session: &Session, repo: &Repo) -> Result<()> {
     let context = context::read_context(repo)?;
     let remote = &context.config.remote;
     if !is_installed(&session.world) {
-        return Err(Error::unable("--pr needs `gh`, which is not installed; nothing was done")
-            .with_hint("https://cli.github.com has it; without --pr all else works"));
+        return Err(Error::unable("`gh` not found, but --pr needs it; nothing was done")
+            .with_hint("install it from https://cli.github.com, or leave out --pr"));
     }
     if !repo.has_remote(remote)
         || !find_projects(repo, &context, remote).is_some_and(|at| at.is_github())
     {
         return Err(Error::unable(format!("`{remote}` is not on GitHub; nothing was done"))
-            .with_hint("`forge = \"github\"` in `setup/sync.toml` says that it is; without --pr all else works"));
+            .with_hint(
+                "if it is, set `forge = \"github\"` in `setup/sync.toml`; or leave out --pr",
+            ));
     }
     Ok(())
 }
 
-/// Closes the requests of protected branches that have all they were for, and says why, where the
-/// service has not done it with their branch. Says whether all went well.
+/// Closes the pull requests of protected branches that are up to date by now, with a comment, unless the forge closed
+/// them when their side branch was deleted. Returns whether all succeeded.
 fn close_requests(session: &Session, repo: &Repo, outcome: &PropagateOutcome) -> bool {
     let PropagateOutcome { context, rows } = outcome;
     let Some(places) = find_projects(repo, context, &context.config.remote) else { return false };
@@ -117,8 +122,10 @@ fn close_requests(session: &Session, repo: &Repo, outcome: &PropagateOutcome) ->
     };
     let mut is_well = true;
     for row in rows.values().filter(has_gone) {
-        let why =
-            format!("`{}` has all of this by now; there is nothing left to merge.", row.branch);
+        let why = format!(
+            "`{}` has all of these changes now; there is nothing left to merge.",
+            row.branch
+        );
         match gh.close_pull_request(&row.target, &row.branch, &why) {
             Ok(true) => session
                 .print_info(&format!("the pull request of `{}` is closed: {why}", row.target)),
@@ -132,7 +139,7 @@ fn close_requests(session: &Session, repo: &Repo, outcome: &PropagateOutcome) ->
     is_well
 }
 
-/// Opens or renews the requests of protected branches that wait. Says whether all went well.
+/// Opens or updates the pull requests of the side branches. Returns whether all succeeded.
 fn open_requests(session: &Session, repo: &Repo, outcome: &PropagateOutcome) -> bool {
     let PropagateOutcome { context, rows } = outcome;
     let config = &context.config;
@@ -170,7 +177,7 @@ fn open_requests(session: &Session, repo: &Repo, outcome: &PropagateOutcome) -> 
     is_well
 }
 
-/// The worst of what became of the branches.
+/// Returns the highest exit code of the branches' results.
 fn exit_code(outcome: &PropagateOutcome) -> u8 {
     let of = |row: &BranchRow| match row.status {
         PropagateStatus::Failed => ErrorKind::Unable.exit_code(),
@@ -238,8 +245,8 @@ fn print_next_steps(session: &Session, args: &PropagateArgs, report: &PropagateR
     match alone.count() {
         0 => {}
         many => session.print_info(&format!(
-            "{} not pushed, because nothing says where to (`git branch -u`); `--remote --push` \
-             does the branches that are there",
+            "{} not pushed: no upstream (`git branch -u` sets it); `--remote --push` \
+             updates the branches of the remote",
             if many == 1 { "1 branch was".to_owned() } else { format!("{many} branches were") }
         )),
     }
@@ -247,17 +254,19 @@ fn print_next_steps(session: &Session, args: &PropagateArgs, report: &PropagateR
         report.branches.iter().any(|line| line.action == "beside" && line.new.is_some());
     if has_beside && !args.pr && !args.dry_run {
         session
-            .print_info("a branch beside a protected one is for a pull request; `--remote --push --pr` does all of it");
+            .print_info("side branches of protected branches need a pull request; `--remote --push --pr` opens it");
     }
     let has = |action: &str| report.branches.iter().any(|line| line.action == action);
     if has("refused") {
-        session.print_info("`--yes` also deletes more than half of the managed files of a branch");
+        session
+            .print_info("`--yes` allows deleting more than half of the managed files of a branch");
     }
     if report.branches.iter().any(|line| line.unknown > 0) {
-        session
-            .print_info("`git fetch --unshallow` brings the history that decides what is behind");
+        session.print_info(
+            "shallow clone: `git fetch --unshallow` gets the history needed to decide the rest",
+        );
     }
     if (has("update") || has("worktree") || has_beside) && !args.push && !args.dry_run {
-        session.print_info("nothing was pushed; `cargo xtask propagate --push` does that, too");
+        session.print_info("not pushed; use `cargo xtask propagate --push`");
     }
 }

@@ -1,4 +1,4 @@
-//! `ps`: how the services are.
+//! `ps`: prints the status of the services, as a table or as JSON (`xtask.ps/1`).
 
 use std::path::Path;
 use std::time::Duration;
@@ -24,10 +24,10 @@ use xtask_services::client;
 use xtask_services::stack::Stack;
 use xtask_services::status::{ServiceStatus, StackStatus};
 
-/// How often `--watch` draws.
+/// How often `--watch` redraws.
 const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The first stack, and the others, where several layers run in one worktree.
+/// The JSON output of `ps`: the first stack inline, and those of other layers in `others`.
 #[derive(Serialize)]
 struct PsReport<'a> {
     #[serde(flatten)]
@@ -50,14 +50,14 @@ pub(super) fn run(session: &Session, args: &PsArgs) -> CommandResult {
     #[cfg(feature = "deploy")]
     if let Some(far) = RemoteLayer::find_layer(session, &repo, args.layer.as_deref())? {
         if args.watch {
-            return Err(Error::usage("`--watch` is not for a layer on another host"));
+            return Err(Error::usage("`--watch` is not supported for a layer on another host"));
         }
         return far.show_status(session, args);
     }
     if args.watch {
         if !report::is_stdout_terminal() {
-            return Err(Error::usage("`--watch` draws on a terminal, and there is none")
-                .with_hint("`cargo xtask ps --json` is for programs"));
+            return Err(Error::usage("`--watch` needs a terminal")
+                .with_hint("use `cargo xtask ps --json` in scripts"));
         }
         loop {
             redraw_screen(&render_status(&collect_status(session, &repo, args)?.0))?;
@@ -70,7 +70,7 @@ pub(super) fn run(session: &Session, args: &PsArgs) -> CommandResult {
 }
 
 #[cfg(feature = "deploy")]
-/// The same for what is deployed on this machine, asked from another one.
+/// Prints the status of a layer that is deployed on this machine, for a client on another one.
 pub(super) fn print_deployed(
     session: &Session,
     stack: Option<&Stack>,
@@ -82,7 +82,7 @@ pub(super) fn print_deployed(
         None => None,
     };
     if page.is_none() && !args.json {
-        session.print_info(&format!("nothing of layer `{layer}` serves there"));
+        session.print_info(&format!("no release of layer `{layer}` is running there"));
         return Ok(SUCCESS);
     }
     let root = stack.map_or(Path::new(""), |stack| &stack.root);
@@ -107,7 +107,7 @@ fn print_status(
         let (first, others) = pages.split_first().unwrap_or((&nothing, &[]));
         report::print_json(&PsReport { first, others })?;
     } else if pages.is_empty() && unreadable.is_none() {
-        session.print_info("nothing runs here; `cargo xtask start` starts the services");
+        session.print_info("no services are running; `cargo xtask start` starts them");
     } else {
         report::print_output(&render_status(pages))?;
     }
@@ -141,11 +141,11 @@ fn collect_status(
             let pages = known.into_iter().map(|(_, page)| page);
             let (mut up, down): (Vec<StackStatus>, Vec<StackStatus>) =
                 pages.partition(shared::is_up);
-            // What is over is only shown where nothing runs.
+            // Stopped stacks are only shown if no stack runs.
             if up.is_empty() {
                 up = down;
             }
-            // What they use is only asked of those that are shown.
+            // Measuring CPU and memory costs time, so only for the stacks that are shown.
             for page in &mut up {
                 let stack = shared::find_stack(repo, &page.layer)?;
                 if let Some(whole) = client::read_status(&stack, &session.world)? {
@@ -158,9 +158,9 @@ fn collect_status(
     }
 }
 
-/// The same page, with what has changed since services were started among their warnings.
+/// Adds a warning to each running service whose configuration has changed since its start.
 fn with_config_changes(repo: &Repo, stack: &Stack, mut page: StackStatus) -> StackStatus {
-    // What is deployed is configured by its release.
+    // A deployed stack is configured by its release, not by the worktree.
     if !shared::is_own(repo, stack) {
         return page;
     }
@@ -177,7 +177,7 @@ fn render_status(pages: &[StackStatus]) -> String {
         let is_up = shared::is_up(page);
         if pages.len() > 1 || page.layer != DEFAULT_LAYER || !is_up {
             let gap = if at == 0 { "" } else { "\n" };
-            let down = if is_up { "" } else { ", which does not run" };
+            let down = if is_up { "" } else { " (not running)" };
             text.push_str(&format!("{gap}layer {}{down}\n", page.layer));
         }
         text.push_str(&render_table(&shared::build_service_lines(page)));
@@ -186,8 +186,8 @@ fn render_status(pages: &[StackStatus]) -> String {
         }
         if page.supervisor.is_none() && page.services.iter().any(|row| row.state == "lost") {
             text.push_str(
-                "nobody watches these: their supervisor is gone. `cargo xtask start` takes them over, \
-                 `cargo xtask stop` ends them\n",
+                "the supervisor of these services is gone. `cargo xtask start` takes them over, \
+                 `cargo xtask stop` stops them\n",
             );
         }
     }

@@ -1,7 +1,7 @@
-//! `push`: `git push`, and then the pull requests of what it pushed.
+//! `push`: runs `git push`, then opens or updates the pull requests of the pushed branches.
 //!
-//! Where our hook fires, it judges the push, as it does every other. Where it does not, git is asked
-//! first what it would push.
+//! If our `pre-push` hook runs, it checks the push like any other. If it does not, the same check is made on the refs
+//! that `git push --dry-run` lists.
 
 use std::ffi::OsString;
 
@@ -40,11 +40,11 @@ pub(super) fn run(session: &Session, args: &PushArgs) -> CommandResult {
     }
     let how = if is_guarded { PushHookMode::CheckOnly } else { PushHookMode::Skip };
     if !repo.push_attached(&arguments, how)?.success() {
-        // Git has said why.
+        // Git has printed the reason.
         return Ok(ErrorKind::Unable.exit_code());
     }
     if !is_dry_run(&arguments) {
-        // The push has gone through, and that is what was asked for.
+        // The push succeeded, so a missing pull request is only a warning.
         if let Err(failure) = open_due_requests(session, &repo, &context, &arguments, branches) {
             report::print_warning(&format!("no pull request was made: {failure}"));
         }
@@ -59,13 +59,13 @@ fn exit_code(success: bool) -> u8 {
 fn is_dry_run(arguments: &[OsString]) -> bool {
     arguments.iter().filter_map(|word| word.to_str()).any(|word| {
         let short = word.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
-        // Git takes the beginning of a word for the word, and several letters in one.
+        // Git accepts abbreviated long options and combined short ones.
         word.starts_with("--dry")
             || short.is_some_and(|letters| letters.contains('n') && !letters.starts_with('o'))
     })
 }
 
-/// Judges what git says that it would push, and answers with its branches.
+/// Checks the refs that git would push, and returns their branches. Returns an error if one is protected.
 fn check_unguarded_push(
     session: &Session,
     repo: &Repo,
@@ -76,7 +76,7 @@ fn check_unguarded_push(
     for pushed in repo.preview_push(arguments)? {
         let from = pushed.from.unwrap_or(context.canonical.commit);
         refs.push(PushedRef {
-            // Which commit the remote has does not matter to what is protected.
+            // The check compares no commits, so any commit will do for the remote side.
             new: (!pushed.is_deleted).then_some(from),
             old: (!pushed.is_new).then_some(context.canonical.commit),
             remote_ref: pushed.to,
@@ -94,8 +94,8 @@ fn check_unguarded_push(
     Err(verdict.faults.into_iter().fold(refused, Error::with_detail))
 }
 
-/// Sees to every request that is due: those that the hook has queued for this push, those that could
-/// not be made before, and those of the branches that are pushed or checked out.
+/// Opens or updates all due pull requests: those queued by the hook for this push, those that failed before, and
+/// those of the pushed branches and the current one.
 fn open_due_requests(
     session: &Session,
     repo: &Repo,
@@ -114,7 +114,7 @@ fn open_due_requests(
     for branch in branches {
         let remote = named.map(str::to_owned).or_else(|| repo.push_remote(&branch));
         let remote = remote.unwrap_or_else(|| context.config.remote.clone());
-        // What is not there has not been pushed, or not to here.
+        // Without a remote-tracking ref the branch was not pushed, or not to this remote.
         if let Some(commit) = repo.resolve_ref(&format!("refs/remotes/{remote}/{branch}"))? {
             let commit = commit.to_string();
             let state = RequestState::Waiting;
@@ -159,7 +159,7 @@ fn open_due_request(
     let places = find_projects(repo, context, &request.remote);
     let about =
         build_pull_request(repo, context, &changed.branch, changed.commit, &changed.managed_paths)?;
-    session.print_info(&format!("seeing to the pull request for `{}` …", changed.branch));
+    session.print_info(&format!("opening or updating the pull request for `{}` …", changed.branch));
     let _alone = queue::lock_queue(repo, queue::LOCK_WAIT)?;
     let state = open_pull_request(repo, &session.world, places.as_ref(), &about);
     let compare_url = places.map(|places| places.compare_url(context, &changed.branch));
@@ -168,6 +168,6 @@ fn open_due_request(
         RequestState::Done { .. } => report::print_output(&format!("{}\n", request.describe(0)))?,
         _ => report::print_warning(&request.describe(0)),
     }
-    // The answer has been given: nothing waits for anybody any more.
+    // The result has been printed, so the request leaves the queue.
     queue::remove_branch_requests(repo, disk, &request.remote, &request.branch)
 }

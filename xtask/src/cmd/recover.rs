@@ -1,6 +1,11 @@
-//! `recover`: the way out of a broken morning. The plan, then everything saved, then the parts in order: the
-//! services end, git goes to a good state, the environment, the services begin. One part that fails does not
-//! keep the others from being put right; what is still wrong is told at the end.
+//! `recover`: backs up everything and brings the worktree to a known-good state.
+//!
+//! It shows the plan, backs up, and then runs the steps in order: stop services, reset git, repair the environment,
+//! start services. A step that fails does not prevent the others; the remaining problems are reported at the end.
+//!
+//! ```text
+//! Diagnosis  ->  plan and prompt  ->  SavedBackup  ->  steps  ->  "recovery incomplete" or exit code 0
+//! ```
 
 use std::time::Duration;
 
@@ -28,13 +33,13 @@ use xtask_services::stack::Stack;
 use xtask_sync::context;
 use xtask_sync::worktree_lock::LockWorktree as _;
 
-/// How long each service may take to get ready, as for `start`.
+/// How long each service may take to become ready, as for `start`.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) fn run(session: &Session, args: &RecoverArgs) -> CommandResult {
     let repo = session.open_repo()?;
     if args.to.is_some() && !args.steps.is_empty() && !args.steps.contains(&RecoverStep::Git) {
-        return Err(Error::usage("`--to` says where git goes, and `git` is not among the steps"));
+        return Err(Error::usage("`--to` needs the step `git`"));
     }
     let found = diagnose_worktree(session, &repo, args)?;
     if found.is_healthy() {
@@ -47,19 +52,17 @@ pub(super) fn run(session: &Session, args: &RecoverArgs) -> CommandResult {
     }
     if found.is_leaving && repo.is_index_locked() {
         let lock = repo.index_lock_file().display().to_string();
-        return Err(Error::unable(
-            "the index is locked, and nobody can say whether that git still lives",
-        )
-        .with_hint("wait until it has ended")
-        .with_hint(format!("if none is at work here: `rm '{lock}'`, and run this again")));
+        return Err(Error::unable("the index is locked, possibly by a running git")
+            .with_hint("wait until git has exited")
+            .with_hint(format!("if no git is running here: `rm '{lock}'`, and run this again")));
     }
-    if !session.confirm("do this?", args.yes)? {
+    if !session.confirm("run this plan?", args.yes)? {
         return Err(Error::negative("nothing was changed"));
     }
     let mut faults = Vec::new();
     let saved = repair_worktree(session, &repo, &found, args.to.as_deref(), &mut faults)?;
     drop(repo);
-    // Another commit may be checked out now.
+    // The reset may have checked out another commit.
     let repo = session.open_repo()?;
     start_layers(session, &repo, &found, &mut faults);
     print_outcome(session, saved.as_ref(), faults)
@@ -70,14 +73,14 @@ fn describe_healthy(found: &Diagnosis) -> String {
         [RecoverStep::Git, RecoverStep::Environment, RecoverStep::Ports, RecoverStep::Services];
     let asked: Vec<String> =
         steps.into_iter().filter(|step| found.is_requested(*step)).map(step_name).collect();
-    let mut text = format!("nothing is wrong that can be seen: {}", asked.join(", "));
+    let mut text = format!("no problems found: {}", asked.join(", "));
     if found.is_requested(RecoverStep::Environment) {
-        text.push_str("; `cargo xtask validate` looks further");
+        text.push_str("; `cargo xtask validate` checks more");
     }
     text
 }
 
-/// All but the start of the services: everything is saved first.
+/// Backs up, then runs all steps but the start of the services. Returns the backup, if one was needed.
 fn repair_worktree(
     session: &Session,
     repo: &Repo,
@@ -92,11 +95,11 @@ fn repair_worktree(
     if found.is_leaving || replaces {
         let (_lock, mended) = tools.lock_worktree(repo)?;
         session.warn_recovered(mended);
-        // What was shown and said yes to is what is done, and nothing else.
+        // Only the confirmed plan may be executed.
         let seen = inspect_worktree(repo, &found.secrets)?;
         if seen != found.seen || target::find_target(repo, to)? != found.goal {
             return Err(Error::negative(
-                "something has changed since the plan was made; nothing was changed",
+                "the worktree has changed since the plan was made; nothing was done",
             )
             .with_hint("run this again"));
         }
@@ -111,33 +114,35 @@ fn repair_worktree(
         let made = save_worktree(repo, &tools, &seen, &wish)?;
         session.print_info(&format!("{}, as {}", backup_list::describe_saved(&made), made.id));
         backup_list::warn_left_out(&made);
-        // One part that cannot be done keeps no other from being done.
+        // A step that fails does not prevent the others.
         if is_leaving && let Err(refused) = reset::check_reset(repo, &made, &found.goal) {
             faults.push(refused);
             is_leaving = false;
         }
         saved = Some(made);
     }
-    // Services hold files and ports: they end before anything is replaced under them.
+    // Services hold files and ports, so they stop before anything is replaced.
     if found.has_actions(RecoverStep::Services) || found.has_actions(RecoverStep::Ports) {
         stop_layers(session, repo, found, faults);
     }
     if let Some(saved) = &saved {
         let (_lock, _) = tools.lock_worktree(repo)?;
         if is_leaving {
-            // Services begin again wherever git stands then.
+            // Start the services from the new commit.
             match reset::reset_worktree(repo, &tools, saved, &found.goal) {
                 Ok(kept) => {
-                    session.print_info(&format!("went to {}", found.goal.describe(repo)));
+                    session.print_info(&format!("checked out {}", found.goal.describe(repo)));
                     for kept in kept {
-                        session.print_info(&format!("commits that were only here are on `{kept}`"));
+                        session.print_info(&format!(
+                            "commits that were on no branch are kept on `{kept}`"
+                        ));
                     }
                 }
                 Err(failure) => faults.push(failure),
             }
         }
         if replaces {
-            // Another commit may have put one right.
+            // The reset may have repaired a file.
             match find_still_broken(repo, found) {
                 Ok(broken) => {
                     let done = broken.iter().map(|one| replace_env_file(session, repo, one, saved));
@@ -154,17 +159,17 @@ fn repair_worktree(
     Ok(saved)
 }
 
-/// The files of variables that still cannot be read.
+/// Returns the env files of the plan that still cannot be read.
 fn find_still_broken(repo: &Repo, found: &Diagnosis) -> Result<Vec<BrokenEnvFile>> {
     let loaded: Vec<_> =
         found.layers.iter().filter_map(|name| shared::read_layer(repo, name).ok()).collect();
     let now = find_broken_files(repo, &loaded.iter().collect::<Vec<_>>())?;
-    // What is put in its place is what the plan said; our own backup holds what is broken.
+    // The replacement must be the confirmed one, so the entries of the plan are returned.
     let still = |one: &&BrokenEnvFile| now.iter().any(|other| other.path == one.path);
     Ok(found.broken.iter().filter(still).cloned().collect())
 }
 
-/// Puts what can be read in the place of a file of variables that cannot.
+/// Replaces an unreadable env file with the copy or example of the plan.
 fn replace_env_file(
     session: &Session,
     repo: &Repo,
@@ -175,17 +180,18 @@ fn replace_env_file(
     let (content, bits, from) = match &one.replacement {
         None => {
             return Err(
-                Error::negative(one.why.clone()).with_hint(format!("put `{path}` right by hand"))
+                Error::negative(one.why.clone()).with_hint(format!("fix `{path}` manually"))
             );
         }
         Some(EnvReplacement::Copy { backup, copies_name: name, index: at, .. }) => {
             let list = secret_files::read_list(repo, name)?;
-            let copy = list.get(*at).ok_or_else(|| Error::unable("the list of copies is torn"))?;
+            let copy =
+                list.get(*at).ok_or_else(|| Error::unable("the list of copies is damaged"))?;
             let content = secret_files::read_copy(repo, name, *at, copy)?;
             (content, copy.bits, format!("backup {backup}"))
         }
         Some(EnvReplacement::Example(example)) => {
-            let failed = || format!("`{example}` cannot be read");
+            let failed = || format!("cannot read `{example}`");
             (
                 std::fs::read(example.to_disk_path(repo.root())).with_context(failed)?,
                 0o600,
@@ -197,14 +203,14 @@ fn replace_env_file(
     let copy = SecretCopy { path: path.clone(), is_link: false, bits, digest, is_gone: false };
     match secret_files::restore_copy(repo, session.tools().disk, &copy, &content, &saved.copies)? {
         CopyRestore::Restored | CopyRestore::Unchanged => {
-            session.print_info(&format!("`{path}` is from {from} now"));
+            session.print_info(&format!("`{path}` restored from {from}"));
             Ok(())
         }
         CopyRestore::Unsaved => {
-            Err(Error::negative(format!("`{path}` stays as it is: {}", secret_files::UNSAVED)))
+            Err(Error::negative(format!("`{path}` was not changed: {}", secret_files::UNSAVED)))
         }
         CopyRestore::Blocked(why) => {
-            Err(Error::negative(format!("`{path}` stays as it is: {why}")))
+            Err(Error::negative(format!("`{path}` was not changed: {why}")))
         }
     }
 }
@@ -219,7 +225,7 @@ fn stop_layers(session: &Session, repo: &Repo, found: &Diagnosis, faults: &mut V
             }
             let _lock = shared::lock_stack(&stack, "recover")?;
             shared::stop_all(session, &stack)?;
-            session.print_info(&format!("layer `{}` has ended", stack.layer));
+            session.print_info(&format!("layer `{}` stopped", stack.layer));
             Ok(())
         };
         if let Err(failure) = ended() {
@@ -246,14 +252,14 @@ fn repair_environment(session: &Session, repo: &Repo, faults: &mut Vec<Error>) {
     match checks::run_with_fixes(session, "recover") {
         Ok(SUCCESS) => {}
         Ok(_) => faults.push(
-            Error::negative("not all checks pass")
-                .with_hint("`cargo xtask validate --fast` says more"),
+            Error::negative("some checks failed")
+                .with_hint("`cargo xtask validate --fast` shows them"),
         ),
         Err(failure) => faults.push(failure),
     }
 }
 
-/// Starts the layers anew, each service whose port somebody else has on another one.
+/// Starts the layers again; a service whose port another process uses gets another port.
 fn start_layers(session: &Session, repo: &Repo, found: &Diagnosis, faults: &mut Vec<Error>) {
     if !found.has_actions(RecoverStep::Services) {
         let words = |one: &port_plan::PortConflict| {
@@ -329,7 +335,7 @@ fn print_outcome(
 ) -> CommandResult {
     if let Some(saved) = saved {
         session.print_info(&format!(
-            "all that was replaced is saved: `cargo xtask restore {}` brings it back",
+            "everything that was replaced is backed up: `cargo xtask restore {}` restores it",
             saved.id
         ));
     }

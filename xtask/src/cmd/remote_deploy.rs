@@ -1,8 +1,12 @@
-//! `deploy` and `rollback` of a layer on another host: what is decided and made here, and what the program over
-//! there is told to do.
+//! `deploy` and `rollback` of a layer on another host: the local gates and the build run here, the rest is requested
+//! from the program on the host.
 //!
-//! Looking writes nothing over there, and the program is only sent where something is really to be done. What
-//! only it could tell is said not to have been looked at, where it is not there yet.
+//! A dry run writes nothing on the host, and the program is only sent for a real run. Gates that only the program can
+//! check are reported as not checked until it is there. For example:
+//!
+//! ```text
+//! ok  ports      not checked: the program is not on the host yet; a deploy sends it
+//! ```
 
 use super::deploy_target::LayerDeployment;
 use super::session::Session;
@@ -23,17 +27,17 @@ use xtask_deploy::wire_protocol::{HostCommand, HostResponse, TargetInspection};
 use xtask_git::Repo;
 use xtask_report as report;
 
-/// What is said of what only the program over there can tell.
-const NOT_CHECKED: &str = "not looked at: the program is not there yet; a deploy sends it";
+/// The text of a gate that only the program on the host can check.
+const NOT_CHECKED: &str = "not checked: the program is not on the host yet; a deploy sends it";
 
-/// How a host was found, and who is told there what to do.
+/// A host, its handshake, and the program on it.
 struct ConnectedHost<'a> {
     deployment: &'a LayerDeployment,
     remote: RemoteDeploy<'a>,
     handshake: HostHandshake,
-    /// The name of this program over there.
+    /// The file name of this program on the host.
     program: String,
-    /// Whether it is there.
+    /// Whether the host has that program.
     has_program: bool,
 }
 
@@ -67,12 +71,12 @@ impl<'a> ConnectedHost<'a> {
         Ok(())
     }
 
-    /// Tells the program what to do; its failure is ours.
+    /// Sends a request to the program; its warnings are printed here.
     fn run_order(&self, wanted: HostCommand) -> Result<HostResponse> {
         self.remote.send_command(&self.program, wanted, &report::print_warning)
     }
 
-    /// Ends what was cut short over there.
+    /// Completes or rolls back an interrupted run on the host.
     fn finish_interrupted(&mut self) -> Result<()> {
         if !self.handshake.has_journal || !self.is_own_target() {
             return Ok(());
@@ -82,28 +86,29 @@ impl<'a> ConnectedHost<'a> {
         if let Some(failure) = ended.failure {
             return Err(failure.into_error());
         }
-        // It may have changed what serves.
+        // That may have changed the serving release.
         self.handshake = self.remote.host.read_handshake(&self.deployment.target)?;
         Ok(())
     }
 
-    /// How things are over there.
+    /// Returns the gates that the program checks on the host; `needed` is the disk space in bytes, `missing` the
+    /// unset variables.
     fn inspect_host(&self, needed: u64, missing: Vec<String>) -> Result<TargetInspection> {
         let ended = self.run_order(HostCommand::Look { needed, missing })?;
         if let Some(failure) = ended.failure {
             return Err(failure.into_error());
         }
-        ended.looked.ok_or_else(|| Error::unable("the host does not say how things are"))
+        ended.looked.ok_or_else(|| Error::unable("the host returned no inspection"))
     }
 
-    /// The gates about the target, by the greeting alone.
+    /// Returns the target's gates as far as the handshake can tell.
     fn gates_from_handshake(&self, needed: u64, missing: &[String]) -> Vec<Gate> {
         let root = &self.deployment.target.root;
         let standing =
             self.handshake.check_ownership(&self.deployment.target).and_then(|standing| {
                 if !self.handshake.may_write {
                     return Err(Error::negative(format!(
-                        "`{}` cannot be written by you",
+                        "permission denied: cannot write to `{}`",
                         root.display()
                     )));
                 }
@@ -112,7 +117,7 @@ impl<'a> ConnectedHost<'a> {
             });
         let room = match self.handshake.free_bytes {
             Some(free) => gates::check_free_bytes(root, free, needed),
-            None => Ok("the host does not tell".to_owned()),
+            None => Ok("not reported by the host".to_owned()),
         };
         let variables = match (missing, self.deployment.deploy.env_required.len()) {
             ([], 0) => "none",
@@ -127,7 +132,7 @@ impl<'a> ConnectedHost<'a> {
         ]
     }
 
-    /// Answers with how it ended, and remembers it for `status`.
+    /// Prints how the run ended, and stores the state of the host for `status`.
     fn print_outcome(
         &self,
         session: &Session,
@@ -158,7 +163,7 @@ impl<'a> ConnectedHost<'a> {
     }
 }
 
-/// `deploy`.
+/// Runs `deploy` for a layer with the engine `ssh`.
 pub(super) fn deploy_on_host(
     session: &Session,
     repo: &Repo,
@@ -166,7 +171,7 @@ pub(super) fn deploy_on_host(
     args: &DeployArgs,
 ) -> CommandResult {
     place.with_deploy_context(session, args.timeout, |around| {
-        // ssh would ask for what is not installed in words of its own.
+        // If ssh is not installed, our message comes first: it is clearer.
         let load = |name: &str| stack::read_layer(repo, name);
         let (layer, target) = (&place.layer, &place.target);
         let scene =
@@ -190,8 +195,8 @@ fn verify_on_host(there: &ConnectedHost<'_>, args: &DeployArgs) -> CommandResult
             return there.deployment.print_verification(&found, args.json);
         }
         return Err(Error::unable(NOT_CHECKED)
-            .with_detail("this program differs from that by which it was deployed last")
-            .with_hint(format!("`cargo xtask history {}` needs no program there", args.layer)));
+            .with_detail("this program differs from the one that ran the last deploy")
+            .with_hint(format!("`cargo xtask history {}` works without it", args.layer)));
     }
     let ended = there.run_order(HostCommand::Verify)?;
     if let Some(failure) = ended.failure {
@@ -211,7 +216,7 @@ fn run_deploy(
     let _held = (!args.dry_run).then(|| tools.interrupts.defer_signals());
     let mut there = ConnectedHost::connect_host(session, place, scene.ctx)?;
     if !args.dry_run {
-        // What was cut short is ended whatever stands in the way of what is asked now.
+        // An interrupted run is completed even if a gate fails for the new one.
         there.finish_interrupted()?;
     }
     let (needed, missing) =
@@ -254,7 +259,7 @@ fn run_deploy(
     }
     if checks::run_full_validation(session, "deploy")? != SUCCESS {
         return Err(Error::negative("nothing was deployed: this checkout is not healthy")
-            .with_hint("`cargo xtask validate` says more"));
+            .with_hint("`cargo xtask validate` shows the failed checks"));
     }
     let watch = args.watch.unwrap_or(place.deploy.watch);
     let made = LocalBuild { repo, commit: head.commit, name: &name, watch };
@@ -269,7 +274,7 @@ fn run_deploy(
     there.print_outcome(session, repo, ended, args.json)
 }
 
-/// `rollback`.
+/// Runs `rollback` for a layer with the engine `ssh`.
 pub(super) fn rollback_on_host(
     session: &Session,
     repo: &Repo,
@@ -290,7 +295,7 @@ pub(super) fn rollback_on_host(
         let entries = &there.handshake.history;
         let release =
             rollback::choose_rollback_name(&looked.kept, entries, args.release.as_deref())?;
-        let what = format!("have {release} serve layer {}?", args.layer);
+        let what = format!("roll layer {} back to {release}?", args.layer);
         if !place.confirm_by_name(&what, args.yes)? {
             return Err(Error::negative("nothing was changed"));
         }

@@ -1,5 +1,9 @@
-//! `ps`, `logs` and `stop` of a layer that is deployed to another host: the program over there does them for what
-//! serves there, and what it says is what is said here.
+//! `ps`, `logs` and `stop` of a layer that is deployed to another host: the program on that host runs the command
+//! `on-host`, and its output is printed here.
+//!
+//! ```text
+//! cargo xtask ps --layer production  ->  ssh HOST PROGRAM on-host /srv/shop production ps
+//! ```
 
 use std::time::Duration;
 
@@ -13,7 +17,7 @@ use xtask_deploy::ssh::{SshHost, program_digest, program_name};
 use xtask_deploy::target::{DeployTarget, TargetOwnership};
 use xtask_git::Repo;
 
-/// The word by which the program over there is asked: the folder of the target, the layer and a command follow.
+/// The internal command of the program on the host; its arguments are the target folder, the layer, and a command.
 pub(super) const WORD: &str = "on-host";
 
 /// A layer on another host.
@@ -24,7 +28,7 @@ pub(super) struct RemoteLayer {
 }
 
 impl RemoteLayer {
-    /// It, if the layer that was named is one, and nothing of it runs in this worktree.
+    /// Returns the layer if it is named, is deployed with the engine `ssh`, and does not run in this worktree.
     pub(super) fn find_layer(
         session: &Session,
         repo: &Repo,
@@ -87,13 +91,13 @@ impl RemoteLayer {
         let program = program_name(&program_digest(world)?);
         if !greeting.programs.contains(&program) {
             if !changes {
-                // Looking sends nothing.
+                // A command that only reads does not send the program.
                 return Err(Error::unable(format!(
-                    "this program is not on host `{}` yet: it differs from that by which layer `{}` was deployed",
+                    "this program is not on host `{}` yet: it differs from the one that deployed layer `{}`",
                     host.name, self.layer
                 ))
                 .with_hint(format!("`cargo xtask rollback {}`, `deploy` and `stop` send it", self.layer))
-                .with_hint(format!("`cargo xtask history {}` needs no program there", self.layer)));
+                .with_hint(format!("`cargo xtask history {}` works without it", self.layer)));
             }
             let tools = session.tools();
             let tell = |text: &str| session.print_info(text);

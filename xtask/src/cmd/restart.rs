@@ -1,4 +1,5 @@
-//! `restart`: end services and start them again, with what is configured now.
+//! `restart`: stops services and starts them with the present configuration; services that depend on them keep
+//! running.
 
 use std::collections::BTreeMap;
 
@@ -30,37 +31,37 @@ pub(super) fn run(session: &Session, args: &RestartArgs) -> CommandResult {
     if !shared::is_own(&repo, &stack) {
         let layer = &stack.layer;
         return Err(Error::usage(format!(
-            "layer `{layer}` is deployed: its release says how it is started"
+            "layer `{layer}` is deployed, and is configured by its release"
         ))
         .with_hint(format!(
-            "`cargo xtask rollback {layer} RELEASE`, with the one that serves, starts it again"
+            "`cargo xtask rollback {layer} RELEASE` with the serving release starts it again"
         ))
-        .with_hint(format!("`cargo xtask history {layer}` names it")));
+        .with_hint(format!("`cargo xtask history {layer}` shows it")));
     }
     let layer = shared::read_layer(&repo, &stack.layer)?;
     let _lock = shared::lock_stack(&stack, "restart")?;
     let running = client::find_running(&stack, &session.world)?;
     let running = running.filter(|known| !known.specs.is_empty()).ok_or_else(|| {
-        Error::negative(format!("nothing of layer `{}` runs", stack.layer))
+        Error::negative(format!("no service of layer `{}` is running", stack.layer))
             .with_hint("`cargo xtask start` starts it")
     })?;
     let names: Vec<String> = match &args.services[..] {
         [] => {
             let configured = |name: &String| layer.services.iter().any(|s| s.name == *name);
-            // What has done its work is not done again unless it is named.
+            // A one-shot service that is done only runs again if it is named.
             let names = running.specs.iter().filter(|spec| !spec.once);
             let names = names.map(|spec| spec.name.clone());
             let (names, gone): (Vec<String>, Vec<String>) = names.partition(configured);
             for name in gone {
                 report::print_warning(&format!(
-                    "{name} runs, and is not configured any more; `cargo xtask stop {name}` ends it"
+                    "{name} is running, but is no longer configured; `cargo xtask stop {name}` stops it"
                 ));
             }
             names
         }
         named => named.to_vec(),
     };
-    // What is not configured any more cannot be started again.
+    // A service without a configuration cannot be started.
     plan::choose_services(&layer, &names)?;
     let chosen: Vec<usize> = layer
         .services
@@ -72,7 +73,7 @@ pub(super) fn run(session: &Session, args: &RestartArgs) -> CommandResult {
     let tools = session.tools();
     let mut ports =
         port_plan::assign_ports(&repo.folders(), tools.disk, &layer, &BTreeMap::new(), true)?;
-    // What goes on keeps its port, and what was moved by hand as well.
+    // Services that keep running keep their ports, and so do those started with `--port`.
     let keeps = |spec: &&ServiceSpec| spec.is_moved || !names.contains(&spec.name);
     for spec in running.specs.iter().filter(keeps) {
         if let Some(port) = spec.port {
@@ -97,7 +98,7 @@ pub(super) fn run(session: &Session, args: &RestartArgs) -> CommandResult {
         .filter_map(|spec| Some((spec.name.clone(), spec.port?)))
         .collect();
     let mut obstacles = port_plan::find_conflicts(&wanted, Some(&running.token))?;
-    // What is started again makes room for the others.
+    // The restarted services free their own ports.
     let ends = |port: u16| {
         let ended = running.specs.iter().filter(|spec| names.contains(&spec.name));
         ended.into_iter().any(|spec| spec.port == Some(port))
@@ -142,14 +143,15 @@ pub(super) fn run(session: &Session, args: &RestartArgs) -> CommandResult {
             if args.json {
                 shared::print_start_report("xtask.restart/1", &page, &failures)?;
             }
-            let error = shared::start_error(&failures, "the others go on", &page.layer);
+            let error = shared::start_error(&failures, "the others keep running", &page.layer);
             Err(survivors
                 .into_iter()
                 .fold(error, |error, who| error.with_detail(format!("{who} did not end"))))
         }
-        RequestOutcome::Unanswered | RequestOutcome::Interrupted => {
-            Err(Error::new(ErrorKind::Interrupted, "interrupted; what ran before is started again")
-                .with_hint("`cargo xtask ps` says how it goes on"))
-        }
+        RequestOutcome::Unanswered | RequestOutcome::Interrupted => Err(Error::new(
+            ErrorKind::Interrupted,
+            "interrupted; the services are being started again",
+        )
+        .with_hint("`cargo xtask ps` shows their state")),
     }
 }

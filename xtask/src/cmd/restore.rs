@@ -1,4 +1,9 @@
-//! `restore`: bring back what a backup holds.
+//! `restore`: restores a backup, completely or some paths, after backing up the current state.
+//!
+//! ```text
+//! cargo xtask restore 20260131T180000Z-1 .env
+//! backup of 2 hours ago: 1 path restored
+//! ```
 
 use std::ffi::OsString;
 
@@ -24,15 +29,15 @@ use xtask_report::{self as report, pluralize};
 use xtask_sync::run::check_repo_ready;
 use xtask_sync::worktree_lock::LockWorktree as _;
 
-/// The longest path that is shown, in characters: as long as paths can be.
+/// The longest path that is printed, in characters: `PATH_MAX` of Linux.
 const MAX_PATH_CHARS: usize = 4096;
 
-/// How many names are told in one line.
+/// How many names are listed in one line.
 const MAX_NAMES: usize = 5;
 
 pub(super) fn run(session: &Session, args: &RestoreArgs) -> CommandResult {
     let repo = session.open_repo()?;
-    let root = repo.root().canonicalize().with_context(|| "the worktree cannot be read")?;
+    let root = repo.root().canonicalize().with_context(|| "cannot read the worktree")?;
     let is_root = |typed: &OsString| {
         session.world.cwd.join(typed).canonicalize().is_ok_and(|path| path == root)
     };
@@ -57,13 +62,13 @@ pub(super) fn run(session: &Session, args: &RestoreArgs) -> CommandResult {
     if !is_going && chosen.is_whole {
         check_repo_ready(&repo, &tools).map_err(|refused| {
             refused
-                .with_hint("`cargo xtask recover git` saves and leaves what is under way")
-                .with_hint(format!("`cargo xtask restore {} .` brings the files alone", args.id))
+                .with_hint("`cargo xtask recover git` backs up and ends the operation in progress")
+                .with_hint(format!("`cargo xtask restore {} .` restores the files only", args.id))
         })?;
     }
     print_branch_moved(session, &repo, &chosen)?;
     if !is_going && is_already_restored(&repo, &chosen)? {
-        session.print_info("all that it holds is there already");
+        session.print_info("nothing to restore: all files are the same as in the backup");
         let is_all = warn_not_restored(&repo, &chosen, &RestorePlan::default())?;
         return Ok(if is_all { SUCCESS } else { ErrorKind::Negative.exit_code() });
     }
@@ -72,20 +77,20 @@ pub(super) fn run(session: &Session, args: &RestoreArgs) -> CommandResult {
     match apply_backup(session, &repo, &tools, &chosen, goal, &first) {
         Ok(done) => print_result(session, &repo, &chosen, &done, &first),
         Err(failure) => Err(failure.with_hint(format!(
-            "what was here is saved: `cargo xtask restore {}` brings it back",
+            "the previous state is backed up: `cargo xtask restore {}` restores it",
             first.id
         ))),
     }
 }
 
-/// Whether nothing would change at all.
+/// Returns whether restoring would change no file and resume no operation.
 fn is_already_restored(repo: &Repo, chosen: &ChosenBackup) -> Result<bool> {
     let plan = plan_restore(repo, chosen, None)?;
     let takes_up = chosen.snapshot.operation.is_some() && resumes_operation(repo, chosen)?;
     Ok(plan.is_empty() && !takes_up)
 }
 
-/// Tells that the branch is not any more where it was: whole files come back as they were then.
+/// Prints a note if the branch has new commits since the backup: files are restored as they were then, not merged.
 fn print_branch_moved(session: &Session, repo: &Repo, chosen: &ChosenBackup) -> Result<()> {
     let head = repo.head()?;
     let is_same_branch = head.branch.is_some() && head.branch == chosen.record.branch;
@@ -95,14 +100,14 @@ fn print_branch_moved(session: &Session, repo: &Repo, chosen: &ChosenBackup) -> 
     {
         let number = repo.count_commits_between(then, head.commit)?;
         session.print_info(&format!(
-            "`{branch}` has moved on since, by {}: files come back whole, as they were then",
-            pluralize(number, "commit")
+            "`{branch}` has {} since the backup: files are restored as they were then, not merged",
+            pluralize(number, "new commit")
         ));
     }
     Ok(())
 }
 
-/// Saves what is there now, whatever it is: also where there is nothing to save there is a way back then.
+/// Backs up the current state. A backup is made even of a clean worktree, so that the restore can be undone.
 fn save_current_state(
     session: &Session,
     repo: &Repo,
@@ -111,7 +116,7 @@ fn save_current_state(
     leaves: bool,
 ) -> Result<SavedBackup> {
     let mut secrets = backup_list::read_secret_rules(repo);
-    // What comes back as a copy is saved as one, whatever the rules say now.
+    // A file that is restored from a secret copy is backed up as one, whatever the patterns say now.
     secrets.extra_paths.extend(chosen.copies.iter().map(|(_, copy)| copy.path.clone()));
     let seen = inspect_worktree(repo, &secrets)?;
     let purpose = format!("restore {}", chosen.id);
@@ -121,11 +126,11 @@ fn save_current_state(
         label: None,
         leaves: leaves.then_some(None),
         limits: BACKUP_LIMITS,
-        // What goes is clean afterwards, and comes back as it was by itself.
+        // A reset leaves a clean worktree, so these paths need no backup of their own.
         replaced_paths: if leaves { &[] } else { &touches },
     };
     let first = save_worktree(repo, tools, &seen, &wish)?;
-    session.print_info(&format!("what is here now is saved as {}", first.id));
+    session.print_info(&format!("current state backed up as {}", first.id));
     backup_list::warn_left_out(&first);
     Ok(first)
 }
@@ -140,9 +145,9 @@ fn apply_backup(
 ) -> Result<RestorePlan> {
     if let Some(goal) = goal {
         let kept = reset::reset_worktree(repo, tools, saved, goal)?;
-        session.print_info(&format!("went back to {}", goal.describe(repo)));
+        session.print_info(&format!("checked out {}", goal.describe(repo)));
         for kept in kept {
-            session.print_info(&format!("commits that were only here are on `{kept}`"));
+            session.print_info(&format!("commits that were on no branch are kept on `{kept}`"));
         }
     }
     if chosen.is_whole
@@ -165,10 +170,10 @@ fn print_result(
     let when = format_ago(session.world.now_seconds(), chosen.seconds);
     let same = match done.unchanged {
         0 => String::new(),
-        number => format!(", {number} as it was already"),
+        number => format!(", {number} unchanged"),
     };
     session.print_info(&format!(
-        "backup{what} of {when}: {} brought back{same}",
+        "backup{what} of {when}: {} restored{same}",
         pluralize(done.restored.len(), "path")
     ));
     if let Some(operation) = repo.current_operation() {
@@ -176,16 +181,16 @@ fn print_result(
             true => format!("`{}` ends it", operation.continue_command),
             false => format!("`{}` or `{}`", operation.continue_command, operation.abort_command),
         };
-        session.print_info(&format!("{} is under way again: {ends}", operation.name));
+        session.print_info(&format!("{} is in progress again: {ends}", operation.name));
     }
     let mut is_all = warn_not_restored(repo, chosen, done)?;
-    session.print_info(&format!("`cargo xtask restore {}` takes this back in turn", saved.id));
+    session.print_info(&format!("`cargo xtask restore {}` undoes this", saved.id));
     warn_kept_paths(done)?;
     is_all &= done.left_out.is_empty();
     Ok(if is_all { SUCCESS } else { ErrorKind::Negative.exit_code() })
 }
 
-/// Tells what does not come back besides files; whether there is nothing of that kind.
+/// Warns about state other than files that was not restored. Returns whether there is none.
 fn warn_not_restored(repo: &Repo, chosen: &ChosenBackup, done: &RestorePlan) -> Result<bool> {
     let mut is_all = true;
     let operation = chosen.snapshot.operation.as_ref().and_then(|one| one.name.as_ref());
@@ -194,18 +199,16 @@ fn warn_not_restored(repo: &Repo, chosen: &ChosenBackup, done: &RestorePlan) -> 
         is_all = false;
         let about = chosen.snapshot.operation.as_ref().and_then(|one| one.branch.as_ref());
         let why = match about {
-            Some(branch) => format!("`{branch}` has moved on since"),
+            Some(branch) => format!("`{branch}` has new commits since"),
             None => format!("{} is checked out now", repo.short_id(repo.head()?.commit)),
         };
-        report::print_warning(&format!(
-            "{name} was under way then, and is not taken up again: {why}"
-        ));
+        report::print_warning(&format!("{name} was in progress then, and was not resumed: {why}"));
     }
     if !done.lost_conflicts.is_empty() {
         is_all &= !chosen.is_whole;
         let paths: Vec<String> = done.lost_conflicts.iter().map(ToString::to_string).collect();
         report::print_warning(&format!(
-            "in conflict then, and now plain files as they were: {}",
+            "restored as plain files without their conflict: {}",
             join_names(&paths, MAX_NAMES)
         ));
     }
@@ -220,7 +223,7 @@ fn warn_kept_paths(plan: &RestorePlan) -> Result<()> {
     if plan.left_out.is_empty() {
         return Ok(());
     }
-    report::print_warning(&format!("{} not brought back:", pluralize(plan.left_out.len(), "path")));
+    report::print_warning(&format!("{} not restored:", pluralize(plan.left_out.len(), "path")));
     for (path, why) in &plan.left_out {
         report::print_output(&format!(
             "{}: {why}\n",
@@ -230,12 +233,12 @@ fn warn_kept_paths(plan: &RestorePlan) -> Result<()> {
     Ok(())
 }
 
-/// A path on a line of its own.
+/// Returns a path as a line of output, sanitized.
 fn render_path(path: &RepoPath) -> String {
     format!("{}\n", sanitize_line(&path.to_string(), MAX_PATH_CHARS))
 }
 
-/// Says what would happen.
+/// Prints what a restore would do.
 fn print_preview(
     session: &Session,
     repo: &Repo,
@@ -244,7 +247,7 @@ fn print_preview(
 ) -> CommandResult {
     let is_going = needs_reset(repo, chosen, goal)?;
     if let Some(goal) = goal.filter(|_| is_going) {
-        session.print_info(&format!("would first go back to {}", goal.describe(repo)));
+        session.print_info(&format!("would first check out {}", goal.describe(repo)));
         let files = chosen.files.iter().map(|file| &file.path);
         let copies = chosen.copies.iter().map(|(_, copy)| &copy.path);
         let lines: String = files.chain(copies).map(render_path).collect();
@@ -259,13 +262,13 @@ fn print_preview(
     if let Some(name) = operation
         && resumes_operation(repo, chosen)?
     {
-        session.print_info(&format!("{name} would be under way again"));
+        session.print_info(&format!("{name} would be in progress again"));
     }
     if !plan.left_out.is_empty() {
         return Ok(ErrorKind::Negative.exit_code());
     }
     if plan.restored.is_empty() {
-        session.print_info("all that it holds is there already");
+        session.print_info("nothing to restore: all files are the same as in the backup");
     }
     Ok(SUCCESS)
 }

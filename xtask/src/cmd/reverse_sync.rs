@@ -1,4 +1,5 @@
-//! `reverse-sync`: the managed part of approved commits, into the canonical branch.
+//! `reverse-sync`: copies the managed part of approved commits into the canonical branch. For example, `reverse-sync
+//! feature/ci abc1234` adds one commit to `orchestration-tools`.
 
 use std::path::PathBuf;
 
@@ -48,9 +49,7 @@ pub(super) fn run(session: &Session, args: &ReverseSyncArgs) -> CommandResult {
         return Err(Error::negative(format!(
             "{id} conflicts with `{branch}`; nothing was changed"
         ))
-        .with_hint(
-            "the same command with `--resolve` opens the conflict in a worktree of its own",
-        ));
+        .with_hint("add `--resolve` to resolve the conflict in a separate worktree"));
     }
     let many = proposal.series.picked_count();
     let branch = &proposal.canonical_branch.branch;
@@ -58,37 +57,39 @@ pub(super) fn run(session: &Session, args: &ReverseSyncArgs) -> CommandResult {
         let has_changed =
             proposal.series.statuses.iter().any(|fate| matches!(fate, PickStatus::PickedBefore(_)));
         session.print_info(&match has_changed {
-            true => format!("`{branch}` had all of it, and has changed it since; nothing to do"),
-            false => format!("`{branch}` has all of it already; nothing to do"),
+            true => {
+                format!("`{branch}` already had all of it, and has changed it since; nothing to do")
+            }
+            false => format!("`{branch}` already has all of it; nothing to do"),
         });
         return Ok(SUCCESS);
     }
     if args.dry_run {
         session.print_info(&format!(
-            "{} would go on `{branch}`; nothing was written",
+            "{} would be added to `{branch}`; nothing was written",
             pluralize(many, "commit")
         ));
         return Ok(SUCCESS);
     }
-    // Who commits is asked before the user is.
+    // The committer is checked before the prompt.
     repo.committer(session.world.now_seconds())?;
-    let question = format!("Put {} on `{branch}`?", pluralize(many, "commit"));
+    let question = format!("Add {} to `{branch}`?", pluralize(many, "commit"));
     if !session.confirm(&question, args.yes)? {
-        return Err(Error::negative("that was no `yes`, so nothing was changed"));
+        return Err(Error::negative("not confirmed; nothing was changed"));
     }
     let taken = land_proposal(&repo, proposal, &session.tools())?;
     let went = ResolveOutcome::Landed { commits: taken.commits, tip: taken.tip };
     print_outcome(session, &repo, &taken.branch, went)
 }
 
-/// The commits of a branch that could be named, with a line to paste.
+/// Returns the error for a missing COMMIT, with the candidates and a command to paste.
 fn no_commit_error(repo: &Repo, context: &SyncContext, source: &SourceBranch) -> Result<Error> {
     let remote = &context.config.remote;
     let shared =
         context.branches.protected.iter().flat_map(|name| {
             [format!("refs/remotes/{remote}/{name}"), format!("refs/heads/{name}")]
         });
-    // Where it has left what everybody has: the newest such place.
+    // The newest point where the branch left the canonical or a protected branch.
     let mut tips = vec![context.canonical.commit];
     for name in shared {
         tips.extend(repo.resolve_ref(&name)?.filter(|tip| *tip != source.tip));
@@ -123,7 +124,7 @@ fn no_commit_error(repo: &Repo, context: &SyncContext, source: &SourceBranch) ->
     )))
 }
 
-/// Shows each commit: what of it goes there, the difference, and what is left out.
+/// Prints each commit: its managed files, the diff, and the files that are left out.
 fn show_commits(session: &Session, repo: &Repo, proposal: &ReverseSyncProposal) -> Result<()> {
     if session.verbosity == Verbosity::Quiet {
         return Ok(());
@@ -157,7 +158,7 @@ fn build_commit_line(repo: &Repo, pick: &SelectedCommit, note: Option<String>) -
 
 fn open_conflict(session: &Session, repo: &Repo, proposal: &ReverseSyncProposal) -> CommandResult {
     repo.committer(session.world.now_seconds())?;
-    // The same once more, with its objects on disk.
+    // The proposal was built in memory; this one writes its objects to disk.
     let tools = session.tools();
     let real = propose_commits(repo, proposal.source.clone(), proposal.selected.clone(), &tools)?;
     let ReverseSyncProposal { canonical_branch: ground, source, selected: picks, series, .. } =
@@ -196,48 +197,49 @@ fn print_outcome(
             Ok(SUCCESS)
         }
         ResolveOutcome::NothingLeft => {
-            session.print_info(&format!("nothing is left of it: `{branch}` stays as it is"));
+            session.print_info(&format!("no changes are left: `{branch}` is unchanged"));
             Ok(SUCCESS)
         }
         ResolveOutcome::Conflict { commit, folder, descriptions: lines } => {
             let place = folder.display();
             session.print_info(&format!(
-                "{} is waiting to be resolved in {place}",
+                "{} has conflicts; resolve them in {place}",
                 repo.short_id(commit)
             ));
             for line in lines {
                 session.print_info(&format!("  {line}"));
             }
             session.print_info(&format!(
-                "  cd '{place}'       edit, and `git add` what you have resolved"
+                "  cd '{place}'       edit the files, and `git add` the resolved ones"
             ));
             session.print_info(
-                "  cargo xtask reverse-sync --continue   from any worktree; `--abort` gives up",
+                "  cargo xtask reverse-sync --continue   from any worktree; or `--abort`",
             );
-            session.print_info(&format!("`{branch}` stays as it is until then"));
+            session.print_info(&format!("`{branch}` is unchanged until then"));
             Ok(ErrorKind::Negative.exit_code())
         }
     }
 }
 
-/// Tells where a worktree has gone that was in the place of this one, or held what git does not track.
+/// Prints the folders to which earlier resolve worktrees were moved, because they were in the way or had untracked
+/// files.
 fn print_kept_folders(session: &Session, repo: &Repo, before: &[PathBuf]) {
     for folder in resolve::list_kept_worktrees(repo).iter().filter(|one| !before.contains(one)) {
-        session.print_info(&format!("what lay there before is kept in {}", folder.display()));
+        session.print_info(&format!("the previous folder is kept in {}", folder.display()));
     }
 }
 
 fn abort_resolving(session: &Session, repo: &Repo) -> CommandResult {
     let AbortOutcome { kept, settled } = resolve::abort_resolution(repo, &session.tools())?;
-    session.print_info("given up; the canonical branch is as it was");
+    session.print_info("aborted; the canonical branch is unchanged");
     if let Some(settled) = settled {
-        session.print_info(&format!("the commits that were settled end with {settled}"));
+        session.print_info(&format!("the commits that were already resolved end with {settled}"));
     }
     if let Some(kept) = kept {
         let place = kept.display();
-        session.print_info(&format!("what you had there is kept in {place}"));
+        session.print_info(&format!("your work there is kept in {place}"));
         session.print_info(&format!(
-            "  git worktree remove --force '{place}'   once it is not needed any more"
+            "  git worktree remove --force '{place}'   once you no longer need it"
         ));
     }
     Ok(SUCCESS)

@@ -1,4 +1,4 @@
-//! `rollback`: a release that was verified before serves again, as it was configured.
+//! `rollback`: makes an earlier verified release serve again, with its own configuration, after a prompt.
 
 use super::deploy_target::LayerDeployment;
 use super::session::Session;
@@ -34,8 +34,8 @@ pub(super) fn run(session: &Session, args: &RollbackArgs) -> CommandResult {
         gates::check_rollback(layer, deploy, &place.target, &release, &site.ctx)?;
         let entries = history::read_history(&place.target.history_file())?;
         let serves = history::current_and_serving(&entries).1.unwrap_or("nothing");
-        session.print_info(&format!("{serves} serves now, and {} will", release.name));
-        let what = format!("have {} serve layer {}?", release.name, args.layer);
+        session.print_info(&format!("{serves} serves now; rolling back to {}", release.name));
+        let what = format!("roll layer {1} back to {0}?", release.name, args.layer);
         if !place.confirm_by_name(&what, args.yes)? {
             return Err(Error::negative("nothing was changed"));
         }

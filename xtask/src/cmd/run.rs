@@ -1,4 +1,4 @@
-//! `run`: the canonical version of a managed script, without syncing it into the branch.
+//! `run`: runs the canonical version of a managed script without syncing it into the branch, e.g. `run scripts/ci`.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -26,7 +26,7 @@ pub(super) fn run(session: &Session, args: &RunArgs) -> CommandResult {
     let script = resolve_script(session, &repo, &context, typed)?;
     if !managed.contains_path(script.as_bytes()) {
         return Err(Error::usage(format!("`{script}` is not managed"))
-            .with_hint("name it as it is called from here, or from the root of the repository"));
+            .with_hint("use its path from the current folder or from the root of the repository"));
     }
     let Some(entry) = repo.entry_at(context.canonical.tree, &script)? else {
         return Err(Error::usage(format!("`{}` has no `{script}`", context.config.branch)));
@@ -41,14 +41,15 @@ pub(super) fn run(session: &Session, args: &RunArgs) -> CommandResult {
             Program::new(name, &session.world.cwd).args(words).args([&file])
         }
         _ => {
-            return Err(Error::usage(format!("`{script}` cannot be run"))
-                .with_hint("it is neither executable nor does it begin with `#!`"));
+            return Err(Error::usage(format!("cannot run `{script}`"))
+                .with_hint("make it executable, or begin it with `#!`"));
         }
     };
     Err(program.args(arguments).env("XTASK_ROOT", repo.root()).exec())
 }
 
-/// The script as it was named: from the root of the repository or, failing that, from here.
+/// Returns the path of the script: `typed` from the root of the repository if it exists there, else from the current
+/// folder.
 fn resolve_script(
     session: &Session,
     repo: &Repo,
@@ -66,7 +67,7 @@ fn resolve_script(
     }
 }
 
-/// What stands after `#!` in the first line.
+/// Returns the interpreter line of a script, e.g. `/bin/sh -e` for `#!/bin/sh -e`.
 fn parse_interpreter(content: &[u8]) -> Option<String> {
     let line = content.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     let line = String::from_utf8(line.to_vec()).ok()?.trim().to_owned();

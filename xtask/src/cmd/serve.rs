@@ -1,5 +1,5 @@
-//! `serve`: one of the small services that come with the toolkit, in the foreground. The supervisor
-//! starts it; it ends as any program does that is told to.
+//! `serve`: runs one of the built-in services in the foreground until it is killed; the supervisor starts it, e.g. as
+//! `serve api --port 8100`.
 
 use super::CommandResult;
 use super::session::Session;
@@ -13,7 +13,7 @@ pub(super) fn run(session: &Session, args: &ServeArgs) -> CommandResult {
         ServeTarget::Api => BuiltinService::Api,
     };
     let Some(port) = resolve_port(session, args.port, "XTASK_PORT")? else {
-        return Err(Error::usage(format!("there is no port for the {}", what.name()))
+        return Err(Error::usage(format!("no port given for the {}", what.name()))
             .with_hint("`--port N`, or the variable `XTASK_PORT`"));
     };
     let status = resolve_port(session, args.status, "XTASK_STATUS_PORT")?;
@@ -25,20 +25,20 @@ pub(super) fn run(session: &Session, args: &ServeArgs) -> CommandResult {
     }
 }
 
-/// The port that was given, or else that of a variable.
+/// Returns the `given` port, or else that of `variable`.
 fn resolve_port(session: &Session, given: Option<u16>, variable: &str) -> Result<Option<u16>> {
     let said = session.world.variable(variable);
     let Some(text) = said.filter(|_| given.is_none()) else { return Ok(given) };
     let port = text.parse().map_err(|_| {
-        Error::usage(format!("the variable `{variable}` is `{text}`, which is no port"))
-            .with_hint("a port is a number from 1 to 65535")
+        Error::usage(format!("invalid port in the variable `{variable}`: `{text}`"))
+            .with_hint("expected a number from 1 to 65535")
     })?;
     Ok(Some(port))
 }
 
-/// The name of the project: that of its folder.
+/// Returns the name of the project, which is that of its root folder.
 fn project_name(session: &Session) -> String {
-    // It need not be a repository.
+    // The folder need not be a repository.
     let root =
         session.open_repo().map_or_else(|_| session.world.cwd.clone(), |it| it.root().into());
     let name = root.file_name().unwrap_or(root.as_os_str());

@@ -1,5 +1,9 @@
-//! Starting the services of a layer, for `start` and for `recover`: looked at as a whole before, and ended
-//! again where not all of it gets ready.
+//! Starts the services of a layer, for `start` and `recover`: everything is checked first, and if one service does
+//! not become ready, all that were started are stopped again.
+//!
+//! ```text
+//! Layer  ->  ServiceSpec per service  ->  checks and ports  ->  StartRequest to the supervisor  ->  RequestOutcome
+//! ```
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,7 +28,8 @@ use xtask_services::spec::ServiceSpec;
 use xtask_services::stack::Stack;
 use xtask_services::status::StackStatus;
 
-/// Starts these services of a layer, each as soon as what it needs is ready.
+/// Starts the `chosen` services of a layer (indices into `layer.services`), each as soon as its dependencies are
+/// ready.
 pub(super) fn start_services(
     session: &Session,
     repo: &Repo,
@@ -69,7 +74,7 @@ pub(super) fn start_services(
         client::connect_supervisor(&stack)?.is_some(),
     )?;
     if args.clean {
-        // Only now that all that can be seen before is seen to be well.
+        // Stop the running services only after all checks have passed.
         clean_stack(session, &stack)?;
         running = None;
     }
@@ -97,49 +102,50 @@ pub(super) fn start_services(
         },
     )?;
     if let RequestOutcome::Interrupted = ended {
-        // What was started goes with this command; the supervisor sees that the line is closed.
+        // Closing the connection tells the supervisor that the start was interrupted; the started services are
+        // stopped.
         let new: Vec<String> = new.into_iter().map(|spec| spec.name).collect();
         if new.is_empty() {
             return Err(Error::new(ErrorKind::Interrupted, "interrupted; nothing was started"));
         }
         let survivors = stop_services(&stack, new)?;
-        let what = "interrupted; what was started was ended again";
+        let what = "interrupted; the started services were stopped again";
         return Err(with_survivors(Error::new(ErrorKind::Interrupted, what), survivors));
     }
     drop(lock);
     print_outcome(session, &stack, args, ended, &names, up.len())
 }
 
-/// Where services run and nobody watches them, somebody must, whatever comes of the rest.
+/// Starts a new supervisor if services run without one, whatever the outcome of this start.
 fn take_over_supervision(session: &Session, stack: &Stack) -> Result<()> {
     let running = client::find_running(stack, &session.world)?;
     let is_up = running.is_some_and(|known| known.specs.iter().any(|spec| !spec.once));
     if is_up && client::connect_supervisor(stack)?.is_none() {
         client::connect_or_start(stack, &session.world)?;
         session.print_info(
-            "what runs already was taken over from a supervisor that is gone; what is started again from \
-             now on has the variables that it has now",
+            "the running services were taken over from a supervisor that is gone; services restarted from \
+             now on get the present variables",
         );
     }
     Ok(())
 }
 
-/// A service that runs cannot be moved to another port.
+/// Refuses `--port` for a service that is running.
 fn check_port_moves(running: Option<&RunningStack>, moved: &BTreeMap<String, u16>) -> Result<()> {
     for spec in running.iter().flat_map(|known| &known.specs) {
         if let (Some(wanted), Some(now)) = (moved.get(&spec.name), spec.port)
             && *wanted != now
         {
             let name = &spec.name;
-            return Err(Error::usage(format!("{name} runs already, on port {now}"))
-                .with_hint(format!("`cargo xtask stop {name}` ends it; then it can be moved")));
+            return Err(Error::usage(format!("{name} is already running, on port {now}"))
+                .with_hint(format!("run `cargo xtask stop {name}` first")));
         }
     }
     Ok(())
 }
 
-/// Makes sure that the ports are free: who is in the way and was named by `--take-over` is ended, if
-/// nothing else is in the way.
+/// Ensures that the ports are free. Processes on the ports of `--take-over` are stopped, but only if no other port
+/// is in use.
 fn clear_ports(
     session: &Session,
     new: &[ServiceSpec],
@@ -150,7 +156,7 @@ fn clear_ports(
 ) -> Result<()> {
     let token = running.map(|known| known.token.as_str());
     let mut obstacles = find_port_obstacles(new, ports, running, is_watched)?;
-    // With `--clean`, what runs here makes room by itself.
+    // With `--clean`, the services that run here free their ports.
     let own = running.iter().flat_map(|known| &known.specs).filter_map(|spec| spec.port);
     let own: Vec<u16> = own.filter(|_| args.clean).collect();
     obstacles.retain(|obstacle| !own.contains(&obstacle.port));
@@ -158,8 +164,8 @@ fn clear_ports(
         let is_wanted =
             new.iter().any(|spec| spec.port == Some(*port)) || ports.status == Some(*port);
         if !is_wanted {
-            return Err(Error::usage(format!("`--take-over {port}`: no service wants that port"))
-                .with_hint("`cargo xtask start --check-ports` lists those that are wanted"));
+            return Err(Error::usage(format!("`--take-over {port}`: no service uses that port"))
+                .with_hint("`cargo xtask start --check-ports` lists the ports of the services"));
         }
     }
     let (named, others): (Vec<PortConflict>, Vec<PortConflict>) = obstacles
@@ -170,7 +176,7 @@ fn clear_ports(
     }
     for obstacle in named {
         if let Some(who) = port_plan::take_over_port(obstacle.port, token)? {
-            session.print_info(&format!("ended, because of `--take-over`: {who}"));
+            session.print_info(&format!("stopped because of `--take-over`: {who}"));
         }
     }
     Ok(())
@@ -199,7 +205,7 @@ fn print_outcome(
             lines.retain(|line| names.contains(&line.service));
             report::print_output(&render_addresses(&lines, status))?;
             if up == page.services.len() && session.verbosity == Verbosity::Verbose {
-                session.print_info("all of it was running already");
+                session.print_info("all services were already running");
             }
             if args.foreground {
                 return follow_in_foreground(session, stack, &page);
@@ -209,14 +215,15 @@ fn print_outcome(
         RequestOutcome::Failed { failures, page, survivors } => {
             let gone = shared::wait_for_supervisor(&page);
             let left = if up == 0 {
-                "what was started was ended again"
+                "the started services were stopped again"
             } else {
-                "what this command started was ended again"
+                "the services started by this command were stopped again"
             };
             if args.json {
                 shared::print_start_report("xtask.start/1", &page, &failures)?;
             }
-            let left = if survivors.is_empty() { left } else { "and not all of it is gone again" };
+            let left =
+                if survivors.is_empty() { left } else { "and some processes are still running" };
             let mut error =
                 with_survivors(shared::start_error(&failures, left, &page.layer), survivors);
             if let Err(failure) = gone {
@@ -230,21 +237,21 @@ fn print_outcome(
     }
 }
 
-/// Shows the logs until Ctrl-C, or until nothing runs any more, and ends everything then.
+/// Shows the logs until Ctrl-C or until no service runs, then stops all services.
 fn follow_in_foreground(session: &Session, stack: &Stack, page: &StackStatus) -> CommandResult {
     let names: Vec<String> = page.services.iter().map(|row| row.service.clone()).collect();
     let tools = session.tools();
     let _held = tools.interrupts.defer_signals();
     let is_up = || client::connect_supervisor(stack).is_ok_and(|link| link.is_some());
-    // Whether the logs can be shown or not, what was started is ended.
+    // The services are stopped even if the logs cannot be shown.
     let shown = tail::follow_logs(stack, &names, true, false, &|| {
         tools.interrupts.was_interrupted() || !is_up()
     });
     if !is_up() {
-        return Err(Error::negative("no service runs any more")
-            .with_hint("`cargo xtask ps` says what became of them"));
+        return Err(Error::negative("no service is running any more")
+            .with_hint("`cargo xtask ps` shows why"));
     }
-    session.print_info("ending the services");
+    session.print_info("stopping the services");
     let survivors = stop_services(stack, Vec::new())?;
     shown?;
     if survivors.is_empty() {
@@ -254,7 +261,7 @@ fn follow_in_foreground(session: &Session, stack: &Stack, page: &StackStatus) ->
     }
 }
 
-/// Ends these, or all where none is named, without listening to Ctrl-C any more.
+/// Stops the named services, or all if `names` is empty, ignoring Ctrl-C. Returns the processes that survived.
 fn stop_services(stack: &Stack, names: Vec<String>) -> Result<Vec<String>> {
     let Some(mut link) = client::connect_supervisor(stack)? else { return Ok(Vec::new()) };
     link.send_command(ControlCommand::Stop { names, within_ms: None })?;
@@ -273,14 +280,14 @@ fn stop_services(stack: &Stack, names: Vec<String>) -> Result<Vec<String>> {
 }
 
 fn with_survivors(error: Error, survivors: Vec<String>) -> Error {
-    survivors.into_iter().fold(error, |error, who| error.with_detail(format!("{who} did not end")))
+    survivors.into_iter().fold(error, |error, who| error.with_detail(format!("{who} did not exit")))
 }
 
 pub(super) fn is_running(running: Option<&RunningStack>, name: &str) -> bool {
     running.is_some_and(|known| known.specs.iter().any(|spec| spec.name == name))
 }
 
-/// A service that runs keeps its port, unless another was asked for by name.
+/// Keeps the ports of running services, unless `--port` moves them.
 pub(super) fn keep_ports(
     ports: &mut PortPlan,
     running: Option<&RunningStack>,
@@ -293,7 +300,7 @@ pub(super) fn keep_ports(
     }
 }
 
-/// What runs with another configuration than the one that is there now is left as it is, and told.
+/// Prints a note for each running service whose configuration has changed; it is not restarted.
 fn print_config_changes(session: &Session, up: &[ServiceSpec], running: Option<&RunningStack>) {
     for spec in up {
         let now =
@@ -301,8 +308,8 @@ fn print_config_changes(session: &Session, up: &[ServiceSpec], running: Option<&
         if now.is_some_and(|now| now != spec) {
             let name = &spec.name;
             session.print_info(&format!(
-                "{name} runs as it was configured before; `cargo xtask restart {name}` applies what is \
-                 there now"
+                "{name} runs with its previous configuration; `cargo xtask restart {name}` applies the \
+                 present one"
             ));
         }
     }
@@ -321,7 +328,7 @@ fn find_port_obstacles(
     port_plan::find_conflicts(&wanted, running.map(|known| known.token.as_str()))
 }
 
-/// That somebody does without something needs a rule for it.
+/// Checks that a service of the layer has a `fallback` rule for each name of `--fallback`.
 fn check_fallback(layer: &Layer, without: &[String]) -> Result<()> {
     for name in without {
         let at = layer.services.iter().position(|service| service.name == *name);
@@ -331,16 +338,16 @@ fn check_fallback(layer: &Layer, without: &[String]) -> Result<()> {
         });
         if !has_rule {
             return Err(Error::usage(format!(
-                "`--fallback {name}`: no service of layer `{}` has a rule to do without `{name}`",
+                "`--fallback {name}`: no service of layer `{}` has a fallback rule for `{name}`",
                 layer.name
             ))
-            .with_hint("`fallback = { when = [\"…\"], env = { … } }` is such a rule"));
+            .with_hint("a fallback rule looks like `fallback = { when = [\"…\"], env = { … } }`"));
         }
     }
     Ok(())
 }
 
-/// Ends what runs, and clears the logs.
+/// Stops the running services and removes their logs.
 fn clean_stack(session: &Session, stack: &Stack) -> Result<()> {
     if client::read_brief_status(stack, &session.world)?.is_some() {
         shared::stop_all(session, stack)?;
@@ -349,7 +356,7 @@ fn clean_stack(session: &Session, stack: &Stack) -> Result<()> {
         let cleared =
             ServiceLog::new(&stack.logs_folder(), &name).remove_files(session.tools().disk);
         cleared.map_err(|cause| {
-            Error::unable(format!("the log of {name} cannot be cleared")).with_cause(cause)
+            Error::unable(format!("cannot remove the log of {name}")).with_cause(cause)
         })?;
     }
     Ok(())

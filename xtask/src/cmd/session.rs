@@ -1,5 +1,5 @@
-//! What every command has at hand: the world, the repository, the disk, the signals, and how much
-//! the user wants to hear.
+//! The context of every command (`Session`): environment, verbosity, disk, signals and progress, and helpers that
+//! several commands share, e.g. `repo_path`, which turns the argument `../setup/a` into the path `setup/a`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -26,15 +26,14 @@ use xtask_sync::classify::{ClassReason, PathClass};
 use xtask_sync::context::{SyncContext, configured_names};
 use xtask_sync::plan::SyncPlan;
 
-/// One run of the program.
+/// The context of one run of the program.
 pub(super) struct Session {
-    /// Where, with which environment and when.
+    /// The working folder, the variables and the clock.
     pub(super) world: Environment,
-    /// How much to tell.
     pub(super) verbosity: Verbosity,
-    /// The colours that were asked for, as git names them.
+    /// `auto`, `always` or `never`, as git's `--color` takes it.
     pub(super) color: &'static str,
-    /// Whether nothing is to be written: then a partial clone brings no contents.
+    /// Whether the command writes nothing: then a partial clone fetches no blobs.
     pub(super) is_read_only: bool,
     disk: Disk<'static>,
     interrupts: Interrupts,
@@ -77,7 +76,7 @@ impl Session {
         })
     }
 
-    /// The repository around the working folder, with state that this program knows.
+    /// Opens the repository of the working folder. Returns an error if a newer xtask has written its state.
     pub(super) fn open_repo(&self) -> Result<Repo> {
         let repo = Repo::discover(&self.world.cwd)?;
         check_format(&repo)?;
@@ -89,14 +88,14 @@ impl Session {
         Ok(repo)
     }
 
-    /// Writes files as this repository has told git to.
+    /// Applies the `core.fsync` setting of the repository to the disk.
     pub(super) fn apply_fsync_setting(&self, repo: &Repo) {
         if repo.skips_fsync() {
             self.disk.skip_fsync();
         }
     }
 
-    /// What work needs from the outside.
+    /// Returns the tools that the library crates need.
     pub(super) fn tools(&self) -> Tools<'_> {
         Tools {
             world: &self.world,
@@ -112,25 +111,25 @@ impl Session {
         }
     }
 
-    /// What an installation of the hooks needs.
+    /// Returns the installer of the hooks and their program.
     pub(super) fn hook_builder<'s>(&'s self, repo: &'s Repo) -> ProgramInstaller<'s> {
         let is_quiet = self.verbosity == Verbosity::Quiet;
         ProgramInstaller { repo, world: &self.world, disk: &self.disk, is_quiet }
     }
 
-    /// Tells what is going on.
+    /// Prints `text` to stderr, unless `--quiet` is given.
     pub(super) fn print_info(&self, text: &str) {
         report::print_info(self.verbosity, text);
     }
 
-    /// Tells that an earlier run was mended, if one was.
+    /// Prints a warning if an interrupted run was recovered.
     pub(super) fn warn_recovered(&self, mended: Option<String>) {
         if let Some(text) = mended {
             report::print_warning(&text);
         }
     }
 
-    /// Tells what came of the pull requests that pushes have asked for, once.
+    /// Prints the results of the pull requests that earlier pushes have queued, once each.
     pub(super) fn print_requests(&self, repo: &Repo) {
         let now = self.world.now_seconds();
         let answered = |request: &QueuedRequest| request.state != RequestState::Waiting;
@@ -146,16 +145,16 @@ impl Session {
                 _ => report::print_warning(&request.describe(now)),
             }
         }
-        // Told twice is better than not at all.
+        // If this fails they are printed again, which is better than never.
         drop(queue::remove_reported(repo, &self.disk, &told, now));
     }
 
-    /// A path as the user typed it, from the root of the repository. What lies outside is an error.
+    /// Returns the path `typed` from the root of the repository. Returns an error if it is outside.
     pub(super) fn repo_path(&self, repo: &Repo, typed: &OsStr) -> Result<RepoPath> {
         let outside =
-            || Error::usage(format!("`{}` is outside of the repository", typed.to_string_lossy()));
+            || Error::usage(format!("`{}` is outside the repository", typed.to_string_lossy()));
         let cwd =
-            self.world.cwd.canonicalize().with_context(|| "the working folder cannot be read")?;
+            self.world.cwd.canonicalize().with_context(|| "cannot read the working folder")?;
         let mut full = PathBuf::new();
         for part in cwd.join(Path::new(typed)).components() {
             match part {
@@ -168,57 +167,57 @@ impl Session {
         }
         let inside = full.strip_prefix(repo.root()).map_err(|_| outside())?;
         if inside.as_os_str().is_empty() {
-            return Err(Error::usage("the whole repository was named")
-                .with_hint("leave the path out to mean all managed paths"));
+            return Err(Error::usage("the path is the root of the repository")
+                .with_hint("leave out the path to select all managed paths"));
         }
         Ok(RepoPath::new(inside.as_os_str().as_bytes()))
     }
 
-    /// Asks before something is changed that others will see. Without `--yes` and without a terminal
-    /// there is nobody to ask, and that is an error of usage.
+    /// Asks `question` and returns whether the answer is `yes`. Returns a usage error if there is no terminal and
+    /// `--yes` was not given.
     pub(super) fn confirm(&self, question: &str, is_said: bool) -> Result<bool> {
         if is_said {
             return Ok(true);
         }
         report::prompt_yes(question).ok_or_else(|| {
-            Error::usage("nothing was changed: this asks first, and there is no terminal to ask on")
-                .with_hint("`--yes` says yes; `--dry-run` only looks")
+            Error::usage("nothing was changed: confirmation needed, but there is no terminal")
+                .with_hint("use `--yes` to confirm, or `--dry-run` to preview")
         })
     }
 
-    /// Several of them.
+    /// Returns the paths `typed` from the root of the repository.
     pub(super) fn repo_paths(&self, repo: &Repo, typed: &[OsString]) -> Result<Vec<RepoPath>> {
         typed.iter().map(|path| self.repo_path(repo, path)).collect()
     }
 }
 
-/// Refuses state that a newer xtask has written, before anything of it is read or written.
+/// Returns an error if a newer xtask has written the state of the repository; called before any of it is read.
 pub(super) fn check_format(repo: &Repo) -> Result<()> {
     repo.check_state_format()
         .map_err(|refusal| refusal.with_hint(upgrade_hint(&configured_names(repo).branch)))
 }
 
-/// What was done with each hook, for the report.
+/// Returns the name of each hook and what was done with it, for the report.
 pub(super) fn build_hook_lines(hooks: &[(Hook, ShimOutcome)]) -> Vec<HookChangeLine> {
     let lines = hooks.iter().map(|(hook, done)| {
         let words = match done {
             ShimOutcome::Unchanged => None,
             ShimOutcome::Created => Some("installed".to_owned()),
             ShimOutcome::Chained { runs: true } => {
-                Some(format!("installed; what was there runs first, as {}{KEPT}", hook.name()))
+                Some(format!("installed; the previous hook runs first, as {}{KEPT}", hook.name()))
             }
             ShimOutcome::Chained { runs: false } => Some(format!(
-                "installed; what was there is kept as {}{KEPT} and not run: it is not executable",
+                "installed; the previous hook is kept as {}{KEPT} but not run: it is not executable",
                 hook.name()
             )),
-            ShimOutcome::Blocked(why) => Some(format!("left alone: {why}")),
+            ShimOutcome::Blocked(why) => Some(format!("skipped: {why}")),
             ShimOutcome::Renewed(saved) => {
-                Some(format!("renewed; what it was is kept in {}", saved.display()))
+                Some(format!("updated; the previous file is kept in {}", saved.display()))
             }
             ShimOutcome::Removed => Some("removed".to_owned()),
-            ShimOutcome::Restored => Some("as it was before".to_owned()),
+            ShimOutcome::Restored => Some("restored".to_owned()),
             ShimOutcome::LeftForeign => Some(format!(
-                "somebody else's, and stays; the one before is still {}{KEPT}",
+                "another program's, kept; the previous hook is still {}{KEPT}",
                 hook.name()
             )),
         };
@@ -227,7 +226,7 @@ pub(super) fn build_hook_lines(hooks: &[(Hook, ShimOutcome)]) -> Vec<HookChangeL
     lines.collect()
 }
 
-/// The report of a plan.
+/// Builds the report of a sync from its plan.
 pub(super) fn build_sync_report(
     repo: &Repo,
     head: &Head,
@@ -260,7 +259,7 @@ pub(super) fn build_sync_report(
     SyncReport { branch: head.branch.clone(), warnings, paths, ..empty_sync_report(repo, context) }
 }
 
-/// A report that has nothing to say yet.
+/// Builds a report without paths.
 pub(super) fn empty_sync_report(repo: &Repo, context: &SyncContext) -> SyncReport {
     SyncReport {
         schema: "xtask.sync/1",
@@ -280,13 +279,13 @@ pub(super) fn empty_sync_report(repo: &Repo, context: &SyncContext) -> SyncRepor
     }
 }
 
-/// What can be typed once the canonical branch has moved.
+/// Prints the next commands after the canonical branch has moved.
 pub(super) fn print_push_steps(session: &Session, repo: &Repo, branch: &str) {
     let remote = configured_names(repo).remote;
     if repo.has_remote(&remote) {
-        session.print_info(&format!("next: `git push {remote} {branch}` for everybody"));
+        session.print_info(&format!("next: `git push {remote} {branch}`"));
     }
-    session.print_info("`cargo xtask propagate` brings it to every branch here");
+    session.print_info("`cargo xtask propagate` updates every local branch");
 }
 
 pub(super) fn print_hook_message(text: &str) {

@@ -1,4 +1,5 @@
-//! `setup`: make a fresh clone ready. A second run changes nothing.
+//! `setup`: makes a fresh clone ready: canonical branch, sync, hooks, checks. A second run changes nothing. It ends
+//! with e.g. `ready. Next commands:`.
 
 #[cfg(feature = "checks")]
 use super::checks;
@@ -27,12 +28,12 @@ pub(super) fn run(session: &Session, args: &SetupArgs) -> CommandResult {
     hooks.map(|_| healthy)
 }
 
-/// Installs the hooks. What the set-up of this machine or of the canonical branch does not let them
-/// be is said, and is no failure of setup; anything else is. Answers whether they are as they should be.
+/// Installs the hooks. Returns whether they are installed; if the configuration of this machine or of the canonical
+/// branch prevents that, a warning is printed and the result is `false`. Other failures are errors.
 fn try_install_hooks(session: &Session) -> Result<bool> {
     let repo = session.open_repo()?;
     if session.world.is_truthy("CI") {
-        session.print_info("hooks are left out: `CI` is set, where they would do nothing");
+        session.print_info("hooks are not installed: `CI` is set, where they do nothing");
         return Ok(true);
     }
     let context = context::read_context(&repo)?;
@@ -77,20 +78,20 @@ fn sync_worktree(session: &Session) -> CommandResult {
     if made {
         let short = repo.short_id(head.commit);
         let push = if repo.has_remote(&names.remote) {
-            format!("`git push -u {} {}` puts it there", names.remote, names.branch)
+            format!("`git push -u {} {}` pushes it", names.remote, names.branch)
         } else {
-            format!("there is no remote `{}` to put it on", names.remote)
+            format!("there is no remote `{}` to push it to", names.remote)
         };
         session.print_info(&format!(
-            "`{}` is new: made from {short} of this clone. It is not on the remote yet; {push}",
+            "created `{}` from {short} of this clone. It is not on the remote yet; {push}",
             names.branch
         ));
     }
     best_effort_sync::sync_best_effort(session, &repo, context)
 }
 
-/// Makes the canonical branch from HEAD where nobody has one; says whether it did. The remote is
-/// asked first: a clone of a single branch does not know what else is there.
+/// Creates the canonical branch from HEAD if it exists nowhere, and returns whether it did. The remote is asked
+/// first, because a clone of a single branch does not know the others.
 fn ensure_canonical(session: &Session, repo: &Repo, names: &CanonicalNames) -> Result<bool> {
     let is_known = || Ok(repo.resolve_canonical(&names.branch, &names.remote)?.is_some());
     if is_known()? {
@@ -100,7 +101,7 @@ fn ensure_canonical(session: &Session, repo: &Repo, names: &CanonicalNames) -> R
         session.print_info(&format!("asking `{}` for `{}` …", names.remote, names.branch));
         repo.fetch(&names.remote, &[&names.branch]).map_err(|failure| {
             failure.with_hint(format!(
-                "to begin without it: `git branch {}` makes the canonical branch here",
+                "to start without the remote: `git branch {}` creates the canonical branch here",
                 names.branch
             ))
         })?;
@@ -111,16 +112,16 @@ fn ensure_canonical(session: &Session, repo: &Repo, names: &CanonicalNames) -> R
     if let Some(other) = context::list_other_remotes(repo, names).first() {
         let CanonicalNames { branch, remote } = names;
         return Err(Error::unable(format!(
-            "`{remote}` has no `{branch}`, and `{other}` has one: a second one is not made"
+            "`{remote}` has no `{branch}`, but `{other}` has one; a second one is not created"
         ))
         .with_hint(context::other_remote_hint(other, branch))
         .with_hint(format!(
-            "if it is not: `git branch {branch}` makes the canonical branch here"
+            "if it is not: `git branch {branch}` creates the canonical branch here"
         )));
     }
     let head = repo.head()?;
     if repo.is_shallow() {
-        return Err(Error::unable("this clone is shallow, and nobody has a canonical branch")
+        return Err(Error::unable("shallow clone, and no canonical branch exists")
             .with_hint("`git fetch --unshallow` first, so that the branch has its history"));
     }
     let reference = format!("refs/heads/{}", names.branch);
@@ -136,21 +137,21 @@ fn print_next_steps(session: &Session, has_hooks: bool, is_healthy: bool) -> Res
     let names = context::find_canonical_names(&repo)?;
     let is_on_canonical = repo.current_branch().as_ref() == Some(&names.branch);
     session.print_info(match (is_healthy, has_hooks) {
-        (true, true) => "ready. What you will use:",
-        (true, false) => "not ready yet: the hooks are not installed, for the reason above. What works:",
+        (true, true) => "ready. Next commands:",
+        (true, false) => "not ready yet: the hooks are not installed, for the reason above. These commands work:",
         (false, _) => {
-            "not ready yet: a check failed; `cargo xtask validate --interactive` asks about each fix. What works:"
+            "not ready yet: a check failed; `cargo xtask validate --interactive` asks about each fix. These commands work:"
         }
     });
     let canonical = format!("git switch {}", names.branch);
     let width = canonical.len().max(24);
     let line =
         |command: &str, what: &str| session.print_info(&format!("  {command:<width$}  {what}"));
-    line("cargo xtask status", "where this branch stands");
+    line("cargo xtask status", "show the state of this branch");
     if is_on_canonical {
         line("git switch -c my-feature", "work on a branch; this one is canonical");
     } else {
-        line("cargo xtask sync", "bring its managed files up to date");
+        line("cargo xtask sync", "update its managed files");
     }
     line(&canonical, "change what all branches share");
     Ok(())

@@ -1,5 +1,9 @@
-//! What `start`, `stop`, `restart`, `ps` and `logs` share: finding the layer, and following what the
-//! supervisor tells.
+//! Shared code of `start`, `stop`, `restart`, `ps` and `logs`: finding the stack of a layer, sending requests to its
+//! supervisor, and following the replies.
+//!
+//! ```text
+//! StartRequest  ->  supervisor  ->  Now { page }, Now { page }, Done { page, survivors }  ->  RequestOutcome::Done
+//! ```
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -32,27 +36,27 @@ use xtask_services::spec::ServiceSpec;
 use xtask_services::stack::Stack;
 use xtask_services::status::{ServiceStatus, StackStatus};
 
-/// How often a start is asked for, where supervisors end meanwhile.
+/// How often a start is requested again if supervisors exit concurrently.
 const MAX_ATTEMPTS: usize = 10;
 
-/// How often it is looked whether Ctrl-C was typed.
+/// How often Ctrl-C is checked while waiting for a reply.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a command waits for another one that starts or stops the same layer: ten minutes.
+/// How long a command waits for another one that starts or stops services of the same layer.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Takes the lock of those who start and stop this stack.
+/// Acquires the lock that serializes commands which start or stop services of this stack.
 pub(super) fn lock_stack(stack: &Stack, command: &str) -> Result<Lock> {
     let waiting = |holder: &str| {
         report::print_warning(&format!(
-            "waiting for another xtask that starts or stops ({holder})"
+            "waiting for another xtask that starts or stops services ({holder})"
         ));
     };
     let who = format!("{command}, pid {}", std::process::id());
     Lock::acquire(&stack.command_lock(), &who, LOCK_TIMEOUT, waiting)
 }
 
-/// The names of the layers that this worktree has.
+/// Returns the names of the layers in `deployment/`, sorted.
 pub(super) fn list_layers(repo: &Repo) -> Vec<String> {
     let entries = std::fs::read_dir(repo.root().join(DEPLOYMENT_FOLDER));
     let names =
@@ -64,12 +68,12 @@ pub(super) fn list_layers(repo: &Repo) -> Vec<String> {
     names
 }
 
-/// Reads a layer from the working tree.
+/// Reads a layer from the worktree.
 pub(super) fn read_layer(repo: &Repo, name: &str) -> Result<Layer> {
     read_layer_with_texts(repo, name).map(|(layer, _)| layer)
 }
 
-/// The same, with the text of every file that was read for it, by the name of its layer.
+/// Reads a layer, and returns it with the texts of all files that were read, by layer name.
 pub(super) fn read_layer_with_texts(
     repo: &Repo,
     name: &str,
@@ -86,7 +90,7 @@ pub(super) fn read_layer_with_texts(
                 Err(_) => Err(Error::usage(format!("{file} is not UTF-8"))),
             },
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(cause) => Err(Error::unable(format!("{file} cannot be read")).with_cause(cause)),
+            Err(cause) => Err(Error::unable(format!("cannot read {file}")).with_cause(cause)),
         }
     };
     let layer = Layer::load(name, &read, &list_layers(repo))?;
@@ -94,8 +98,8 @@ pub(super) fn read_layer_with_texts(
 }
 
 #[cfg(feature = "deploy")]
-/// A layer that says where it is deployed; nothing where there is none, or where something of it runs in this worktree:
-/// that is what is meant then. One that is deployed and cannot be read is an error, and not nothing.
+/// Reads a layer that has `[deploy]`. Returns `None` if it has none, or if its services run in this worktree, which
+/// then take precedence. Returns an error if a layer with `[deploy]` cannot be read.
 pub(super) fn read_deployed_layer(
     session: &Session,
     repo: &Repo,
@@ -117,8 +121,8 @@ pub(super) fn read_deployed_layer(
     }
 }
 
-/// The stacks of this worktree of which something is known, with how they are.
-/// One that cannot be looked at does not hide the others; why not is the second answer.
+/// Returns the stacks of this worktree that have a status, and the last error of one whose status cannot be read,
+/// which does not hide the others.
 pub(super) fn list_known_stacks(
     session: &Session,
     repo: &Repo,
@@ -135,12 +139,12 @@ pub(super) fn list_known_stacks(
     (found, unreadable)
 }
 
-/// Whether something of a stack runs, watched or not.
+/// Returns whether a stack has a supervisor or a running service.
 pub(super) fn is_up(page: &StackStatus) -> bool {
     page.supervisor.is_some() || page.services.iter().any(is_running)
 }
 
-/// The stack that a command without a layer means: the only one that runs, or else the default.
+/// Returns the stack of `layer`, or else the only one that runs, or else that of the default layer.
 pub(super) fn choose_stack(session: &Session, repo: &Repo, layer: Option<&str>) -> Result<Stack> {
     if let Some(layer) = layer {
         return find_stack_anywhere(session, repo, layer);
@@ -156,7 +160,7 @@ pub(super) fn choose_stack(session: &Session, repo: &Repo, layer: Option<&str>) 
     })
 }
 
-/// The stack of a layer that exists, or of which something is still known.
+/// Returns the stack of a layer that exists or has recorded state in this worktree.
 pub(super) fn find_stack(repo: &Repo, layer: &str) -> Result<Stack> {
     let layers = list_layers(repo);
     let known: Vec<String> =
@@ -165,11 +169,12 @@ pub(super) fn find_stack(repo: &Repo, layer: &str) -> Result<Stack> {
         return Ok(Stack::new(&repo.folders(), layer));
     }
     let near = config::suggest_nearest(layer, layers.iter().map(String::as_str));
-    Err(Error::usage(format!("there is no layer `{layer}`{near}"))
-        .with_hint(format!("there are: {}", layers.join(", "))))
+    Err(Error::usage(format!("no such layer: `{layer}`{near}"))
+        .with_hint(format!("layers: {}", layers.join(", "))))
 }
 
-/// The same; where nothing of it runs in this worktree, what serves where the layer is deployed on this machine.
+/// Returns the stack of a layer in this worktree if it runs, or else the deployed one on this machine, or else the
+/// former.
 pub(super) fn find_stack_anywhere(session: &Session, repo: &Repo, layer: &str) -> Result<Stack> {
     let own = find_stack(repo, layer)?;
     if client::read_brief_status(&own, &session.world)?.is_some_and(|page| is_up(&page)) {
@@ -183,19 +188,19 @@ pub(super) fn find_stack_anywhere(session: &Session, repo: &Repo, layer: &str) -
 }
 
 #[cfg(feature = "deploy")]
-/// What serves where a layer is deployed on this machine.
+/// Returns the stack of the release that serves, if the layer is deployed on this machine.
 fn find_serving_stack(repo: &Repo, layer: &str) -> Result<Option<Stack>> {
     let Some(deploy) = read_layer(repo, layer).ok().and_then(|layer| layer.deploy) else {
         return Ok(None);
     };
     match deploy.engine {
-        // Its own commands ask the host; there is no stack of it here.
+        // The commands for such a layer ask the host before they get here.
         DeployEngine::Ssh => Err(Error::usage(format!(
-            "layer `{layer}` is deployed to `{}`: its release says how it is started",
+            "layer `{layer}` is deployed to `{}`, and is configured by its release",
             deploy.to
         ))
-        .with_hint(format!("`cargo xtask rollback {layer}` starts one again"))
-        .with_hint(format!("`cargo xtask history {layer}` names those that are kept"))),
+        .with_hint(format!("`cargo xtask rollback {layer}` starts a release again"))
+        .with_hint(format!("`cargo xtask history {layer}` lists the releases"))),
         DeployEngine::Directory => {
             stacks::find_serving_stack(&DeployTarget::for_layer(repo, layer, &deploy))
         }
@@ -203,12 +208,12 @@ fn find_serving_stack(repo: &Repo, layer: &str) -> Result<Option<Stack>> {
     }
 }
 
-/// Whether a stack is one of this worktree, and not of what is deployed.
+/// Returns whether a stack belongs to this worktree, not to a deployed release.
 pub(super) fn is_own(repo: &Repo, stack: &Stack) -> bool {
     stack.root == repo.root()
 }
 
-/// Refuses names that a stack does not have.
+/// Returns an error if the stack has no service of one of these names.
 pub(super) fn check_names(names: &[String], page: &StackStatus) -> Result<()> {
     let known: Vec<&str> = page.services.iter().map(|row| row.service.as_str()).collect();
     let unknown: Vec<&String> =
@@ -217,7 +222,7 @@ pub(super) fn check_names(names: &[String], page: &StackStatus) -> Result<()> {
         return Ok(());
     }
     let mut error = Error::usage(format!(
-        "layer `{}` runs no service `{}`; it has {}",
+        "layer `{}` has no service `{}`; its services: {}",
         page.layer,
         unknown[0],
         known.join(", ")
@@ -231,8 +236,8 @@ pub(super) fn check_names(names: &[String], page: &StackStatus) -> Result<()> {
     Err(error)
 }
 
-/// What has changed since services that run were started: their files of variables, or the layer. It is looked at
-/// for no longer than a moment, and what cannot be told is not.
+/// Returns, by service, the changes since it was started: of its env files or its layer. Unknown changes are left
+/// out; this must not take long.
 pub(super) fn list_config_changes(repo: &Repo, stack: &Stack) -> BTreeMap<String, String> {
     let Ok(Some(saved)) = reattach::read_stack_record(stack) else { return BTreeMap::new() };
     let known = saved.units.iter().map(|unit| &unit.spec);
@@ -257,7 +262,7 @@ pub(super) fn list_config_changes(repo: &Repo, stack: &Stack) -> BTreeMap<String
             .iter()
             .map(|path| format!("`{}`", path.strip_prefix(repo.root()).unwrap_or(path).display()))
             .collect();
-        // What was moved to another port names it in its commands; and what others have moved as well.
+        // The port set by `--port` appears in the commands of the service and of its dependents.
         let is_other = now.get(&name).is_some_and(|now| {
             ServiceSpec { is_moved: unit.spec.is_moved, ..now.clone() } != unit.spec
         });
@@ -266,14 +271,13 @@ pub(super) fn list_config_changes(repo: &Repo, stack: &Stack) -> BTreeMap<String
         }
         if !what.is_empty() {
             let what = what.join(" and ");
-            changes
-                .insert(name, format!("{what} changed since it was started: `restart` applies it"));
+            changes.insert(name, format!("{what} changed since its start: `restart` applies it"));
         }
     }
     changes
 }
 
-/// The rows of a page, for the report.
+/// Converts the services of a status to lines for the report.
 pub(super) fn build_service_lines(page: &StackStatus) -> Vec<ServiceLine> {
     page.services.iter().map(build_service_line).collect()
 }
@@ -298,17 +302,23 @@ fn build_service_line(row: &ServiceStatus) -> ServiceLine {
 
 /// How a request ended.
 pub(super) enum RequestOutcome {
-    /// It was done; what did not end is named.
-    Done { page: StackStatus, survivors: Vec<String> },
-    /// Services failed.
-    Failed { failures: Vec<ServiceFailure>, page: StackStatus, survivors: Vec<String> },
-    /// Ctrl-C was typed.
+    /// The request succeeded, except for the processes in `survivors`.
+    Done {
+        page: StackStatus,
+        survivors: Vec<String>,
+    },
+    Failed {
+        failures: Vec<ServiceFailure>,
+        page: StackStatus,
+        survivors: Vec<String>,
+    },
+    /// The user pressed Ctrl-C.
     Interrupted,
-    /// The supervisor went away before it answered at all.
+    /// The supervisor exited before it replied.
     Unanswered,
 }
 
-/// Asks for a start, and follows it. A supervisor that is just ending is waited for, and another one asked.
+/// Requests a start and follows it. If the supervisor is just exiting, another one is started and asked.
 pub(super) fn request_start(
     session: &Session,
     stack: &Stack,
@@ -325,11 +335,11 @@ pub(super) fn request_start(
             ended => return Ok(ended),
         }
     }
-    Err(Error::unable("the supervisor ends as soon as it is asked")
-        .with_hint("`cargo xtask ps` says what it has; then try again"))
+    Err(Error::unable("the supervisor exits on every request")
+        .with_hint("`cargo xtask ps` shows its error; then try again"))
 }
 
-/// Follows a request to its end. Ctrl-C is heard between answers.
+/// Follows a request until its last reply; Ctrl-C is checked between replies.
 pub(super) fn follow_request(
     session: &Session,
     mut link: ControlConnection,
@@ -365,9 +375,9 @@ pub(super) fn follow_request(
             Err(_) if !is_heard => break RequestOutcome::Unanswered,
             Err(failure) => {
                 board.clear();
-                return Err(
-                    failure.with_hint("`cargo xtask ps` says what runs; the same command goes on")
-                );
+                return Err(failure.with_hint(
+                    "`cargo xtask ps` shows what runs; run the same command again to continue",
+                ));
             }
         }
     };
@@ -380,11 +390,11 @@ pub(super) fn follow_request(
     Ok(ended)
 }
 
-/// The failure of a start, with the last words of each service that failed.
+/// Builds the error of a start, with the last log lines of each failed service.
 pub(super) fn start_error(failures: &[ServiceFailure], left: &str, layer: &str) -> Error {
     let mut error = Error::negative(match failures {
-        [one] => format!("{} did not get ready; {left}", one.service),
-        more => format!("{} services did not get ready; {left}", more.len()),
+        [one] => format!("{} did not become ready; {left}", one.service),
+        more => format!("{} services did not become ready; {left}", more.len()),
     });
     for failure in failures {
         let mut detail = format!("{}: {}", failure.service, failure.why);
@@ -398,15 +408,15 @@ pub(super) fn start_error(failures: &[ServiceFailure], left: &str, layer: &str) 
     error.with_hint(format!("`cargo xtask logs {}{layer}` shows more", names.join(" ")))
 }
 
-/// The environment of this command, for those whom it starts.
+/// Returns the environment for started services: that of this command without `XTASK_*`.
 pub(super) fn inherited_environment(session: &Session) -> Env {
     let mut env = session.world.variables.clone();
-    // What marks somebody else's services does not mark ours.
+    // These variables mark the services of a stack; the command may run inside another stack's service.
     env.retain(|name, _| !name.as_encoded_bytes().starts_with(b"XTASK_"));
     env
 }
 
-/// What a start has to say.
+/// The JSON output of `start` and `restart`.
 #[derive(Serialize)]
 struct StartReport<'a> {
     schema: &'static str,
@@ -416,7 +426,7 @@ struct StartReport<'a> {
     page: StackReport<'a>,
 }
 
-/// A page without the name of its own shape.
+/// A `StackStatus` without its schema.
 #[derive(Serialize)]
 struct StackReport<'a> {
     layer: &'a str,
@@ -425,7 +435,7 @@ struct StackReport<'a> {
     services: &'a [xtask_services::status::ServiceStatus],
 }
 
-/// Answers as JSON.
+/// Prints the JSON output of `start` or `restart`.
 pub(super) fn print_start_report(
     schema: &'static str,
     page: &StackStatus,
@@ -441,49 +451,48 @@ pub(super) fn print_start_report(
     report::print_json(&StartReport { schema, ok, failures, page: shown })
 }
 
-/// What came of ending services.
+/// The result of stopping the services of one layer.
 #[derive(Serialize)]
 pub(super) struct StoppedLayerLine {
-    /// The layer.
     pub(super) layer: String,
-    /// What was ended.
+    /// The stopped services.
     pub(super) stopped: Vec<String>,
-    /// What did not end.
+    /// The processes that did not exit.
     pub(super) survivors: Vec<String>,
-    /// What had to be killed, in words.
+    /// Descriptions of the services that had to be killed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) killed: Vec<String>,
 }
 
-/// Ends all of a stack; anything that is left is an error.
+/// Stops all services of a stack. Returns an error if a process survives.
 pub(super) fn stop_all(session: &Session, stack: &Stack) -> Result<()> {
     let done = stop_services(session, stack, &[], None)?;
     if done.survivors.is_empty() {
         return Ok(());
     }
-    let error = Error::negative("what was running did not end");
+    let error = Error::negative("some processes are still running");
     Err(done.survivors.into_iter().fold(error, Error::with_detail))
 }
 
-/// Whether something of a service runs or is about to.
+/// Returns whether a service runs or is about to.
 fn is_running(row: &ServiceStatus) -> bool {
     row.pid.is_some() || matches!(row.state.as_str(), "waiting" | "starting" | "restarting")
 }
 
-/// Waits for the supervisor to be gone as well, where nothing runs any more.
+/// Waits until the supervisor has exited, if no service runs any more.
 pub(super) fn wait_for_supervisor(page: &StackStatus) -> Result<()> {
     let supervisor = page.supervisor.as_ref().filter(|_| !page.services.iter().any(is_running));
     match supervisor {
         Some(line) if !client::wait_until_gone(line.pid) => Err(Error::unable(format!(
-            "the services are gone, but their supervisor (pid {}) is not",
+            "the services have stopped, but their supervisor (pid {}) is still running",
             line.pid
         ))),
         _ => Ok(()),
     }
 }
 
-/// Ends services, all where none is named, and waits until they are gone, and their supervisor with the
-/// last of them.
+/// Stops the named services, or all if `names` is empty, and waits until they have exited, and with the last of them
+/// their supervisor. `within` overrides the timeout before a process is killed.
 pub(super) fn stop_services(
     session: &Session,
     stack: &Stack,
@@ -514,7 +523,7 @@ pub(super) fn stop_services(
                 && let Some(name) = was_up.iter().filter(is_meant).find(is_up)
             {
                 return Err(Error::negative(format!(
-                    "{name} was started again meanwhile, and runs"
+                    "{name} was started again concurrently, and is running"
                 )));
             }
             let rows = page.services.iter().filter(|row| stopped.contains(&row.service));
@@ -524,11 +533,13 @@ pub(super) fn stop_services(
             Ok(StoppedLayerLine { layer: stack.layer.clone(), stopped, survivors, killed })
         }
         RequestOutcome::Unanswered => {
-            // It ended by itself meanwhile, with all that it had.
+            // The supervisor exited concurrently, after stopping all its services.
             let left = client::read_brief_status(stack, &session.world)?;
             match left.filter(|page| page.services.iter().any(is_running)) {
-                Some(_) => Err(Error::unable("the supervisor went away, and services still run")
-                    .with_hint("the same command once more ends them")),
+                Some(_) => {
+                    Err(Error::unable("the supervisor exited, but services are still running")
+                        .with_hint("run the same command again to stop them"))
+                }
                 None => Ok(StoppedLayerLine {
                     layer: stack.layer.clone(),
                     stopped: was_up,
@@ -538,11 +549,11 @@ pub(super) fn stop_services(
             }
         }
         RequestOutcome::Failed { .. } => {
-            Err(Error::unable("the supervisor does not know what a stop is"))
+            Err(Error::unable("unexpected response from the supervisor to a stop request"))
         }
         RequestOutcome::Interrupted => Err(Error::new(
             ErrorKind::Interrupted,
-            "interrupted; the supervisor goes on to end the services",
+            "interrupted; the supervisor continues to stop the services",
         )),
     }
 }

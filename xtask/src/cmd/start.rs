@@ -1,5 +1,5 @@
-//! `start`: the services of a layer, ready; or what would be started, whether their ports are free, whether
-//! they are well.
+//! `start`: starts the services of a layer, or shows what would be started (`--dry-run`), whether the ports are free
+//! (`--check-ports`), or whether running services are healthy (`--verify`).
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub(super) fn run(session: &Session, args: &StartArgs) -> CommandResult {
     }
     let layer = shared::read_layer(&repo, args.layer.as_deref().unwrap_or(DEFAULT_LAYER))?;
     let mut chosen = plan::choose_services(&layer, &args.services)?;
-    // What is to be done without is not started, unless it was named.
+    // A service named by `--fallback` is not started, unless it is also named to start.
     chosen.retain(|at| {
         let name = &layer.services[*at].name;
         !args.fallback.contains(name) || args.services.contains(name)
@@ -49,7 +49,8 @@ pub(super) fn run(session: &Session, args: &StartArgs) -> CommandResult {
     service_start::start_services(session, &repo, &layer, &chosen, args)
 }
 
-/// Says what would be started, with every value and where it comes from.
+/// Prints the services, ports and configuration values of a start, with the source of each value, e.g.
+/// `api.port = 8100  # deployment/local.toml:4`.
 fn print_dry_run(
     layer: &Layer,
     chosen: &[usize],
@@ -110,7 +111,7 @@ fn print_dry_run(
     Ok(SUCCESS)
 }
 
-/// Says whether the ports are free, or ours already.
+/// Prints for each port whether it is free, in use by this stack, or in use by another process.
 fn check_ports(
     session: &Session,
     stack: &Stack,
@@ -185,7 +186,7 @@ fn check_ports(
     Ok(if obstacles.is_empty() { SUCCESS } else { ErrorKind::Negative.exit_code() })
 }
 
-/// Asks what runs whether it is well, and whether the environment is.
+/// Runs the health checks of the running services, then the environment checks.
 fn verify_services(session: &Session, stack: &Stack, layer: &Layer) -> CommandResult {
     session.print_info("services:");
     let answers = client::verify_services(stack, &session.world)?;
@@ -201,8 +202,8 @@ fn verify_services(session: &Session, stack: &Stack, layer: &Layer) -> CommandRe
                 why.clone()
             }
             None => {
-                faults.push(format!("{}: it does not run", service.name));
-                "it does not run".to_owned()
+                faults.push(format!("{}: not running", service.name));
+                "not running".to_owned()
             }
         };
         text.push_str(&format!("{}  {words}\n", service.name));
@@ -215,6 +216,6 @@ fn verify_services(session: &Session, stack: &Stack, layer: &Layer) -> CommandRe
     }
     let count = xtask_base::words::pluralize(faults.len(), "service");
     let is = if faults.len() == 1 { "is" } else { "are" };
-    Err(Error::negative(format!("{count} {is} not well"))
-        .with_hint("`cargo xtask start` starts what does not run"))
+    Err(Error::negative(format!("{count} {is} unhealthy or not running"))
+        .with_hint("`cargo xtask start` starts those that are not running"))
 }

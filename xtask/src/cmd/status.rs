@@ -1,4 +1,5 @@
-//! `status`: where this branch stands; with `--all`, every worktree and every branch.
+//! `status`: shows the state of this branch: sync, hooks, validation, services; with `--all`, of every worktree and
+//! branch. A line looks like `sync      2 behind, 1 customised`.
 
 #[cfg(feature = "services")]
 use std::collections::BTreeMap;
@@ -83,7 +84,7 @@ pub(super) fn run(session: &Session, args: &StatusArgs) -> CommandResult {
     let now = session.world.now_seconds();
     report.requests = requests.iter().map(|request| request.describe(now)).collect();
     if rollback::has_unfinished_transaction(&repo) {
-        let note = "an earlier run was cut short; the next `cargo xtask sync` puts it right";
+        let note = "an earlier run was interrupted; the next `cargo xtask sync` recovers it";
         report.notes.push(note.to_owned());
     }
     let names = context::find_canonical_names(&repo)?;
@@ -111,7 +112,7 @@ pub(super) fn run(session: &Session, args: &StatusArgs) -> CommandResult {
     }
     if is_resolving(&repo) {
         report.notes.push(format!(
-            "a conflict of reverse-sync is waiting to be resolved in {}",
+            "a conflict of reverse-sync must be resolved in {}",
             resolve_worktree_path(&repo).display()
         ));
     }
@@ -127,7 +128,7 @@ pub(super) fn run(session: &Session, args: &StatusArgs) -> CommandResult {
         Ok(names) if names.is_empty() => {}
         Ok(names) => {
             report.notes.push(format!(
-                "collected for `{}`: {} (`cargo xtask promote --dry-run` shows it)",
+                "collected for `{}`: {} (`cargo xtask promote --dry-run` shows the changes)",
                 context.config.branch,
                 join_names(&names, 5)
             ));
@@ -156,7 +157,7 @@ pub(super) fn run(session: &Session, args: &StatusArgs) -> CommandResult {
             {
                 let short = ahead.reference.trim_start_matches("refs/remotes/");
                 report.notes.push(format!(
-                    "`{short}` has moved on, and only sync commits are ahead of it; `cargo xtask \
+                    "`{short}` has new commits, and only sync commits are ahead of it; `cargo xtask \
                      sync` moves there"
                 ));
             }
@@ -164,8 +165,8 @@ pub(super) fn run(session: &Session, args: &StatusArgs) -> CommandResult {
                 let plain = SyncOptions::plain();
                 report.notes.push(
                     match (repo.current_operation(), check_write_rules(&repo, &decided, &plain)) {
-                        (Some(_), _) => "sync writes nothing until it has ended".to_owned(),
-                        (None, Ok(())) => "`cargo xtask sync` brings it up to date".to_owned(),
+                        (Some(_), _) => "sync writes nothing until that has ended".to_owned(),
+                        (None, Ok(())) => "`cargo xtask sync` updates them".to_owned(),
                         (None, Err(refused)) => {
                             format!(
                                 "sync refuses: {}; {}",
@@ -185,7 +186,7 @@ pub(super) fn run(session: &Session, args: &StatusArgs) -> CommandResult {
     print_report(session, args, &report)
 }
 
-/// What the rule for the branch says of it, if anything is to be said.
+/// Returns the findings of the branch's rule.
 fn branch_notes(repo: &Repo, context: &SyncContext, now: i64) -> Result<Vec<String>> {
     let Some(branch) = repo.current_branch().filter(|branch| needs_check(context, branch)) else {
         return Ok(Vec::new());
@@ -196,12 +197,12 @@ fn branch_notes(repo: &Repo, context: &SyncContext, now: i64) -> Result<Vec<Stri
 }
 
 #[cfg(feature = "services")]
-/// How many services are named that are configured otherwise now.
+/// How many services with a changed configuration are named.
 const MAX_CHANGED_SERVICES: usize = 3;
 
 #[cfg(feature = "services")]
-/// How the services of this worktree are, a line for each layer of which something is known. That it
-/// cannot be told is told.
+/// Returns a line for each layer with recorded state in this worktree. If its status cannot be read, the line is the
+/// error.
 fn build_service_lines(session: &Session, repo: &Repo) -> Vec<ServicesLine> {
     let line = |stack: Stack| match client::read_brief_status(&stack, &session.world) {
         Ok(page) => page.map(|page| {
@@ -213,7 +214,7 @@ fn build_service_lines(session: &Session, repo: &Repo) -> Vec<ServicesLine> {
             let changed: Vec<String> = changes.keys().filter(runs).cloned().collect();
             if !changed.is_empty() {
                 let who = xtask_base::words::join_names(&changed, MAX_CHANGED_SERVICES);
-                words.push_str(&format!(", {who} configured otherwise now"));
+                words.push_str(&format!(", configuration of {who} has changed"));
             }
             ServicesLine { layer: stack.layer, ok, words }
         }),
@@ -225,7 +226,8 @@ fn build_service_lines(session: &Session, repo: &Repo) -> Vec<ServicesLine> {
 }
 
 #[cfg(feature = "services")]
-/// How many services are in which state, with what is wrong first; and whether nothing is.
+/// Returns whether all services are healthy, and a description with the unhealthy ones first, e.g. `api failed
+/// (exit code 1), 2 ready`.
 fn describe_services(page: &StackStatus) -> (bool, String) {
     let is_ill = |row: &&ServiceStatus| {
         matches!(row.state.as_str(), "failed" | "blocked" | "lost")
@@ -246,13 +248,13 @@ fn describe_services(page: &StackStatus) -> (bool, String) {
     }
     words.extend(counts.into_iter().map(|(state, count)| format!("{count} {state}")));
     if page.supervisor.is_none() && page.services.iter().any(|row| row.state == "lost") {
-        words.push("`cargo xtask start` takes over what nobody watches".to_owned());
+        words.push("`cargo xtask start` takes over services without a supervisor".to_owned());
     }
     (ok, words.join(", "))
 }
 
-/// The toolkit that this branch was given, if it was; what is wrong with the notes about it is no
-/// failure of `status`.
+/// Returns the line about the vendored toolkit, or `None` if this is not a copy. An invalid manifest is reported in
+/// the line, and is no failure of `status`.
 fn build_vendored_line(repo: &Repo, canonical: Option<Id>) -> Result<Option<VendoredLine>> {
     let Some(tree) = repo.tree_of_head()? else { return Ok(None) };
     Ok(match read_version_status(repo, tree, canonical) {
@@ -315,7 +317,7 @@ fn build_worktree_lines(
         .collect())
 }
 
-/// One worktree. That it cannot be looked at is its answer, not the end of the list.
+/// Returns the line of one worktree. If it cannot be inspected, its note is the error.
 fn build_worktree_line(
     repo: &Repo,
     context: &SyncContext,
@@ -335,7 +337,7 @@ fn build_worktree_line(
     }
     let looked = repo.open_worktree(&tree.root).and_then(|repo| {
         if rollback::has_unfinished_transaction(&repo) {
-            line.note = Some("an earlier run was cut short".to_owned());
+            line.note = Some("an earlier run was interrupted".to_owned());
         }
         inspect_checkout(
             &repo,

@@ -1,4 +1,4 @@
-//! `stop`: end services, and prove it.
+//! `stop`: stops services and verifies that no process of theirs is left, e.g. `stopped: api, web`.
 
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ use xtask_services::client;
 use xtask_services::stack::Stack;
 use xtask_services::status::StackStatus;
 
-/// What came of a stop.
+/// The JSON output of `stop`.
 #[derive(Serialize)]
 struct StopReport {
     schema: &'static str,
@@ -45,7 +45,7 @@ pub(super) fn run(session: &Session, args: &StopArgs) -> CommandResult {
 }
 
 #[cfg(feature = "deploy")]
-/// The same for what is deployed on this machine, asked from another one.
+/// Stops the services of a layer that is deployed on this machine, for a client on another one.
 pub(super) fn stop_deployed(session: &Session, stack: Stack, args: &StopArgs) -> CommandResult {
     let page = client::read_brief_status(&stack, &session.world)?;
     let stacks = page.map(|page| (stack, page)).into_iter().collect();
@@ -84,30 +84,30 @@ fn stop_stacks(
     if !ok {
         let mut error = Error::negative("some processes are still running");
         for who in survivors {
-            error = error.with_detail(format!("{who} did not end"));
+            error = error.with_detail(format!("{who} did not exit"));
         }
         return Err(error.with_hint(
-            "a process that cannot be killed waits for the system, or is another user's",
+            "a process that cannot be killed waits in the kernel, or belongs to another user",
         ));
     }
     let stopped: Vec<String> = layers.iter().flat_map(|layer| layer.stopped.clone()).collect();
     if stopped.is_empty() {
-        session.print_info("nothing was running");
+        session.print_info("no services were running");
     } else {
         session.print_info(&format!("stopped: {}", stopped.join(", ")));
         for layer in deployed {
             session.print_info(&format!(
-                "that was deployed; `cargo xtask rollback {layer} RELEASE` has one serve again (`cargo xtask history {layer}`)"
+                "layer {layer} was deployed; `cargo xtask rollback {layer} RELEASE` starts a release again (`cargo xtask history {layer}` lists them)"
             ));
         }
     }
     Ok(SUCCESS)
 }
 
-/// Stacks with how they are, and why another one could not be looked at.
+/// Stacks with their status, and the last error of one whose status cannot be read.
 type ChosenStacks = (Vec<(Stack, StackStatus)>, Option<Error>);
 
-/// The stacks that are meant: the named layer, or all of which something is known.
+/// Returns the stacks to stop: that of `--layer`, or all with recorded state.
 fn choose_stacks(session: &Session, repo: &Repo, args: &StopArgs) -> Result<ChosenStacks> {
     let Some(layer) = &args.layer else {
         let (mut known, unreadable) = shared::list_known_stacks(session, repo);
@@ -118,7 +118,7 @@ fn choose_stacks(session: &Session, repo: &Repo, args: &StopArgs) -> Result<Chos
             check_configured(repo, &args.services)?;
         }
         if !args.services.is_empty() {
-            // Those that have what was named; where none has, the first says what it has.
+            // Prefer stacks that have all named services; if none has, the first one is used for the error.
             let has = |page: &StackStatus| {
                 let mut rows = page.services.iter();
                 args.services.iter().all(|name| rows.any(|row| row.service == *name))
@@ -135,7 +135,7 @@ fn choose_stacks(session: &Session, repo: &Repo, args: &StopArgs) -> Result<Chos
     Ok((page.map(|page| (stack, page)).into_iter().collect(), None))
 }
 
-/// Refuses names that no layer has.
+/// Returns an error if no layer has a service of one of these names.
 fn check_configured(repo: &Repo, names: &[String]) -> Result<()> {
     let layers = shared::list_layers(repo)
         .into_iter()
@@ -145,7 +145,7 @@ fn check_configured(repo: &Repo, names: &[String]) -> Result<()> {
     match names.iter().find(|name| !known.contains(name)) {
         Some(name) => {
             let near = suggest_nearest(name, known.iter().map(String::as_str));
-            Err(Error::usage(format!("no layer has a service `{name}`{near}")))
+            Err(Error::usage(format!("no such service in any layer: `{name}`{near}")))
         }
         None => Ok(()),
     }

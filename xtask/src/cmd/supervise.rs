@@ -1,9 +1,9 @@
-//! What `start` leaves behind: a supervisor, a writer of logs, and services on their way to their own programs. Nobody
-//! types these words.
+//! The internal commands that `start` leaves running: the supervisor, the writer of the logs, and the step that
+//! becomes a service.
 //!
-//! They are told all that they need, and neither read the command line as commands do nor open the
-//! repository: what is never touched takes no memory in a process that stays for days. `xtask-supervisor`
-//! is this file and what it needs.
+//! They get all input as arguments, and neither parse the command line with clap nor open the repository: code that
+//! never runs takes no memory in a process that runs for days. `xtask-supervisor` consists of this module and its
+//! dependencies. For example, `xtask-supervisor supervise local ROOT FOLDER` watches the layer `local`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use xtask_services::log_writer;
 use xtask_services::stack::Stack;
 use xtask_services::supervisor::supervise_stack;
 
-/// What `xtask-supervisor` does.
+/// Runs `xtask-supervisor`.
 pub(super) fn run_program(args: &[OsString]) -> ExitCode {
     let done = Environment::from_process().and_then(|world| {
         try_internal_command(&world, args).unwrap_or_else(|| {
@@ -40,7 +40,7 @@ pub(super) fn run_program(args: &[OsString]) -> ExitCode {
     }
 }
 
-/// Does what the first word says; nothing where it is none of these.
+/// Runs the internal command that the first argument names, or returns `None` if it is another one.
 pub(super) fn try_internal_command(
     world: &Environment,
     args: &[OsString],
@@ -59,7 +59,7 @@ pub(super) fn try_internal_command(
 }
 
 fn become_supervisor(mut world: Environment, args: &[OsString]) -> Result<()> {
-    // A version of earlier does not say what the program of the toolkit is: it is this one.
+    // An earlier version does not pass the program of the toolkit: it is this one.
     let (told, toolkit) = match args {
         [told @ .., toolkit] if args.len() == 4 => (told, PathBuf::from(toolkit)),
         told => (told, find_own_program(&world)),
@@ -70,7 +70,7 @@ fn become_supervisor(mut world: Environment, args: &[OsString]) -> Result<()> {
     leave_session();
     let layer = layer.to_string_lossy().into_owned();
     let stack = Stack { layer, root: PathBuf::from(root), folder: PathBuf::from(folder) };
-    // Whoever starts it may be a service of another stack.
+    // The command may have been started by a service of another stack.
     world.variables.retain(|name, _| !name.as_encoded_bytes().starts_with(b"XTASK_"));
     let (ends, children) = (signals::listen_for_termination()?, signals::listen_for_child_exit()?);
     supervise_stack(
@@ -81,13 +81,13 @@ fn become_supervisor(mut world: Environment, args: &[OsString]) -> Result<()> {
         ends,
         children,
         || {
-            // Who does not hear it any more has gone away.
+            // The command that waits for this line may be gone.
             drop(report::print_output(&format!("{READY}\n")));
         },
     )
 }
 
-/// What the supervisor leaves to a process of its own: copying what services print into their logs.
+/// Runs the writer of the logs: a separate process copies the output of services into their logs.
 fn write_logs(args: &[OsString]) -> Result<()> {
     let [folder] = args else {
         return Err(Error::usage("`write-logs` is started by the supervisor"));

@@ -1,4 +1,4 @@
-//! `switch`: take an overlay away, `git switch`, sync.
+//! `switch`: removes the overlay of `sync --no-commit`, runs `git switch`, and syncs the new branch the same way.
 
 use super::session::{Session, build_sync_report};
 use super::{CommandResult, SUCCESS};
@@ -34,32 +34,29 @@ pub(super) fn run(session: &Session, args: &SwitchArgs) -> CommandResult {
     let had_overlay = !overlay::read_overlay(&repo)?.paths.is_empty();
     let dropped = remove_overlay(&repo, &tools)?;
     for path in &dropped.kept {
-        report::print_warning(&format!("`{path}` was changed since sync wrote it, and stays"));
+        report::print_warning(&format!("`{path}` was changed since sync wrote it, and is kept"));
     }
     let switched = repo.switch_attached(&args.branch)?;
     if !switched.success() {
-        // Git has said why. What was laid over the files is laid there again.
+        // Git has printed the reason. Write the overlay again.
         if let Some(id) = &dropped.backup {
             let backup = find_backup(&repo, Some(id))?;
             undo_run(&tools.apply_context(&repo), &repo.head()?, backup)?;
-            session.print_info("nothing was switched, and the overlay is as it was");
+            session.print_info("the switch failed; the overlay was restored");
         }
         return Ok(ErrorKind::Unable.exit_code());
     }
     if dropped.count > 0 {
-        session.print_info(&format!(
-            "the overlay of {} was taken away",
-            pluralize(dropped.count, "file")
-        ));
+        session.print_info(&format!("removed the overlay of {}", pluralize(dropped.count, "file")));
     }
     drop(lock);
-    // The repository is opened again: its HEAD is another one now.
+    // Open the repository again, because its HEAD has changed.
     let repo = session.open_repo()?;
     let (_lock, _) = tools.lock_worktree(&repo)?;
     sync_switched_branch(session, &repo, &tools, had_overlay)
 }
 
-/// A branch must be there, here or on a remote, before anything is done for it.
+/// Returns an error if the branch exists neither locally nor on a remote.
 fn check_branch(repo: &Repo, branch: &str) -> Result<()> {
     let is_there = branch == "-"
         || repo.resolve_ref(&format!("refs/heads/{branch}"))?.is_some()
@@ -70,11 +67,11 @@ fn check_branch(repo: &Repo, branch: &str) -> Result<()> {
     if is_there {
         return Ok(());
     }
-    Err(Error::usage(format!("there is no branch `{branch}`"))
-        .with_hint(format!("`git branch -a` lists them; `git switch -c {branch}` makes it")))
+    Err(Error::usage(format!("no such branch: `{branch}`"))
+        .with_hint(format!("`git branch -a` lists all; `git switch -c {branch}` creates it")))
 }
 
-/// Syncs the branch that was switched to, in the way in which the last one was.
+/// Syncs the new branch in the mode of the previous one: as an overlay if it had one, else by the rules of the hooks.
 fn sync_switched_branch(
     session: &Session,
     repo: &Repo,

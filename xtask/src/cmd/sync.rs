@@ -1,4 +1,9 @@
-//! `sync`: the heart of the product, from the command line.
+//! `sync`: updates the managed files of this worktree, or of all, from the canonical branch.
+//!
+//! ```text
+//! feature/menu: 1 managed file synced from orchestration-tools (5e4d3c2b1a), commit 1a2b3c4d5e
+//!   update     setup/format.toml
+//! ```
 
 use std::path::Path;
 
@@ -22,13 +27,13 @@ use xtask_sync::run::{
 use xtask_sync::scan::ScanDepth;
 use xtask_sync::worktree_lock::LockWorktree as _;
 
-/// What one worktree came to.
+/// The report and the exit code of one worktree.
 struct WorktreeOutcome {
     report: SyncReport,
     code: u8,
 }
 
-/// How many worktrees are worked on at a time: the disk is the limit, not the cores.
+/// How many worktrees are synced in parallel; the disk is the limit, not the cores.
 const MAX_PARALLEL: usize = 8;
 
 pub(super) fn run(session: &Session, args: &SyncArgs) -> CommandResult {
@@ -73,7 +78,7 @@ fn run_mode(args: &SyncArgs) -> RunMode {
     }
 }
 
-/// One worktree.
+/// Syncs one worktree, or previews it for `--check` and `--dry-run`.
 fn sync_one_worktree(
     repo: &Repo,
     args: &SyncArgs,
@@ -104,7 +109,7 @@ fn sync_one_worktree(
     outcome.report.undo = undo;
     if is_untidy {
         outcome.report.warnings.push(
-            "all is done, but what the run left behind could not be removed; the next one does it"
+            "sync is complete, but its temporary files could not be removed; the next run removes them"
                 .to_owned(),
         );
     }
@@ -126,13 +131,13 @@ fn preview_one_worktree(
 ) -> Result<WorktreeOutcome> {
     if fetch {
         return Err(Error::usage("--fetch writes refs, and --check and --dry-run write nothing")
-            .with_hint("`git fetch` first, then look"));
+            .with_hint("run `git fetch` first"));
     }
     let context = load_context(repo, false)?;
     let mut warnings = context.warnings.clone();
     if rollback::has_unfinished_transaction(repo) {
         warnings.push(
-            "an earlier run was cut short; the next `cargo xtask sync` puts it right".to_owned(),
+            "an earlier run was interrupted; the next `cargo xtask sync` recovers it".to_owned(),
         );
     }
     let decided = match inspect_checkout(repo, context, wishes, ScanDepth::Everything, tools)? {
@@ -173,8 +178,8 @@ fn build_outcome(
     }
     if unknown > 0 && !is_forced {
         outcome.report.warnings.push(format!(
-            "{} cannot be decided: the history that would tell is not here; `git fetch --unshallow` \
-             brings it",
+            "{} cannot be decided: shallow clone without the needed history; `git fetch --unshallow` \
+             fetches it",
             report::pluralize(unknown, "path")
         ));
         outcome.code = ErrorKind::Unable.exit_code();
@@ -184,23 +189,19 @@ fn build_outcome(
 
 fn skip_canonical(repo: &Repo, context: &SyncContext, wishes: &SyncOptions) -> WorktreeOutcome {
     let report = super::session::empty_sync_report(repo, context);
-    let why = format!(
-        "`{}` is the canonical branch; there is nothing to sync into it",
-        context.config.branch
-    );
+    let why = format!("`{}` is the canonical branch; nothing to sync", context.config.branch);
     let report = SyncReport { mode: wishes.mode.name(), skipped: Some(why), ..report };
     WorktreeOutcome { report, code: SUCCESS }
 }
 
-/// Leaves out what is in sync, unless the user wants to hear everything.
+/// Removes the paths that are in sync, unless `--verbose` is given.
 fn drop_in_sync(session: &Session, report: &mut SyncReport) {
     if session.verbosity < Verbosity::Verbose {
         report.paths.retain(|line| line.class != PathClass::InSync.name());
     }
 }
 
-/// Tells what one worktree came to. `elsewhere` says that it may not be the one we are in, so that
-/// what is said on stderr names it.
+/// Prints the report of one worktree. If `elsewhere`, it may not be the current one, so messages on stderr name it.
 fn print_report(
     session: &Session,
     report: &SyncReport,
@@ -224,8 +225,7 @@ fn print_report(
     Ok(())
 }
 
-/// Every worktree of the repository, side by side; one that fails does not keep the others from
-/// being done.
+/// Syncs every worktree of the repository in parallel; a failure in one does not prevent the others.
 fn sync_all_worktrees(session: &Session, args: &SyncArgs, repo: &Repo) -> CommandResult {
     let tools = session.tools();
     if args.fetch && run_mode(args) == RunMode::Real {
@@ -236,7 +236,7 @@ fn sync_all_worktrees(session: &Session, args: &SyncArgs, repo: &Repo) -> Comman
         repo.list_worktrees()?.into_iter().partition(|tree| tree.is_there);
     for tree in gone {
         let root = tree.root.display();
-        let why = if tree.is_locked { "it is locked" } else { "`git worktree prune`" };
+        let why = if tree.is_locked { "the worktree is locked" } else { "`git worktree prune`" };
         report::print_warning(&format!("`{root}` is registered but not there ({why})"));
     }
     let mut outcomes: Vec<(String, Result<WorktreeOutcome>)> = Vec::new();
@@ -254,8 +254,7 @@ fn sync_all_worktrees(session: &Session, args: &SyncArgs, repo: &Repo) -> Comman
             threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
         });
         for (tree, outcome) in some.iter().zip(done) {
-            let outcome =
-                outcome.unwrap_or_else(|_| Err(Error::unable("the work on it broke off")));
+            let outcome = outcome.unwrap_or_else(|_| Err(Error::unable("the thread panicked")));
             outcomes.push((tree.root.display().to_string(), outcome));
         }
     }
@@ -304,12 +303,12 @@ fn open_and_sync(
     wishes: &SyncOptions,
     tools: &Tools<'_>,
 ) -> Result<WorktreeOutcome> {
-    // Each thread opens the repository for itself.
+    // A repository handle is not shared between threads.
     let repo = Repo::discover(from)?.open_worktree(root)?;
     if repo.needs_checkout() {
         let context = load_context(&repo, false)?;
         let report = super::session::empty_sync_report(&repo, &context);
-        let why = "nothing is checked out here yet, so it is left alone".to_owned();
+        let why = "nothing is checked out here yet; skipped".to_owned();
         let warnings = vec![why.clone()];
         let report =
             SyncReport { mode: wishes.mode.name(), skipped: Some(why), warnings, ..report };

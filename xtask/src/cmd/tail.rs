@@ -1,4 +1,6 @@
-//! Showing logs: merged by time, and followed.
+//! Prints and follows the logs of services, merged by time. For example, `api | --- started at
+//! 2026-01-31T12:00:00.000Z
+//! ---` marks the start of a run.
 
 use std::time::Duration;
 
@@ -9,15 +11,15 @@ use xtask_report::services::format_log_line;
 use xtask_services::logs::{LogLine, LogRun, ServiceLog};
 use xtask_services::stack::Stack;
 
-/// How often new lines are looked for.
+/// How often the logs are polled for new lines.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The log of a service.
+/// Returns the log of the service `name`.
 pub(super) fn service_log(stack: &Stack, name: &str) -> ServiceLog {
     ServiceLog::new(&stack.logs_folder(), name)
 }
 
-/// The lines of a log with a line where a run begins, but for the first that is shown.
+/// Inserts a line at the start of each run, except before the first line.
 pub(super) fn mark_runs(lines: Vec<LogLine>, runs: &[LogRun]) -> Vec<LogLine> {
     let mut marked: Vec<LogLine> = Vec::with_capacity(lines.len());
     let first = lines.first().map_or(0, |line| line.at);
@@ -26,7 +28,7 @@ pub(super) fn mark_runs(lines: Vec<LogLine>, runs: &[LogRun]) -> Vec<LogLine> {
         while let Some(run) = runs.next_if(|run| run.at <= line.at) {
             let why = if run.is_auto_restart { "started again" } else { "started" };
             let text = format!("--- {why} at {} ---", format_rfc3339_ms(run.at_ms));
-            // Lines stay in their order when they are merged by time.
+            // The merge sorts by time, so the marker must not be older than the line before it.
             let before = marked.last().map_or(i64::MIN, |line| line.at_ms);
             let at_ms = run.at_ms.clamp(before.min(line.at_ms), line.at_ms);
             marked.push(LogLine { at: run.at, at_ms, text });
@@ -36,7 +38,7 @@ pub(super) fn mark_runs(lines: Vec<LogLine>, runs: &[LogRun]) -> Vec<LogLine> {
     marked
 }
 
-/// Shows what is written from now on, or from the beginning of what is kept, until `is_over`.
+/// Prints new lines, or with `from_now == false` all lines, until `is_over` returns true.
 pub(super) fn follow_logs(
     stack: &Stack,
     names: &[String],
@@ -49,7 +51,7 @@ pub(super) fn follow_logs(
     follow_logs_from(stack, names, ends.collect(), timestamps, is_over)
 }
 
-/// The same from these places on.
+/// Prints the lines after the byte offsets `from`, one per service, until `is_over` returns true.
 pub(super) fn follow_logs_from(
     stack: &Stack,
     names: &[String],
@@ -64,11 +66,11 @@ pub(super) fn follow_logs_from(
             let log = service_log(stack, name);
             let end = log.length();
             if end < from[number] {
-                // It was cleared.
+                // The log was cleared.
                 from[number] = 0;
             }
             let read = log.read_whole_lines(from[number], end);
-            let (new, next) = read.with_context(|| format!("the log of {name} cannot be read"))?;
+            let (new, next) = read.with_context(|| format!("cannot read the log of {name}"))?;
             has_more |= next > from[number] && next < end;
             from[number] = next;
             lines.extend(new.into_iter().map(|line| (number, line)));
@@ -84,7 +86,7 @@ pub(super) fn follow_logs_from(
     }
 }
 
-/// Prints lines, each with the number of its service; whether somebody still reads.
+/// Prints lines, each with the index of its service. Returns whether stdout is still open.
 pub(super) fn print_lines(
     names: &[String],
     timestamps: bool,

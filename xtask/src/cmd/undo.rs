@@ -1,4 +1,4 @@
-//! `undo`: bring back what a run replaced.
+//! `undo`: restores the files and the branch as they were before a sync, an undo, or a fix of `validate`.
 
 #[cfg(feature = "checks")]
 use super::checks::undo_fixes;
@@ -39,31 +39,31 @@ pub(super) fn run(session: &Session, args: &UndoArgs) -> CommandResult {
     let purpose = undone.backup.record.as_ref().map_or("", |record| record.purpose.as_str());
     if !undone.restored.is_empty() || undone.moved_branch {
         let branch = match (undone.moved_branch, undone.left_branch) {
-            (true, _) => ", and the branch went back",
-            (_, true) => "; the branch has moved on and stays, so they are staged as changes",
+            (true, _) => ", and the branch was reset",
+            (_, true) => "; the branch has new commits and is kept, so they are staged as changes",
             _ => "",
         };
         session.print_info(&format!(
-            "`{purpose}` of {} undone: {} brought back{branch}",
+            "`{purpose}` of {} undone: {} restored{branch}",
             format_ago(session.world.now_seconds(), undone.backup.seconds),
             pluralize(undone.restored.len(), "path")
         ));
     }
-    // What was forced or merged, no hook does unasked.
+    // A hook only repeats a plain sync, not `--force` or `--merge`.
     if undone.moved_branch && purpose == "sync" && hooks_fire(session, &repo)? {
         session.print_info(
-            "the hooks do it again at the next checkout; `cargo xtask hooks disable`, or a rule for \
-             the branch in `setup/sync.toml`, keeps them from it",
+            "the hooks sync again at the next checkout; `cargo xtask hooks disable`, or a rule for \
+             the branch in `setup/sync.toml`, prevents that",
         );
     }
     if let Some(own) = &undone.own_backup {
-        session.print_info(&format!("`cargo xtask undo {own}` takes this back in turn"));
+        session.print_info(&format!("`cargo xtask undo {own}` undoes this"));
     }
     if undone.kept.is_empty() {
         return Ok(SUCCESS);
     }
     report::print_warning(&format!(
-        "{} changed since and left alone:",
+        "{} changed since, and kept:",
         pluralize(undone.kept.len(), "path")
     ));
     for path in &undone.kept {
@@ -71,7 +71,7 @@ pub(super) fn run(session: &Session, args: &UndoArgs) -> CommandResult {
     }
     let name = &undone.backup.id;
     session.print_info(&format!(
-        "what they held before: `git show {}{name}:worktree/PATH`",
+        "their earlier content: `git show {}{name}:worktree/PATH`",
         backup::REF_PREFIX
     ));
     Ok(ErrorKind::Negative.exit_code())

@@ -1,4 +1,5 @@
-//! `uninstall-hooks`: the hooks as they were before.
+//! `uninstall-hooks`: removes the shims and their program, and restores the previous hooks, e.g.
+//! `pre-commit.pre-xtask` as `pre-commit`.
 
 use super::session::{Session, build_hook_lines};
 use super::{CommandResult, SUCCESS};

@@ -1,4 +1,10 @@
-//! `upgrade`: a newer toolkit, with the changes that were made to it here.
+//! `upgrade`: merges a newer version of the toolkit into a vendored copy, keeping local changes, as one commit on the
+//! canonical branch.
+//!
+//! ```text
+//! xtask 0.1.0 (1a2b3c4d5e) to 0.2.0 (5e4d3c2b1a):
+//!   merge   xtask/src/cli.rs
+//! ```
 
 use std::time::Duration;
 
@@ -25,10 +31,10 @@ use xtask_upgrade::upgrade::{
     read_canonical_manifest, write_conflict_files,
 };
 
-/// How often the canonical branch may move while this runs.
+/// How often the upgrade is repeated if the canonical branch moves concurrently.
 const MAX_ROUNDS: u32 = 8;
 
-/// How long another upgrade is waited for: longer than a build.
+/// How long to wait for another upgrade: longer than a build takes.
 const LOCK_WAIT: Duration = Duration::from_secs(600);
 
 pub(super) fn run(session: &Session, args: &Args) -> CommandResult {
@@ -58,25 +64,25 @@ pub(super) fn run(session: &Session, args: &Args) -> CommandResult {
     for (path, from) in &looked.left_alone {
         session.print_info(&match from {
             Some(from) => format!(
-                "`{path}` has changed in the toolkit and is left alone: it is no managed path. Compare \
-                 it with `{from}` of the new one"
+                "`{path}` has changed in the toolkit, but is not a managed path and was not updated. Compare \
+                 it with `{from}` of the new version"
             ),
-            None => format!("`{path}` is no longer part of the toolkit; it stays, and is yours now"),
+            None => format!("`{path}` is no longer part of the toolkit; it is kept, and is yours now"),
         });
     }
     if looked.new.source != looked.old.source
         && let Some(source) = &looked.new.source
     {
-        session.print_info(&format!("from then on it comes from {source}"));
+        session.print_info(&format!("the new source of upgrades is {source}"));
     }
     if looked.is_current() {
         if !args.check && !args.dry_run {
-            // Its last files may be what an earlier run was cut short at.
+            // An earlier run may have been interrupted while writing its last files.
             let (_lock, mended) = session.tools().lock_worktree(&repo)?;
             session.warn_recovered(mended);
         }
         session.print_info(&format!(
-            "xtask {} is what is here; nothing to do",
+            "xtask {} is up to date; nothing to do",
             looked.describe_old_version()
         ));
         return Ok(SUCCESS);
@@ -88,11 +94,13 @@ pub(super) fn run(session: &Session, args: &Args) -> CommandResult {
     if less.contains(&"services") {
         refuse_while_services_run(session, &repo)?;
         session.print_info(
-            "`deployment/` and the recipes that start services stay, and nothing here runs them any more",
+            "`deployment/` and the recipes that start services are kept, but no command runs them any more",
         );
     }
     if less.contains(&"checks") {
-        session.print_info("`setup/validate.toml` stays, and no commit is checked by it any more");
+        session.print_info(
+            "`setup/validate.toml` is kept, but commits are not checked by it any more",
+        );
     }
     if args.check {
         report::print_output(&format!(
@@ -115,29 +123,30 @@ pub(super) fn run(session: &Session, args: &Args) -> CommandResult {
                     format!("{}: {}", conflict.path, describe_conflict(&conflict.kind))
                 }),
             )
-            .with_hint("without `--dry-run` their texts are put where they can be edited")),
+            .with_hint("without `--dry-run` their texts are written to files that you can edit")),
         };
     }
     upgrade_with_retries(session, &repo, &toolkit, address, &sides, args)
 }
 
-/// What runs could be neither seen nor stopped by a program without that part.
+/// Fails if services run here: a program without the part `services` could neither show nor stop them.
 fn refuse_while_services_run(session: &Session, repo: &Repo) -> Result<()> {
     #[cfg(feature = "services")]
     {
         let (known, _) = super::stack::list_known_stacks(session, repo);
         if let Some((stack, _)) = known.iter().find(|(_, page)| super::stack::is_up(page)) {
-            return Err(Error::negative(format!("services of layer `{}` run here", stack.layer))
-                .with_hint(
-                    "`cargo xtask stop` first: without the part `services` nothing could stop them",
-                ));
+            return Err(Error::negative(format!(
+                "services of layer `{}` are running here",
+                stack.layer
+            ))
+            .with_hint("run `cargo xtask stop` first: it needs the part `services`"));
         }
     }
     let _ = (session, repo);
     Ok(())
 }
 
-/// The repository of the toolkit: a folder, or a clone of an address.
+/// Opens the repository of the toolkit: the folder of `--from`, or a clone of its URL in `scratch`.
 fn open_toolkit_repo(
     session: &Session,
     repo: &Repo,
@@ -149,19 +158,19 @@ fn open_toolkit_repo(
             let folder = session.world.cwd.join(named);
             match (folder.is_dir(), folder.join("HEAD").is_file()) {
                 (true, false) => return toolkit::open_checkout(&folder),
-                // A bare one has no files, and is fetched from.
+                // A bare repository has no working tree, so it is cloned.
                 (true, true) => folder.display().to_string(),
                 _ => named.clone(),
             }
         }
         None => read_canonical_manifest(repo)?.source.ok_or_else(|| {
-            Error::usage("it is not known where the toolkit came from")
-                .with_hint("`--from` names a folder with a checkout of it, or its address")
+            Error::usage("the source of the toolkit is not recorded")
+                .with_hint("use `--from` with a checkout of the toolkit or its URL")
         })?,
     };
     if address.split_once("::").is_some_and(|(word, _)| !word.contains(['/', ':', '@'])) {
-        return Err(Error::usage(format!("`{address}` is no address that git fetches by itself"))
-            .with_hint("`--from` takes https, ssh and git addresses, and folders"));
+        return Err(Error::usage(format!("unsupported address `{address}`"))
+            .with_hint("`--from` accepts https, ssh and git URLs, and folders"));
     }
     session.print_info(&format!("fetching {} …", address.escape_debug()));
     Repo::clone_no_checkout(&address, &scratch.path().join("toolkit"))
@@ -176,7 +185,7 @@ fn parse_sides(session: &Session, repo: &Repo, args: &Args) -> Result<ConflictRe
     }
 }
 
-/// Does it, as often as others move the canonical branch meanwhile.
+/// Plans, builds and commits the upgrade, again if the canonical branch moves concurrently.
 fn upgrade_with_retries(
     session: &Session,
     repo: &Repo,
@@ -186,32 +195,32 @@ fn upgrade_with_retries(
     args: &Args,
 ) -> CommandResult {
     let tools = session.tools();
-    // Who commits is asked before anything is built.
+    // The committer is checked before the build, which takes long.
     repo.committer(session.world.now_seconds())?;
     let who = format!("pid {}", std::process::id());
     let file = repo.shared_state_folder().join("upgrade.lock");
     let _lock = Lock::acquire(&file, &who, LOCK_WAIT, |holder| (tools.on_wait)(holder))?;
     for _ in 0..MAX_ROUNDS {
-        // Whoever was waited for may have written state that this program does not know.
+        // The process that held the lock may have been a newer xtask.
         repo.check_state_format()?;
         let upgrade = plan_upgrade(repo, toolkit, address.clone(), sides, &tools)?;
         if upgrade.is_current() {
-            session.print_info("somebody else has done it meanwhile; nothing to do");
+            session.print_info("already done by another process; nothing to do");
             return Ok(SUCCESS);
         }
         if !upgrade.conflicts.is_empty() {
             let lines = write_conflict_files(repo, &upgrade, &tools)?;
             return Err(conflict_error(&upgrade, lines.into_iter())
                 .with_hint(format!(
-                    "edit the files named above until no marker is left, then again `{}`",
+                    "edit the files named above until no marker is left, then run `{}` again",
                     repeat_command(args)
                 ))
                 .with_hint(
-                    "or add `--ours PATH` (as it is here) or `--theirs PATH` (as it comes) to it",
+                    "or add `--ours PATH` (the version here) or `--theirs PATH` (the new version)",
                 ));
         }
-        session.print_info("building it, before it counts …");
-        // In the folder in which the program of the hooks is built: what is built is built for both.
+        session.print_info("building the new version …");
+        // The hooks' build folder is used, so that the build also serves the hooks' program.
         let installing = installation::lock_installation(repo)?;
         let said = session
             .hook_builder(repo)
@@ -221,7 +230,7 @@ fn upgrade_with_retries(
                 let refused = Error::new(
                     failure.kind(),
                     format!(
-                        "xtask {} was not taken, and nothing has changed: {why}",
+                        "xtask {} was not installed, and nothing has changed: {why}",
                         upgrade.describe_new_version()
                     ),
                 );
@@ -229,7 +238,7 @@ fn upgrade_with_retries(
                 all.fold(refused, Error::with_detail)
             })?;
         drop(installing);
-        session.print_info(&format!("it says: {said}"));
+        session.print_info(&format!("built: {said}"));
         repo.check_state_format()?;
         if let Some(commit) = commit_upgrade(repo, &upgrade, &tools)? {
             report::print_output(&format!(
@@ -239,15 +248,15 @@ fn upgrade_with_retries(
                 repo.short_id(commit)
             ))?;
             print_push_steps(session, repo, &upgrade.canonical_branch.branch);
-            session.print_info("`cargo xtask install-hooks` builds the program of the hooks anew");
+            session.print_info("`cargo xtask install-hooks` rebuilds the program of the hooks");
             return Ok(SUCCESS);
         }
     }
-    Err(Error::unable("the canonical branch moves faster than this can follow")
+    Err(Error::unable("the canonical branch keeps moving")
         .with_hint("nothing was changed; try again"))
 }
 
-/// The command as it was typed, but for the sides.
+/// Returns the command as typed, without `--ours` and `--theirs`.
 fn repeat_command(args: &Args) -> String {
     let mut command = "cargo xtask upgrade".to_owned();
     for (name, value) in [("--from", &args.from), ("--ref", &args.reference)] {
@@ -261,7 +270,7 @@ fn repeat_command(args: &Args) -> String {
     command
 }
 
-/// A workspace with nothing but the launcher: as a repository without Rust of its own has it.
+/// Returns the `Cargo.toml` and `Cargo.lock` of a workspace with only the launcher, as in a repository without Rust.
 fn build_launcher_workspace() -> Vec<(&'static str, String)> {
     let files = [
         ("Cargo.toml", cargo_entries::add_workspace_member(None, &[], NAME)),
@@ -276,7 +285,7 @@ fn build_launcher_workspace() -> Vec<(&'static str, String)> {
 
 fn conflict_error(upgrade: &UpgradePlan, lines: impl Iterator<Item = String>) -> Error {
     let refused = Error::negative(format!(
-        "{} between what was changed here and xtask {}; nothing was changed on `{}`",
+        "{} between local changes and xtask {}; nothing was changed on `{}`",
         pluralize(upgrade.conflicts.len(), "conflict"),
         upgrade.describe_new_version(),
         upgrade.canonical_branch.branch
@@ -284,7 +293,7 @@ fn conflict_error(upgrade: &UpgradePlan, lines: impl Iterator<Item = String>) ->
     lines.fold(refused, Error::with_detail)
 }
 
-/// Shows what an upgrade changes.
+/// Prints the files that an upgrade changes.
 fn show_changes(session: &Session, upgrade: &UpgradePlan) -> Result<()> {
     if session.verbosity == Verbosity::Quiet {
         return Ok(());
@@ -296,7 +305,7 @@ fn show_changes(session: &Session, upgrade: &UpgradePlan) -> Result<()> {
     );
     if upgrade.moved_count > 0 {
         text.push_str(&format!(
-            "  {} that the new toolkit has elsewhere; what was changed in them here goes along\n",
+            "  {} moved in the new version; local changes in them move along\n",
             pluralize(upgrade.moved_count, "file")
         ));
     }
@@ -322,7 +331,7 @@ fn show_changes(session: &Session, upgrade: &UpgradePlan) -> Result<()> {
         }
     } else if !plain.is_empty() {
         text.push_str(&format!(
-            "  {} that nobody touched here (`-v` names them)\n",
+            "  {} without local changes (`-v` lists them)\n",
             pluralize(plain.len(), "file")
         ));
     }

@@ -1,4 +1,5 @@
-//! `validate`: say whether this checkout is healthy.
+//! `validate`: runs the checks of this checkout and reports them as text, JSON, JUnit, SARIF or GitHub annotations,
+//! e.g. `healthy: 12 checks (8 skipped as unchanged, 3.1 s)`.
 
 use std::fs::File;
 use std::io::Write;
@@ -33,10 +34,10 @@ use xtask_validate::session::{
     CheckLocation, CompletedRun, ValidationRequest, history_file, run_validation,
 };
 
-/// Where defaults are kept in git's configuration.
+/// The section of git's configuration that `--persist` writes.
 const SETTINGS: &str = "xtask.validate.";
 
-/// What counts for this run: flags, or else variables, or else kept defaults.
+/// The effective flags of this run: from the command line, else variables, else persisted defaults.
 struct EffectiveFlags {
     fast: bool,
     skip_tests: bool,
@@ -68,7 +69,7 @@ impl EffectiveFlags {
         }
     }
 
-    /// Keeps them as defaults of this clone. A dry run is not kept: it would hide all that follow.
+    /// Saves the flags as defaults of this clone. `--dry-run` is not saved, as it would disable all later runs.
     fn save_defaults(&self, repo: &Repo) -> Result<()> {
         let flags = [
             ("fast", self.fast),
@@ -101,7 +102,7 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
         return Err(Error::usage("`--interactive` asks before each fix, and there is no terminal")
             .with_hint("`--no-fix` runs none; `--yes` runs risky ones, too"));
     }
-    // What has markers of conflicts in it would be judged as if somebody had written them.
+    // Files with conflict markers would fail checks for a reason that is no mistake of anybody.
     if let Some(operation) = repo.current_operation().filter(|_| !flags.dry_run)
         && repo.read_index()?.has_conflicts()
     {
@@ -125,7 +126,7 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
     }
     if checks.file.is_none() {
         session.print_info(
-            "there is no `setup/validate.toml`: the usual checks run (`--list` shows them)",
+            "no `setup/validate.toml`: running the default checks (`--list` shows them)",
         );
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -157,7 +158,7 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
         quiet: session.verbosity == Verbosity::Quiet,
         why: args.why || flags.dry_run,
     };
-    // Into a pipe goes a line for each check when it has ended; a terminal gets the table at the end.
+    // A pipe gets a line for each check as it ends; a terminal gets a table at the end.
     let is_for_a_program =
         [&args.junit, &args.sarif].into_iter().flatten().any(|file| file == Path::new(STDOUT));
     let has_lines = !args.json && !report::is_stdout_terminal() && !detail.why && !is_for_a_program;
@@ -170,7 +171,7 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
     let report = build_report(&repo, &checks, &done, flags.fast, flags.dry_run);
     let token = args.github.then(|| random_token(session));
     if let Some(token) = &token {
-        // What commands have printed is no command to GitHub.
+        // Output of checks must not be taken for workflow commands by GitHub.
         report::print_output(&format!("::stop-commands::{token}\n"))?;
     }
     if !is_for_a_program {
@@ -190,10 +191,10 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
     Ok(exit_code(&done))
 }
 
-/// Where a report goes that is named so: to the standard output.
+/// The file name that means stdout.
 const STDOUT: &str = "-";
 
-/// Refuses two outputs to one place, before anything runs.
+/// Returns a usage error if two reports go to the same file or to stdout.
 fn check_outputs(session: &Session, args: &ValidateArgs) -> Result<()> {
     let is_stdout = |file: &Option<PathBuf>| file.as_deref() == Some(Path::new(STDOUT));
     let to_stdout = [
@@ -204,10 +205,8 @@ fn check_outputs(session: &Session, args: &ValidateArgs) -> Result<()> {
     ];
     let to_stdout: Vec<&str> = to_stdout.iter().filter(|one| one.1).map(|one| one.0).collect();
     if let [one, other, ..] = to_stdout[..] {
-        return Err(Error::usage(format!(
-            "`{one}` and `{other}` both write to the standard output"
-        ))
-        .with_hint("give one of them a file"));
+        return Err(Error::usage(format!("`{one}` and `{other}` both write to stdout"))
+            .with_hint("write one of them to a file"));
     }
     let place = |file: &PathBuf| {
         let path = session.world.cwd.join(file);
@@ -225,7 +224,7 @@ fn check_outputs(session: &Session, args: &ValidateArgs) -> Result<()> {
     }
 }
 
-/// The reports for other programs.
+/// Writes the reports for other programs: JUnit, SARIF, annotations and job summary.
 fn write_reports(
     session: &Session,
     repo: &Repo,
@@ -246,7 +245,7 @@ fn write_reports(
         let path = session.world.cwd.join(file);
         let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
         let written = folder.and_then(|()| session.tools().disk.write_into(&path, text.as_bytes()));
-        written.with_context(|| format!("the report `{}` cannot be written", path.display()))
+        written.with_context(|| format!("cannot write the report `{}`", path.display()))
     };
     let mut failures = Vec::new();
     if let Some(file) = &args.junit {
@@ -263,29 +262,29 @@ fn write_reports(
                 file.write_all(render_step_summary(report, &found).as_bytes())
             };
             let appended = append();
-            failures.extend(appended.with_context(|| format!("`{file}` cannot be written")).err());
+            failures.extend(appended.with_context(|| format!("cannot write `{file}`")).err());
         }
     }
     match failures.len() {
         0 | 1 => failures.pop().map_or(Ok(()), Err),
         _ => Err(failures
             .iter()
-            .fold(Error::unable("reports could not be written"), |error, failure| {
+            .fold(Error::unable("cannot write the reports"), |error, failure| {
                 error.with_detail(failure.to_string())
             })),
     }
 }
 
-/// A word that no check can have printed on purpose.
+/// Returns a random token that no check can have printed on purpose.
 fn random_token(session: &Session) -> String {
     use std::hash::{BuildHasher, Hasher};
-    // The keys of the standard library's hashes are random in each process.
+    // The keys of `RandomState` are random in each process.
     let random = || std::hash::RandomState::new().build_hasher().finish().to_be_bytes();
     let now = (session.world.clock)().as_nanos().to_be_bytes();
     digest::to_hex(&digest::hash_parts([&random()[..], &random(), &now]))
 }
 
-/// The words of the command, for the log and for whoever waits.
+/// Returns the command, for the log and for processes that wait for the lock.
 fn render_command(session: &Session, args: &ValidateArgs, flags: &EffectiveFlags) -> String {
     let mut words = vec!["validate".to_owned()];
     let mut add = |is_said: bool, word: &str| {
@@ -330,7 +329,7 @@ fn print_report(
     ))
 }
 
-/// Tells what there is to know besides the answer.
+/// Prints the warnings of the run, and the path of its log if it failed.
 fn print_warnings(session: &Session, done: &CompletedRun) {
     for warning in &done.results.warnings {
         report::print_warning(warning);
@@ -364,7 +363,7 @@ fn show_history(session: &Session, repo: &Repo, args: &ValidateArgs) -> CommandR
         return Ok(SUCCESS);
     }
     if runs.is_empty() {
-        session.print_info("there was no validation in this clone yet");
+        session.print_info("no validation has been run in this clone");
     }
     report::print_output(&report.render_text())?;
     Ok(SUCCESS)
@@ -398,7 +397,7 @@ fn show_list(session: &Session, checks: &LoadedChecks, args: &ValidateArgs) -> C
         return Ok(SUCCESS);
     }
     if checks.file.is_none() {
-        session.print_info("there is no `setup/validate.toml`; these are the usual checks");
+        session.print_info("no `setup/validate.toml`; these are the default checks");
     }
     report::print_output(&report.render_text())?;
     Ok(SUCCESS)

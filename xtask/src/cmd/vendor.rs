@@ -1,4 +1,5 @@
-//! `vendor`: the toolkit, into another repository.
+//! `vendor`: copies the toolkit into another repository, staged and not committed, e.g. `vendor ../shop --parts
+//! sync,hooks`.
 
 use std::path::Path;
 
@@ -25,7 +26,7 @@ pub(super) fn run(session: &Session, args: &VendorArgs) -> CommandResult {
     let own = session.open_repo()?;
     let uncommitted = toolkit::list_uncommitted(&own)?;
     let address = own.public_url("origin");
-    // What is typed wrong is said before anything is looked at.
+    // Wrong arguments are reported before the repository is inspected.
     let named = (!args.parts.is_empty()).then(|| ToolkitParts::parse(&args.parts)).transpose()?;
     let name = args.name.as_deref().unwrap_or(NAME);
     CopySpec::check_name(name)?;
@@ -60,12 +61,12 @@ pub(super) fn run(session: &Session, args: &VendorArgs) -> CommandResult {
             session,
             &looked,
             name,
-            &format!("xtask {} would go into {place}:", toolkit.describe_version()),
+            &format!("xtask {} would be added to {place}:", toolkit.describe_version()),
         )?;
         session.print_info("nothing was written");
         return Ok(SUCCESS);
     }
-    // From here on nobody else of us is at work there, and all is looked at again.
+    // The plan is computed again under the lock.
     let tools = session.tools();
     let (_lock, mended) = tools.lock_worktree(&target.repo)?;
     session.warn_recovered(mended);
@@ -77,11 +78,14 @@ pub(super) fn run(session: &Session, args: &VendorArgs) -> CommandResult {
         session,
         &real,
         name,
-        &format!("xtask {} is in {place}, staged and not committed:", toolkit.describe_version()),
+        &format!(
+            "xtask {} was added to {place}, staged and not committed:",
+            toolkit.describe_version()
+        ),
     )?;
     if address.is_none() {
         session.print_info(
-            "note: the toolkit's checkout here has no `origin` that others can reach, so an upgrade there needs \
+            "note: this checkout of the toolkit has no public `origin`, so an upgrade there needs \
              `--from`",
         );
     }
@@ -89,7 +93,7 @@ pub(super) fn run(session: &Session, args: &VendorArgs) -> CommandResult {
     Ok(SUCCESS)
 }
 
-/// The branches on which nothing is committed unasked: as was said, as somebody answers, or the default branch.
+/// Returns the protected branches: from `--protect`, from a prompt, or the default branch.
 fn choose_protected(
     session: &Session,
     target: &VendorTarget,
@@ -98,10 +102,10 @@ fn choose_protected(
     let is_told = |branches: &[String]| {
         match branches {
         [] => session
-            .print_info("no branch is protected: hooks and `sync` commit wherever they are asked to"),
+            .print_info("no branch is protected: commits and pushes are allowed on all branches"),
         _ => session.print_info(&format!(
-            "`{}` is protected: once the hooks are installed, a commit on it and a push to it are refused, and \
-             `sync` commits nothing there; `--protect none` where people work on the trunk",
+            "`{}` is protected: once the hooks are installed, commits on it and pushes to it are refused, and \
+             `sync` makes no commits there; use `--protect none` for trunk-based work",
             branches.join("`, `")
         )),
     }
@@ -110,9 +114,9 @@ fn choose_protected(
         return match args.protect.is_empty() {
             true => Ok(Vec::new()),
             false => Err(Error::usage(format!(
-                "`{BRANCHES_FILE}` is there already, and says what is protected"
+                "`{BRANCHES_FILE}` already exists, and lists the protected branches"
             ))
-            .with_hint("leave out `--protect`, or change that file")),
+            .with_hint("leave out `--protect`, or edit that file")),
         };
     }
     let branches = match &args.protect[..] {
@@ -120,8 +124,8 @@ fn choose_protected(
         [] => {
             let branch = target.repo.default_branch();
             let question = format!(
-                "protect `{branch}`? The hooks then refuse commits on it and pushes to it (no where people work on the \
-                 trunk) [Y/n]"
+                "protect `{branch}`? The hooks then refuse commits on it and pushes to it (answer no for trunk-based \
+                 work) [Y/n]"
             );
             let answer = if args.dry_run { None } else { report::prompt_line(&question) };
             match answer.is_some_and(|said| said.to_lowercase().starts_with('n')) {
@@ -141,13 +145,13 @@ fn choose_protected(
             };
             if let Some(wrong) = named.iter().find(|name| !is_name(name)) {
                 return Err(Error::usage(format!(
-                    "`{}` is no name of a branch",
+                    "invalid branch name `{}`",
                     wrong.escape_debug()
                 )));
             }
             if let Some(wrong) = named.iter().find(|name| name.is_empty() || *name == "none") {
                 return Err(Error::usage(format!(
-                    "`--protect` names branches, or `none` alone, and not `{wrong}`"
+                    "invalid `--protect` value `{wrong}`: expected branches, or `none` alone"
                 )));
             }
             let plain = |name: &String| name.strip_prefix("refs/heads/").unwrap_or(name).to_owned();
@@ -155,7 +159,7 @@ fn choose_protected(
             branches.dedup();
             for branch in branches.iter().filter(|branch| !branch.contains('*')) {
                 if !matches!(target.repo.parse_revision(branch), Ok(Revision::Commit(_))) {
-                    report::print_warning(&format!("there is no branch `{branch}` here"));
+                    report::print_warning(&format!("no such branch: `{branch}`"));
                 }
             }
             branches
@@ -165,7 +169,7 @@ fn choose_protected(
     Ok(branches)
 }
 
-/// What is known of a repository besides its files.
+/// Returns the facts about a repository that are not in its files.
 fn build_context(target: &VendorTarget, source: Option<String>) -> VendorContext {
     VendorContext {
         default_branch: target.repo.default_branch(),
@@ -175,7 +179,7 @@ fn build_context(target: &VendorTarget, source: Option<String>) -> VendorContext
     }
 }
 
-/// Takes back what an earlier run has left half done there.
+/// Rolls back an interrupted earlier run of `vendor` in the target repository.
 fn undo_earlier_run(session: &Session, folder: &Path, args: &VendorArgs) -> Result<()> {
     let Ok(repo) = Repo::discover(folder) else { return Ok(()) };
     if args.dry_run || !has_pending_install(&repo) {
@@ -185,13 +189,13 @@ fn undo_earlier_run(session: &Session, folder: &Path, args: &VendorArgs) -> Resu
     let (_lock, _) = tools.lock_worktree(&repo)?;
     if recover_install(&repo, tools.disk)? {
         report::print_warning(
-            "an earlier `vendor` was cut short there; what it had written was taken back",
+            "an earlier `vendor` was interrupted there; its changes were rolled back",
         );
     }
     Ok(())
 }
 
-/// What to do where the canonical branch is there already, and is not the one that is checked out.
+/// Returns a note if the canonical branch already exists and is not the current one.
 fn note_canonical_branch(target: &VendorTarget) -> Option<String> {
     let branch = SyncConfig::default().branch;
     let head = target.repo.head().ok()?.branch;
@@ -206,13 +210,13 @@ fn note_canonical_branch(target: &VendorTarget) -> Option<String> {
     }
     let there = there.strip_prefix("refs/heads/").or(there.strip_prefix("refs/remotes/"))?;
     Some(format!(
-        "`{there}` is there already, and is the branch from which all others get the toolkit: put it there \
-         (`git switch {branch}`, then vendor), and `cargo xtask propagate` brings it to this one. On this branch \
+        "`{there}` already exists, and all other branches get the toolkit from it: add it there \
+         (`git switch {branch}`, then vendor), and `cargo xtask propagate` brings it to this branch. On this branch \
          alone hooks cannot be installed"
     ))
 }
 
-/// The remote of the repository: `origin`, or the one that it has.
+/// Returns the remote `origin`, or else the first one.
 fn find_remote(target: &VendorTarget) -> Option<DetectedRemote> {
     let names = target.repo.remote_names();
     let name = names.iter().find(|name| *name == "origin").or(names.first())?.clone();
@@ -222,10 +226,10 @@ fn find_remote(target: &VendorTarget) -> Option<DetectedRemote> {
 }
 
 fn show_plan(session: &Session, plan: &VendorPlan, name: &str, title: &str) -> Result<()> {
-    // What is left to a person is told whatever else is wanted: without it the toolkit may not run.
+    // Manual steps are printed even with `--quiet`: without them the toolkit may not work.
     for one in &plan.by_hand {
         report::print_warning(&format!(
-            "`{}` is left to you: {}. The lines:\n{}",
+            "edit `{}` manually: {}. Add these lines:\n{}",
             one.path,
             one.why,
             one.lines.trim_end()
@@ -251,7 +255,7 @@ fn show_plan(session: &Session, plan: &VendorPlan, name: &str, title: &str) -> R
         line("edit", path);
     }
     for path in &plan.kept {
-        line("keep", &format!("{path}, which is there already"));
+        line("keep", &format!("{path}, which already exists"));
     }
     report::print_output(&text)?;
     for note in &plan.notes {
@@ -260,7 +264,7 @@ fn show_plan(session: &Session, plan: &VendorPlan, name: &str, title: &str) -> R
     Ok(())
 }
 
-/// What can be typed next, and works.
+/// Prints the next commands.
 fn print_next_steps(
     session: &Session,
     plan: &VendorPlan,
@@ -270,13 +274,13 @@ fn print_next_steps(
 ) {
     let command = |words: &str| shape.rename_text(&format!("cargo xtask {words}"));
     let by_hand = plan.by_hand.iter().any(|one| one.path.contains("argo"));
-    session.print_info(if by_hand { "once that is done, and staged:" } else { "next:" });
+    session.print_info(if by_hand { "after editing and staging these files:" } else { "next:" });
     let place = xtask_base::words::quote_for_shell(place);
     session.print_info(&format!("  cd {place}"));
     session.print_info(&format!("  git commit -m 'Add {} {version}'", shape.name));
     if plan.has_remote {
         session.print_info(
-            "  git push                 before the hooks protect the branch; or a pull request",
+            "  git push                 before the hooks protect the branch; or open a pull request",
         );
     }
     session.print_info(&format!(
@@ -288,6 +292,6 @@ fn print_next_steps(
     }
     if !plan.parts.is_all() {
         let upgrade = command("upgrade --parts …");
-        session.print_info(&format!("`{upgrade}` there gives it more of the toolkit, or less"));
+        session.print_info(&format!("`{upgrade}` there adds or removes parts of the toolkit"));
     }
 }

@@ -1,4 +1,5 @@
-//! `why`: everything that decides about one path.
+//! `why`: explains the decision of sync about one path: its rule, its class, its four versions, and the last
+//! commits that changed it.
 
 use super::session::Session;
 use super::{CommandResult, SUCCESS};
@@ -18,8 +19,7 @@ use xtask_sync::run::{SyncInspection, SyncOptions, inspect_checkout};
 use xtask_sync::scan::ScanDepth;
 use xtask_sync::upstream::is_sync_commit;
 
-/// How many commits are looked at for the last change of a path, per question. A path that has not
-/// changed for longer is said to have no change that was found.
+/// How many commits are searched for the last change of a path, per question; an older change is not found.
 const MAX_COMMITS: usize = 100_000;
 
 pub(super) fn run(session: &Session, args: &WhyArgs) -> CommandResult {
@@ -58,7 +58,7 @@ fn describe_rule(
     let rule = managed.describe_rule(path, is_folder);
     match managed.exception_pattern(path).filter(|_| managed.is_kept_by_branch(path)) {
         Some(pattern) => format!(
-            "{rule}; but a `[[branch]]` rule leaves `{pattern}` to `{}`",
+            "{rule}; but a `[[branch]]` rule excludes `{pattern}` on `{}`",
             branch.unwrap_or_default()
         ),
         None => rule,
@@ -87,7 +87,9 @@ fn explain_path(
         }
         SyncInspection::Planned(decided) => {
             match decided.plan.items.iter().find(|item| item.path() == path) {
-                None => why.decision = Some("in-sync: it is canonical".to_owned()),
+                None => {
+                    why.decision = Some("in-sync: identical to the canonical version".to_owned())
+                }
                 Some(item) => {
                     let does = match item.action {
                         PathAction::None => "nothing to do".to_owned(),
@@ -123,7 +125,7 @@ fn explain_path(
     Ok(())
 }
 
-/// The newest commit of a history that changed a path, and the newest sync commit that did.
+/// Returns the newest commit that changed `path`, and the newest sync commit that did, starting at `tip`.
 fn find_last_changes(
     repo: &Repo,
     tip: Id,
@@ -134,7 +136,7 @@ fn find_last_changes(
     let mut at = repo.read_commit(tip)?;
     for _ in 0..MAX_COMMITS {
         let here = repo.entry_at(at.tree, path)?;
-        // A commit beyond which history is cut off counts as the first one.
+        // In a shallow clone, the oldest commit counts as a root.
         let parent = at.parents.first().and_then(|parent| repo.read_commit(*parent).ok());
         let before = match &parent {
             Some(parent) => repo.entry_at(parent.tree, path)?,
@@ -171,7 +173,7 @@ fn describe_entry(repo: &Repo, entry: Option<TreeEntry>) -> String {
 
 fn describe_staged(repo: &Repo, index: IndexStatus) -> String {
     match index {
-        IndexStatus::IntentToAdd => "announced with `git add -N`".to_owned(),
+        IndexStatus::IntentToAdd => "intent to add (`git add -N`)".to_owned(),
         IndexStatus::Conflict => "in conflict".to_owned(),
         IndexStatus::Absent | IndexStatus::Entry { .. } => describe_entry(repo, index.entry()),
     }
@@ -184,6 +186,6 @@ fn describe_file(repo: &Repo, work: &WorktreeItem) -> String {
         WorktreeItem::Folder => "a folder".to_owned(),
         WorktreeItem::Special => "a device, pipe or socket".to_owned(),
         WorktreeItem::BelowSymlink(link) => format!("below the symlink `{link}`"),
-        WorktreeItem::BelowFile(file) => format!("below `{file}`, which is not a folder"),
+        WorktreeItem::BelowFile(file) => format!("below the file `{file}`"),
     }
 }

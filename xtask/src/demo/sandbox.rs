@@ -1,9 +1,10 @@
-//! Where the story plays: a folder with people in it, each with a home, and the commands they type.
+//! The sandbox of the demo: a folder with users, each with a home, and the commands that they type.
 //!
-//! Everything lies in that one folder. A command is shown as it is typed, and run by the shell in
-//! exactly these words; `cargo xtask` is the program that runs now, so that nothing is compiled. Of
-//! the user's environment it sees only where programs lie, and it is ended after a while. What people
-//! commit is dated by the story, so that ids are the same in every run, up to the first commit that
+//! Everything is below that one folder. A command is printed as typed and run by `/bin/sh` in exactly these words;
+//! `cargo xtask` is a shell function for the running program, so that nothing is compiled. Of the user's
+//! environment a command sees only `KEPT_VARIABLES`, and it is killed after `COMMAND_TIMEOUT`. Commits get the
+//! dates of the story, so that their IDs are the same in every run, up to the first commit that the program dates
+//! by the real clock. For example, `run_command(BOB, "git push")` prints `bob $ git push` and its output.
 //! the program dates by its own clock.
 
 use std::cell::Cell;
@@ -20,55 +21,51 @@ use xtask_base::files::Disk;
 use xtask_base::name::NAME;
 use xtask_base::process::{ACTIVE_VAR, Program};
 
-/// How long one command may take: two minutes, a hundred times what any of them needs.
+/// How long one command may take: a hundred times as long as any of them needs.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// When the story begins: Monday the 5th of January 2026, nine o'clock. Each command that is
-/// typed takes a minute.
+/// When the story begins, as Unix time in seconds: Monday 2026-01-05, 09:00. Each command takes a minute.
 const STORY_START: i64 = 1_767_603_600;
 
-/// How many names are tried for a folder that others have not taken.
+/// How many names are tried for a temporary folder.
 const MAX_NAMES: u32 = 100;
 
-/// What commands see of the user's environment: where programs and their libraries lie, and where
-/// temporary files go.
+/// The variables of the user's environment that commands see: the paths of programs and libraries, and of temporary
+/// files.
 const KEPT_VARIABLES: [&str; 5] =
     ["PATH", "TMPDIR", "GIT_EXEC_PATH", "LD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH"];
 
-/// The folder in which somebody works. It is named in front of what is typed there.
+/// A folder of the sandbox and the user who works in it; `folder` is printed before each command.
 #[derive(Clone, Copy, Debug)]
 pub struct UserFolder {
-    /// Whose it is.
+    /// The user's name, e.g. `ada`.
     pub person: &'static str,
-    /// The folder in the scene.
+    /// The path from the root of the sandbox.
     pub folder: &'static str,
 }
 
-/// What the scene needs from the outside.
+/// The context of a sandbox.
 #[derive(Clone, Copy)]
 pub struct SandboxContext<'a> {
-    /// Where it was started, and by which program.
+    /// The environment in which the demo was started.
     pub world: &'a Environment,
-    /// Makes files.
     pub disk: &'a Disk<'a>,
-    /// Tells the reader what happens.
+    /// Prints a text.
     pub print_text: &'a dyn Fn(&str) -> Result<()>,
-    /// Whether the user wants it to end.
+    /// Returns whether the user pressed Ctrl-C.
     pub is_interrupted: &'a dyn Fn() -> bool,
 }
 
-/// The scene.
 pub struct Sandbox<'a> {
     root: PathBuf,
     context: SandboxContext<'a>,
-    /// How many commands were typed, which is how late it is.
+    /// The number of commands so far, which is the story's time in minutes.
     command_count: Cell<i64>,
     check_count: Cell<usize>,
 }
 
 impl<'a> Sandbox<'a> {
-    /// Makes a scene in `folder`, which must be empty or not be there yet; without one, in a new
-    /// folder among the temporary files.
+    /// Creates a sandbox in `folder`, which must be empty or not exist, or else in a new temporary folder.
     pub fn create_sandbox(stage: SandboxContext<'a>, folder: Option<&Path>) -> Result<Sandbox<'a>> {
         let root = match folder {
             Some(folder) => prepare_folder(stage, folder)?,
@@ -77,29 +74,29 @@ impl<'a> Sandbox<'a> {
         Ok(Sandbox { root, context: stage, command_count: Cell::new(0), check_count: Cell::new(0) })
     }
 
-    /// The folder in which all of it lies.
+    /// Returns the root folder.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// How many outcomes were checked.
+    /// Returns the number of checks so far.
     #[must_use]
     pub fn check_count(&self) -> usize {
         self.check_count.get()
     }
 
-    /// Takes all of it away.
+    /// Removes the sandbox.
     pub fn remove_all(&self) -> Result<()> {
-        let failed = || format!("`{}` cannot be removed", self.root.display());
+        let failed = || format!("cannot remove `{}`", self.root.display());
         self.context.disk.remove_folder(&self.root).with_context(failed)
     }
 
-    /// Gives somebody a home: a configuration of git, and what their shell reads first. Nobody can
-    /// type without one.
+    /// Creates the home of a user: a configuration of git and a profile of the shell. A user needs it to run
+    /// commands.
     pub fn create_home(&self, person: &str) -> Result<()> {
         let home = self.home_folder(person);
-        // Nothing may go on in the background while the scene is taken away.
+        // No background process may write while the sandbox is removed.
         let settings = format!(
             "[user]\n\tname = {person}\n\temail = {person}@example.invalid\n\
              [init]\n\tdefaultBranch = main\n\
@@ -111,7 +108,7 @@ impl<'a> Sandbox<'a> {
         self.write_file(&home.join(".gitconfig"), settings.as_bytes())?;
         let mut profile = Vec::new();
         for part in [
-            OsStr::new("# Makes a shell that of "),
+            OsStr::new("# Sets up a shell for "),
             OsStr::new(person),
             OsStr::new(".\nexport HOME="),
             &shell_quote(home.as_os_str()),
@@ -130,22 +127,22 @@ impl<'a> Sandbox<'a> {
         self.write_file(&home.join(".profile"), &profile)
     }
 
-    /// Begins a part of the story.
+    /// Prints the heading of a chapter.
     pub fn print_heading(&self, title: &str) -> Result<()> {
         self.print_text(&format!("\n== {title}\n"))
     }
 
-    /// Tells a line or two of the story.
+    /// Prints a paragraph of the story.
     pub fn print_story(&self, text: &str) -> Result<()> {
         self.print_text(&format!("\n{text}\n"))
     }
 
-    /// Types a command that does its work. Answers with what it said.
+    /// Runs a command that must succeed. Returns its output.
     pub fn run_command(&self, desk: UserFolder, line: &str) -> Result<String> {
         self.run_expecting(desk, line, 0)
     }
 
-    /// Types a command that must end with this exit code. Answers with what it said.
+    /// Runs a command that must exit with the code `expected`. Returns its output.
     pub fn run_expecting(&self, desk: UserFolder, line: &str, expected: i32) -> Result<String> {
         self.print_text(&format!("{} $ {line}\n", desk.folder))?;
         let (found, said) = self.run_shell(desk, line)?;
@@ -159,10 +156,10 @@ impl<'a> Sandbox<'a> {
             return Ok(said);
         }
         let ends = |code: i32| format!("exit code {code}");
-        Err(mismatch_error(&format!("the end of `{line}`"), &ends(expected), &ends(found)))
+        Err(mismatch_error(&format!("exit code of `{line}`"), &ends(expected), &ends(found)))
     }
 
-    /// Opens a file in an editor and leaves it with this content.
+    /// Writes a file, printed as if it were edited in an editor.
     pub fn edit_file(&self, desk: UserFolder, path: &str, content: &str) -> Result<()> {
         self.print_text(&format!("{} $ $EDITOR {path}\n", desk.folder))?;
         let shown: String = content.lines().map(|line| format!("    | {line}\n")).collect();
@@ -170,27 +167,27 @@ impl<'a> Sandbox<'a> {
         self.write_file(&self.folder_path(desk).join(path), content.as_bytes())
     }
 
-    /// Runs a command for a check: it is not shown, and must do its work. Answers with what it said.
+    /// Runs a command for a check, without printing it; it must succeed. Returns its output.
     pub fn capture_output(&self, desk: UserFolder, line: &str) -> Result<String> {
         match self.run_shell(desk, line)? {
             (0, said) => Ok(said),
             (code, said) => {
                 let found = format!("exit code {code}\n{}", said.trim_end());
-                Err(mismatch_error(&format!("the answer to `{line}`"), "exit code 0", &found))
+                Err(mismatch_error(&format!("exit code of `{line}`"), "exit code 0", &found))
             }
         }
     }
 
-    /// What a file holds; nothing where there is none.
+    /// Returns the content of a file, or an empty string if it does not exist.
     pub fn read_file(&self, desk: UserFolder, path: &str) -> Result<String> {
         match fs::read(self.folder_path(desk).join(path)) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-            Err(cause) => Err(cause).with_context(|| format!("`{path}` cannot be read")),
+            Err(cause) => Err(cause).with_context(|| format!("cannot read `{path}`")),
         }
     }
 
-    /// Checks an outcome: what was found must be what is told.
+    /// Checks that `found` is `expected`; `told` describes the check.
     pub fn check_equal(&self, told: &str, expected: &str, found: &str) -> Result<()> {
         self.check_count.set(self.check_count.get() + 1);
         if expected != found {
@@ -199,13 +196,13 @@ impl<'a> Sandbox<'a> {
         self.print_text(&format!("    ok: {told}\n"))
     }
 
-    /// Checks that a command, which is not shown, ends with 0.
+    /// Checks that a command, which is not printed, succeeds.
     pub fn check_succeeds(&self, told: &str, desk: UserFolder, line: &str) -> Result<()> {
         self.capture_output(desk, line)?;
         self.check_equal(told, line, line)
     }
 
-    /// Checks that a command has said something.
+    /// Checks that the output `said` of a command contains `expected`.
     pub fn check_output(&self, told: &str, expected: &str, said: &str) -> Result<()> {
         let found = if said.contains(expected) { expected } else { said };
         self.check_equal(told, expected, found)
@@ -224,11 +221,11 @@ impl<'a> Sandbox<'a> {
     }
 
     fn write_file(&self, path: &Path, content: &[u8]) -> Result<()> {
-        let failed = || format!("`{}` cannot be written", path.display());
+        let failed = || format!("cannot write `{}`", path.display());
         self.context.disk.write_atomically(path, content).with_context(failed)
     }
 
-    /// Runs a line of the shell as somebody; answers with its exit code and all that it said.
+    /// Runs a line of shell as a user. Returns its exit code and its output (stdout and stderr).
     fn run_shell(&self, desk: UserFolder, line: &str) -> Result<(i32, String)> {
         self.check_interrupted()?;
         let date = format_rfc3339(STORY_START + 60 * self.command_count.get());
@@ -237,7 +234,7 @@ impl<'a> Sandbox<'a> {
         let mut shell = Program::new("/bin/sh", &self.folder_path(desk))
             .args(["-c", &script, "sh"])
             .args([&profile])
-            // Hooks are to fire here.
+            // The variable would keep the hooks of the demo from running.
             .env_remove(ACTIVE_VAR);
         for name in self.context.world.variables.keys().filter_map(|name| name.to_str()) {
             if !KEPT_VARIABLES.contains(&name) {
@@ -245,12 +242,12 @@ impl<'a> Sandbox<'a> {
             }
         }
         let shell = shell.env("GIT_AUTHOR_DATE", &date).env("GIT_COMMITTER_DATE", &date);
-        let ended = shell.run_with_timeout(COMMAND_TIMEOUT).map_err(|failure| {
-            Error::unable(format!("`{line}` could not be run")).with_cause(failure)
-        })?;
+        let ended = shell
+            .run_with_timeout(COMMAND_TIMEOUT)
+            .map_err(|failure| Error::unable(format!("cannot run `{line}`")).with_cause(failure))?;
         self.check_interrupted()?;
         let code = ended.status.code().ok_or_else(|| {
-            Error::unable(format!("`{line}` was ended by a signal"))
+            Error::unable(format!("`{line}` was killed by a signal"))
                 .with_detail(ended.stdout.clone())
         })?;
         Ok((code, ended.stdout))
@@ -265,7 +262,7 @@ impl<'a> Sandbox<'a> {
 }
 
 fn mismatch_error(what: &str, expected: &str, found: &str) -> Error {
-    Error::negative(format!("not as told: {what}"))
+    Error::negative(format!("unexpected result: {what}"))
         .with_detail(format!("expected: {}", or_nothing(expected)))
         .with_detail(format!("found: {}", or_nothing(found)))
 }
@@ -278,7 +275,7 @@ fn indent_lines(text: &str) -> String {
     text.lines().map(|line| format!("    {line}").trim_end().to_owned() + "\n").collect()
 }
 
-/// A text as one word of the shell.
+/// Quotes a text as one word of the shell.
 fn shell_quote(text: &OsStr) -> OsString {
     let mut word = vec![b'\''];
     for byte in text.as_bytes() {
@@ -291,7 +288,7 @@ fn shell_quote(text: &OsStr) -> OsString {
     OsStr::from_bytes(&word).to_owned()
 }
 
-/// The folder that the user has named.
+/// Creates the folder that the user has named, or checks that it is empty.
 fn prepare_folder(stage: SandboxContext<'_>, named: &Path) -> Result<PathBuf> {
     let folder = stage.world.cwd.join(named);
     let shown = named.display();
@@ -299,25 +296,25 @@ fn prepare_folder(stage: SandboxContext<'_>, named: &Path) -> Result<PathBuf> {
         Ok(mut entries) => {
             if entries.next().is_some() {
                 return Err(Error::usage(format!("`{shown}` is not empty"))
-                    .with_hint("name a folder that is empty or not there yet"));
+                    .with_hint("name a folder that is empty or does not exist yet"));
             }
         }
         Err(cause) if cause.kind() == io::ErrorKind::NotADirectory => {
             return Err(Error::usage(format!("`{shown}` is not a folder"))
-                .with_hint("name a folder that is empty or not there yet"));
+                .with_hint("name a folder that is empty or does not exist yet"));
         }
         Err(_) => {
-            stage.disk.make_folder(&folder).with_context(|| format!("`{shown}` cannot be made"))?;
+            stage.disk.make_folder(&folder).with_context(|| format!("cannot create `{shown}`"))?;
         }
     }
     resolve_symlinks(&folder)
 }
 
-/// A new folder among the temporary files.
+/// Creates a new temporary folder.
 fn create_temp_folder(stage: SandboxContext<'_>) -> Result<PathBuf> {
     let base = stage.world.cwd.join(stage.world.variable("TMPDIR").unwrap_or("/tmp"));
-    let failed = || format!("there is no room for the demo in `{}`", base.display());
-    let hint = "`--keep DIR` plays it in a folder of your own";
+    let failed = || format!("cannot create a folder for the demo in `{}`", base.display());
+    let hint = "use `--keep DIR` to run it in another folder";
     for number in 0..MAX_NAMES {
         let folder = base.join(format!("xtask-demo-{}-{number}", std::process::id()));
         match stage.disk.make_folder(&folder) {
@@ -329,7 +326,7 @@ fn create_temp_folder(stage: SandboxContext<'_>) -> Result<PathBuf> {
     Err(Error::unable(failed()).with_hint(hint))
 }
 
-/// A folder by its full name without symlinks, as git writes it down.
+/// Returns the absolute path without symlinks, as git prints it.
 fn resolve_symlinks(folder: &Path) -> Result<PathBuf> {
-    folder.canonicalize().with_context(|| format!("`{}` cannot be read", folder.display()))
+    folder.canonicalize().with_context(|| format!("cannot read `{}`", folder.display()))
 }

@@ -1,33 +1,31 @@
-//! What happens in the story, a function for each part, and what must have come of it.
+//! The chapters of the tutorial, one function each, and the checks of their results.
 //!
-//! The people are told by what they type; the checks ask git and the files, not the program's own
-//! words, wherever they can.
+//! The checks ask git and the files, not the program's own messages, wherever they can. For example, `sync_branch`
+//! checks that `git show --name-only HEAD` lists `setup/format.toml` alone.
 
 use super::sandbox::{Sandbox, UserFolder};
 use xtask_base::error::Result;
 
-/// Who takes part.
+/// The users.
 pub const PEOPLE: [&str; 2] = [ADA.person, BOB.person];
 
-/// Outside of every repository, where clones are made.
+/// The parent folder of all clones.
 const OUTSIDE: UserFolder = UserFolder { person: "ada", folder: "." };
 
-/// Ada's clone.
 const ADA: UserFolder = UserFolder { person: "ada", folder: "ada" };
 
-/// Bob's clone.
 const BOB: UserFolder = UserFolder { person: "bob", folder: "bob" };
 
-/// Bob's second worktree.
+/// A second worktree of Bob's clone.
 const LINT: UserFolder = UserFolder { person: "bob", folder: "bob-lint" };
 
-/// The repository that both push to.
+/// The bare repository that both push to.
 const HUB: UserFolder = UserFolder { person: "ada", folder: "hub.git" };
 
-/// A content that nobody else has, and that does not even end as a line should.
+/// An unusual content, which does not even end with a line feed.
 const UNSAVED: &str = "width = 130  # \t menus\r\nand half a li";
 
-/// Plays it from the beginning to the end, or to the first outcome that is not as told.
+/// Runs all chapters. Returns an error at the first unexpected result.
 pub fn run_tutorial(scene: &Sandbox<'_>) -> Result<()> {
     for person in PEOPLE {
         scene.create_home(person)?;
@@ -48,7 +46,7 @@ fn create_project(scene: &Sandbox<'_>) -> Result<()> {
     scene.print_heading("A project, and the branch whose files count")?;
     scene.print_story(
         "Ada begins a project: an application, and the files that all of its branches share. In \
-         front of\neach `$` stands the folder; `hub.git` is the repository that everybody pushes to.",
+         front of\neach `$` is the folder; `hub.git` is the repository that both push to.",
     )?;
     scene.run_command(OUTSIDE, "git init --quiet --bare hub.git")?;
     scene.run_command(OUTSIDE, "git clone --quiet hub.git ada")?;
@@ -60,7 +58,7 @@ fn create_project(scene: &Sandbox<'_>) -> Result<()> {
     scene.run_command(ADA, "chmod +x scripts/*")?;
     scene.run_command(ADA, "git add . && git commit -m 'Begin the project'")?;
     scene.run_command(ADA, "git push -u origin main")?;
-    scene.print_story("`setup` makes the canonical branch, once for everybody.")?;
+    scene.print_story("`setup` creates the canonical branch, once for all.")?;
     scene.run_command(ADA, "cargo xtask setup --no-hooks")?;
     scene.run_command(ADA, "git push -u origin orchestration-tools")?;
     let main = commit_id(scene, ADA, "main")?;
@@ -74,7 +72,7 @@ fn create_project(scene: &Sandbox<'_>) -> Result<()> {
 }
 
 fn install_hooks(scene: &Sandbox<'_>) -> Result<()> {
-    scene.print_heading("Hooks, so that branches follow by themselves")?;
+    scene.print_heading("Hooks, so that branches are synced automatically")?;
     scene.print_story(
         "They run a program under the git folder. `--this-program` is for a project without `xtask/` \
          like this\none; where there is one, it is built from the canonical branch.",
@@ -97,14 +95,14 @@ fn change_canonical(scene: &Sandbox<'_>) -> Result<()> {
     scene.run_command(BOB, "git add . && git commit -m 'Begin a menu'")?;
     scene.run_command(BOB, "git push -u origin feature/menu")?;
     scene.print_story(
-        "Ada changes a shared file where it counts: on the canonical branch. The hook tells whom it \
+        "Ada changes a shared file on the canonical branch. The hook reports which branches it \
          leaves\nbehind.",
     )?;
     scene.run_command(ADA, "git switch orchestration-tools")?;
     scene.edit_file(ADA, "setup/format.toml", "width = 100\n")?;
     let said = scene.run_command(ADA, "git commit -am 'Lines of 100'")?;
     scene.check_output(
-        "the hook told that `main` is behind",
+        "the hook reported that `main` is behind",
         "1 branch is now behind in 1 managed file",
         &said,
     )?;
@@ -114,8 +112,7 @@ fn change_canonical(scene: &Sandbox<'_>) -> Result<()> {
 }
 
 fn sync_branch(scene: &Sandbox<'_>) -> Result<()> {
-    scene
-        .print_story("Bob's branch follows at its next checkout, or at once if he asks for it.")?;
+    scene.print_story("Bob's branch is synced at its next checkout, or at once with `sync`.")?;
     let before = commit_id(scene, BOB, "feature/menu")?;
     scene.run_command(BOB, "cargo xtask sync --fetch")?;
     scene.check_equal(
@@ -125,7 +122,7 @@ fn sync_branch(scene: &Sandbox<'_>) -> Result<()> {
     )?;
     scene.check_equal("by one commit", &before, &commit_id(scene, BOB, "feature/menu~1")?)?;
     let changed = scene.capture_output(BOB, "git show --format= --name-only HEAD")?;
-    scene.check_equal("with nothing else in it", "setup/format.toml\n", &changed)?;
+    scene.check_equal("with no other file in it", "setup/format.toml\n", &changed)?;
     scene.check_equal(
         "his own file is as it was",
         "a menu\n",
@@ -152,7 +149,7 @@ fn mix_changes(scene: &Sandbox<'_>) -> Result<()> {
     scene.run_command(LINT, "chmod +x scripts/lint && git rm --quiet scripts/old-lint")?;
     let said = scene.run_command(LINT, "git add . && git commit -m 'Look twice'")?;
     scene.check_output(
-        "the hook told what is shared",
+        "the hook reported the shared files",
         "`scripts/lint`, `scripts/old-lint`",
         &said,
     )?;
@@ -163,7 +160,7 @@ fn mix_changes(scene: &Sandbox<'_>) -> Result<()> {
 
 fn extract_changes(scene: &Sandbox<'_>) -> Result<()> {
     scene.print_story(
-        "The shared part of it is collected, to be looked at before everybody gets it.",
+        "The shared part of it is collected, to be reviewed before every branch gets it.",
     )?;
     let (branch, canonical) =
         (commit_id(scene, LINT, "HEAD")?, commit_id(scene, HUB, "orchestration-tools")?);
@@ -176,7 +173,7 @@ fn extract_changes(scene: &Sandbox<'_>) -> Result<()> {
     check_executable(scene, HUB, changes)?;
     scene.check_equal("the branch is as it was", &branch, &commit_id(scene, LINT, "HEAD")?)?;
     scene.check_equal(
-        "so is what counts",
+        "so is the canonical branch",
         &canonical,
         &commit_id(scene, HUB, "orchestration-tools")?,
     )?;
@@ -184,9 +181,9 @@ fn extract_changes(scene: &Sandbox<'_>) -> Result<()> {
 }
 
 fn take_in_changes(scene: &Sandbox<'_>) -> Result<()> {
-    scene.print_heading("It is approved, and becomes everybody's")?;
+    scene.print_heading("It is approved, and every branch gets it")?;
     scene.print_story(
-        "`reverse-sync` shows what it takes, and asks. Here is nobody who could answer.",
+        "`reverse-sync` shows the changes, and asks. Here there is no terminal to ask on.",
     )?;
     scene.run_command(ADA, "git fetch")?;
     let before = commit_id(scene, ADA, "orchestration-tools")?;
@@ -218,7 +215,7 @@ fn take_in_changes(scene: &Sandbox<'_>) -> Result<()> {
     scene.check_equal("the files of Ada, who is on that branch, followed", expected, &out)?;
     check_clean(scene, ADA)?;
     let again = scene.run_command(ADA, &format!("{take} --yes"))?;
-    scene.check_output("a second time there is nothing to take", "nothing to do", &again)?;
+    scene.check_output("a second run has nothing to do", "nothing to do", &again)?;
     scene.check_equal(
         "and nothing moves",
         &after,
@@ -230,14 +227,14 @@ fn take_in_changes(scene: &Sandbox<'_>) -> Result<()> {
 
 fn propagate_changes(scene: &Sandbox<'_>) -> Result<()> {
     scene.print_heading("Every branch gets it, without checking any out")?;
-    scene.print_story("Bob looks first. Looking writes nothing.")?;
+    scene.print_story("Bob starts with a dry run, which writes nothing.")?;
     scene.run_command(BOB, "git fetch")?;
     let before = list_refs(scene, BOB)?;
     let (main, lint) = (commit_id(scene, BOB, "main")?, commit_id(scene, BOB, "feature/lint")?);
     scene.run_command(BOB, "cargo xtask propagate --dry-run -v")?;
     scene.check_equal("no ref has moved", &before, &list_refs(scene, BOB)?)?;
     scene.print_story(
-        "Then he does it. `main` is protected, so it stays, and what it is to get waits beside it for \
+        "Then he runs it. `main` is protected, so it is not changed: its commit goes to a side branch for \
          a\npull request.",
     )?;
     scene.run_command(BOB, "cargo xtask propagate")?;
@@ -253,7 +250,7 @@ fn propagate_changes(scene: &Sandbox<'_>) -> Result<()> {
     scene.check_equal("`main` is as it was", &main, &commit_id(scene, BOB, "main")?)?;
     let beside = "orchestration-sync/main";
     scene.check_equal(
-        "beside it is one commit",
+        "its side branch has one more commit",
         &main,
         &commit_id(scene, BOB, &format!("{beside}~1"))?,
     )?;
@@ -261,7 +258,7 @@ fn propagate_changes(scene: &Sandbox<'_>) -> Result<()> {
     scene.check_equal("with all that it lacks", "", &scene.capture_output(BOB, &lacks)?)?;
     check_clean(scene, BOB)?;
     check_clean(scene, LINT)?;
-    scene.print_story("A second time there is nothing to do, and so nothing to say.")?;
+    scene.print_story("A second run has nothing to do, and prints nothing.")?;
     let before = list_refs(scene, BOB)?;
     scene.run_command(BOB, "cargo xtask propagate")?;
     scene.check_equal("no ref has moved", &before, &list_refs(scene, BOB)?)
@@ -269,8 +266,8 @@ fn propagate_changes(scene: &Sandbox<'_>) -> Result<()> {
 
 fn push_branches(scene: &Sandbox<'_>) -> Result<()> {
     scene.print_story(
-        "He pushes what these branches have got: with it goes nothing that somebody has not pushed. Then \
-         he\ndoes the same to the branches of the hub, where the one beside `main` is for everybody.",
+        "He pushes the sync commits of these branches, without any unpushed work of others. Then \
+         he\ndoes the same for the branches of the hub, where the side branch of `main` is for everybody.",
     )?;
     let main = commit_id(scene, HUB, "main")?;
     scene.run_command(BOB, "cargo xtask propagate --push")?;
@@ -317,17 +314,17 @@ fn force_and_undo(scene: &Sandbox<'_>) -> Result<()> {
     scene.check_equal("and so is what git says of it", &status, &self::git_status(scene, BOB)?)
 }
 
-/// The commit that a name stands for.
+/// Returns the ID of the commit `name`.
 fn commit_id(scene: &Sandbox<'_>, desk: UserFolder, name: &str) -> Result<String> {
     scene.capture_output(desk, &format!("git rev-parse --verify '{name}'"))
 }
 
-/// All refs with their commits.
+/// Returns all refs with their commits.
 fn list_refs(scene: &Sandbox<'_>, desk: UserFolder) -> Result<String> {
     scene.capture_output(desk, "git for-each-ref --format='%(refname) %(objectname)'")
 }
 
-/// What git says has changed.
+/// Returns the output of `git status --porcelain`.
 fn git_status(scene: &Sandbox<'_>, desk: UserFolder) -> Result<String> {
     scene.capture_output(desk, "git status --porcelain")
 }
@@ -339,12 +336,12 @@ fn check_clean(scene: &Sandbox<'_>, desk: UserFolder) -> Result<()> {
 
 fn check_pushed(scene: &Sandbox<'_>, desk: UserFolder, branch: &str) -> Result<()> {
     let told = format!("the hub has `{branch}` of {}", desk.person);
-    // That it is missing there is an answer.
+    // A missing branch is an empty answer, not an error.
     let there = format!("git rev-parse --verify --quiet 'refs/heads/{branch}' || true");
     scene.check_equal(&told, &commit_id(scene, desk, branch)?, &scene.capture_output(HUB, &there)?)
 }
 
-/// The new script is on a branch, as its author made it.
+/// Checks that the new script is executable on `branch`.
 fn check_executable(scene: &Sandbox<'_>, desk: UserFolder, branch: &str) -> Result<()> {
     let found = scene.capture_output(desk, &format!("git ls-tree {branch} scripts/lint"))?;
     let mode = found.split(' ').next().unwrap_or_default();

@@ -78,7 +78,7 @@ fn setup_does_not_make_a_canonical_branch_without_history() {
     let shallow = lab.path("shallow");
     let url = format!("file://{}", repo.dir);
     repo.git(&["clone", "--quiet", "--depth=1", "--branch=main", &url, shallow.as_str()]);
-    lab.place("shallow").xtask(&["setup"]).status(3).says("is shallow").says("--unshallow");
+    lab.place("shallow").xtask(&["setup"]).status(3).says("shallow clone").says("--unshallow");
 }
 
 #[test]

@@ -335,7 +335,7 @@ fn branch_new_starts_at_the_fetched_tip_of_its_base() {
     repo.write("src/app", "not committed\n");
     repo.write("untracked", "kept\n");
     let said = repo.xtask(&["branch", "new", "feature/login"]).success();
-    said.says("`feature/login` begins at `origin/main`");
+    said.says("`feature/login` starts at `origin/main`");
     assert_eq!(
         (repo.head(), repo.git(&["branch", "--show-current"])),
         (newest, "feature/login\n".into())
@@ -367,18 +367,18 @@ fn branch_new_refuses_invalid_names_and_suggests_valid_ones() {
     let repo = with_hub(&lab, &rules);
     let before = repo.scene();
     let new = |name: &str| repo.xtask(&["branch", "new", "--", name]);
-    new("feature/Login_Page").status(1).says("branch new feature/login-page` would do");
-    new("login").status(1).says("branch new feature/login` would do");
-    new("feature/a b").status(2).says("not a name that git accepts").says("feature/a-b");
-    new("-x").status(2).says("not a name that git accepts");
-    new("main").status(1).says("there is a branch `main` already");
-    new("develop").status(1).says("a branch that all share");
-    new("lost/a").status(3).says("the base `nowhere` is neither here nor at `origin`");
+    new("feature/Login_Page").status(1).says("try `cargo xtask branch new feature/login-page`");
+    new("login").status(1).says("try `cargo xtask branch new feature/login`");
+    new("feature/a b").status(2).says("invalid branch name").says("feature/a-b");
+    new("-x").status(2).says("invalid branch name");
+    new("main").status(1).says("branch `main` already exists");
+    new("develop").status(1).says("the name of a shared branch");
+    new("lost/a").status(3).says("no such base branch: `nowhere`, neither here nor on `origin`");
     assert_eq!(repo.scene(), before);
     // What the remote has already is nobody's to make again.
     repo.git(&["push", "-q", "origin", "main:refs/heads/feature/taken"]);
     repo.git(&["update-ref", "-d", "refs/remotes/origin/feature/taken"]);
-    new("feature/taken").status(1).says("`origin` has a branch `feature/taken` already");
+    new("feature/taken").status(1).says("branch `feature/taken` already exists on `origin`");
     // A remote that cannot be reached is no newest state.
     repo.git(&["remote", "set-url", "origin", "/nowhere/at/all"]);
     new("feature/a").status(3).says("--no-fetch");
@@ -430,9 +430,9 @@ fn branch_prune_deletes_only_merged_branches_and_can_be_undone() {
     let listed = repo.xtask(&["branch", "prune", "--dry-run", "-v"]).success();
     let names: Vec<&str> = listed.out.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(names, ["feature/merged", "feature/squashed", "feature/squashed-long-ago"]);
-    let listed = listed.says("3 branches would be deleted").says("came into `main` as one commit");
-    let listed = listed.says("`feature/unique` stays: it has 1 commit that `main` does not have");
-    listed.says("`feature/here` stays: it is in use").says("`main` stays: it is protected");
+    let listed = listed.says("3 branches would be deleted").says("squashed into `main` as");
+    let listed = listed.says("`feature/unique` is kept: it has 1 commit that `main` does not have");
+    listed.says("`feature/here` is kept: it is in use").says("`main` is kept: it is protected");
     // Nobody was asked, so nothing goes.
     repo.xtask(&["branch", "prune"]).success().says("nothing was deleted");
     for (name, why) in [
@@ -466,8 +466,8 @@ fn branch_prune_deletes_only_merged_branches_and_can_be_undone() {
     let wanted =
         "develop\nfeature/fresh\nfeature/here\nfeature/unique\nmain\norchestration-tools\n";
     assert_eq!(left, wanted);
-    repo.xtask(&["branch", "prune", "feature/fresh"]).success().says("brings it back");
-    repo.xtask(&["branch", "prune", "--yes"]).success().says("nothing is merged");
+    repo.xtask(&["branch", "prune", "feature/fresh"]).success().says("restores it");
+    repo.xtask(&["branch", "prune", "--yes"]).success().says("no merged branches");
 }
 
 #[test]
@@ -505,7 +505,7 @@ fn push_warns_or_is_refused_as_branch_rules_demand() {
     commit_aged(&repo, "src/x", "1\n", 1);
     repo.on_branch("feature/Bad", |bad| bad.write("src/y", "1\n"));
     let refused = repo.try_git(&["push", "origin", "feature/Bad"]).status(1);
-    refused.says("the push was refused").says("git branch -m feature/Bad feature/bad");
+    refused.says("push refused").says("git branch -m feature/Bad feature/bad");
     // The very name at the remote counts, not the one here.
     let refused = repo.try_git(&["push", "origin", "feature/good:refs/heads/feature/NO"]);
     refused.status(1).says("`feature/NO` does not match");

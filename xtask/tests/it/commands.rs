@@ -198,7 +198,7 @@ fn switch_moves_the_overlay_to_the_new_branch() {
     let repo = feature(&lab);
     repo.git(&["branch", "other", "main"]);
     repo.xtask(&["sync", "--no-commit"]).success();
-    repo.xtask(&["switch", "other"]).success().says("the overlay of 2 files was taken away");
+    repo.xtask(&["switch", "other"]).success().says("removed the overlay of 2 files");
     assert_eq!(repo.git(&["branch", "--show-current"]).trim(), "other");
     assert_eq!(repo.read("setup/a"), "a2\n", "as an overlay again");
     assert_eq!(repo.head(), repo.id("main"));
@@ -246,7 +246,7 @@ fn run_executes_the_canonical_script_not_the_branch_version() {
     let ran = repo.at("src").xtask(&["run", "scripts/run.sh", "--flag", "a b"]).status(7);
     assert_eq!(ran.out, format!("good --flag a b\n{0}/src\n{0} 1\n", repo.dir));
     assert_eq!(repo.xtask(&["run", "./scripts/plain", "x"]).success().out, "plain x\n");
-    repo.xtask(&["run", "scripts/data"]).status(2).says("cannot be run");
+    repo.xtask(&["run", "scripts/data"]).status(2).says("cannot run `scripts/data`");
     repo.xtask(&["run", "scripts/none"]).status(2);
     assert_eq!(repo.status(), "");
     assert_eq!(repo.read("scripts/run.sh"), "#!/bin/sh\necho evil\n");
@@ -411,7 +411,7 @@ fn failed_switch_leaves_the_overlay_unchanged() {
     let before = repo.scene();
     repo.xtask(&["switch", "nosuch"]).status(2).says("there is no branch `nosuch`");
     assert_eq!(repo.scene(), before);
-    repo.xtask(&["switch", "main"]).status(3).says("the overlay is as it was");
+    repo.xtask(&["switch", "main"]).status(3).says("the overlay was restored");
     assert_eq!(repo.scene(), before);
     repo.write("src/app", "application\n");
     repo.xtask(&["switch", "main"]).success();
@@ -443,7 +443,7 @@ fn resolved_conflict_is_the_base_of_the_next_merge() {
     repo.write("setup/a", "mine\n");
     repo.commit("customise");
     let said = repo.xtask(&["-q", "sync", "--merge"]).status(1).err;
-    assert!(said.contains("conflict in setup/a: settle it in"), "{said}");
+    assert!(said.contains("conflict in setup/a: resolve it in"), "{said}");
     repo.write("setup/a", "settled\n");
     let source = repo.id("orchestration-tools");
     let trailer = format!("Orchestration-Source: {source}");
@@ -468,7 +468,7 @@ fn unwritable_standard_output_is_a_failure() {
     let repo = feature(&lab);
     for args in ["status", "sync --json --dry-run", "why setup/a", "completions bash"] {
         let script = format!("'{}' {args} > /dev/full", program());
-        repo.run("sh", &["-c", &script], &[]).status(3).says("the answer cannot be written");
+        repo.run("sh", &["-c", &script], &[]).status(3).says("cannot write to stdout");
     }
     let script = format!("'{}' completions bash | head -c 1", program());
     repo.run("sh", &["-c", &script], &[]).success().never_says("error");
@@ -482,7 +482,7 @@ fn dry_run_and_status_announce_that_sync_would_refuse() {
     repo.xtask(&["sync", "--dry-run"]).success().says("a real run refuses: `main` is protected");
     repo.xtask(&["status"]).success().says("sync refuses: `main` is protected");
     repo.git(&["switch", "--quiet", "feature"]);
-    repo.xtask(&["status"]).success().says("`cargo xtask sync` brings it up to date");
+    repo.xtask(&["status"]).success().says("`cargo xtask sync` updates them");
     repo.xtask(&["why", "setup"]).success().says("managed: `[managed] include` has `/setup/`");
 }
 
@@ -491,14 +491,14 @@ fn command_help_has_details_and_examples() {
     let lab = Lab::new();
     let repo = lab.repo();
     for (command, text) in [
-        ("sync", "customised  the branch has a content of its own"),
-        ("push", "All arguments are git's."),
-        ("reverse-sync", "Several commits go through together or not at all."),
+        ("sync", "customised  the branch has committed a version of its own"),
+        ("push", "All arguments are passed to `git push`."),
+        ("reverse-sync", "Several commits succeed together or not at all."),
         ("extract", "Extracting a branch"),
-        ("promote", "all that is chosen or nothing"),
+        ("promote", "succeed together or not at all"),
         ("propagate", "A protected branch is not"),
         ("install-hooks", "post-checkout, post-merge, post-rewrite"),
-        ("undo", "What a hook has brought up to date"),
+        ("undo", "A hook syncs the same files again"),
     ] {
         let help = repo.xtask(&[command, "--help"]).success();
         help.says(text).says("Examples:");

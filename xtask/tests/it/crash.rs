@@ -461,7 +461,7 @@ fn damaged_or_newer_journal_is_reported_without_changes() {
     std::fs::write(&journal, "xtask.journal/1\nnonsense\n{}").unwrap();
     let before = place.scene();
     place.xtask(&["sync"]).status(3).says("the journal of an earlier run is damaged");
-    place.xtask(&["status"]).success().says("an earlier run was cut short");
+    place.xtask(&["status"]).success().says("an earlier run was interrupted");
     assert_eq!(place.scene(), before);
     std::fs::write(&journal, "xtask.journal/9\nnonsense\n{}").unwrap();
     place.xtask(&["sync"]).status(3).says("written by a newer xtask");
@@ -479,8 +479,8 @@ fn check_and_status_report_a_crashed_run_without_writing() {
         }
     }
     let before = crate::testkit::trace(place.dir.as_std_path());
-    place.xtask(&["sync", "--check"]).says("was cut short");
-    place.xtask(&["status"]).says("was cut short");
+    place.xtask(&["sync", "--check"]).says("was interrupted");
+    place.xtask(&["status"]).says("was interrupted");
     assert_eq!(crate::testkit::trace(place.dir.as_std_path()), before);
     place.xtask(&["sync"]).success().says("has been repaired");
 }

@@ -62,7 +62,7 @@ fn demo_ignores_user_configuration_and_cleans_up() {
         "ada $ cargo xtask reverse-sync feature/lint origin/feature/lint --yes\n",
         "(exit code 2)\n",
         "    ok: each byte is back\n",
-        "\nAll was as told (",
+        "\nAll results are as expected (",
     ] {
         assert!(ran.out.contains(shown), "no `{shown}` in\n{}", ran.out);
     }
@@ -79,7 +79,7 @@ fn demo_keep_leaves_a_usable_sandbox() {
     let outside = lab.place("out side");
     fs::create_dir(&outside.dir).unwrap();
     let ran = outside.xtask(&["demo", "--quiet", "--keep", "ada's scene"]).success();
-    assert!(ran.out.starts_with("All was as told ("), "{}", ran.out);
+    assert!(ran.out.starts_with("All results are as expected ("), "{}", ran.out);
     assert_eq!(ran.out.lines().count(), 1, "{}", ran.out);
     let (ada, bob) = (outside.at("ada's scene/ada"), outside.at("ada's scene/bob"));
     // The shell is Ada's, whatever else is set, and her hooks fire.
@@ -94,7 +94,7 @@ fn demo_keep_leaves_a_usable_sandbox() {
     let before = trace(outside.dir.as_std_path());
     outside.xtask(&["demo", "--keep", "ada's scene"]).status(2).says("is not empty");
     outside.xtask(&["demo", "--keep", "ada's scene/bob/menu.txt"]).status(2).says("not a folder");
-    outside.xtask(&["demo", "--keep", "no/such/folder"]).status(3).says("cannot be made");
+    outside.xtask(&["demo", "--keep", "no/such/folder"]).status(3).says("cannot create");
     assert_eq!(trace(outside.dir.as_std_path()), before);
 }
 
@@ -107,9 +107,9 @@ fn failed_demo_reports_the_mismatch_and_keeps_the_sandbox() {
     let path = path_with(&lab, "git", script);
     let place = lab.place("home");
     let ran = place.xtask_with(&["demo"], &[("TMPDIR", &tmp), ("PATH", &path)]).status(1);
-    assert!(!ran.out.contains("All was as told"), "{}", ran.out);
-    let ran = ran.says("error: not as told: the hub has `orchestration-tools` of ada");
-    let ran = ran.says("  expected: ").says("  found: ").says("hint: the scene is left as it was");
+    assert!(!ran.out.contains("All results are as expected"), "{}", ran.out);
+    let ran = ran.says("error: unexpected result: the hub has `orchestration-tools` of ada");
+    let ran = ran.says("  expected: ").says("  found: ").says("hint: the demo's folder is kept");
     let [scene] = &entries(&tmp)[..] else { panic!("one scene is left") };
     ran.says(scene.to_str().unwrap());
     assert!(scene.join("ada/app.txt").is_file());
@@ -118,8 +118,9 @@ fn failed_demo_reports_the_mismatch_and_keeps_the_sandbox() {
     let path =
         path_with(&lab, "git", "[ \"$1\" != push ] || exit 7\nPATH=$real\nexec git \"$@\"\n");
     let ran = place.xtask_with(&["demo", "--keep", keep.as_str()], &[("PATH", &path)]).status(1);
-    let ran = ran.says("not as told: the end of `git push -u origin main`");
-    ran.says("  expected: exit code 0\n  found: exit code 7\n").says("hint: the scene is left");
+    let ran = ran.says("unexpected result: exit code of `git push -u origin main`");
+    ran.says("  expected: exit code 0\n  found: exit code 7\n")
+        .says("hint: the demo's folder is kept");
     assert!(keep.join("ada/app.txt").is_file());
 }
 

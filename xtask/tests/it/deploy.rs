@@ -136,7 +136,7 @@ impl<'a> Site<'a> {
     #[track_caller]
     pub fn serves(&self, version: &str) {
         assert_eq!(self.says().as_deref(), Some(version));
-        self.repo.xtask(&["deploy", "prod", "--verify"]).success().says("whole and well");
+        self.repo.xtask(&["deploy", "prod", "--verify"]).success().says("intact and healthy");
         let current = self.current();
         let app = self.target().join("current/files/src/app");
         assert!(fs::read_to_string(app).unwrap().starts_with(version));
@@ -252,7 +252,7 @@ fn status_shows_the_deployed_release_and_commits_behind() {
     assert!(!site.repo.has("deployment/prod.toml"));
     site.repo.git(&["checkout", "main", "--", "deployment", "setup"]);
     site.repo.commit("other");
-    status("not on `other`, which has 1 commit that it has not");
+    status("not on `other`, which has 1 commit more");
     // One that is not well any more, and a run that was cut short.
     site.repo.git(&["switch", "--quiet", "main"]);
     site.repo.lab.place("target").write("shared/broken-v1", "");
@@ -260,7 +260,7 @@ fn status_shows_the_deployed_release_and_commits_behind() {
     let json = status("NOT verified");
     assert_eq!((&json["ok"], &json["verified"]), (&Value::Bool(false), &Value::Bool(false)));
     site.repo.lab.place("target").write("journal", "");
-    status("a run is under way, or was cut short");
+    status("a run is in progress or was interrupted");
     fs::remove_file(site.target().join("journal")).unwrap();
     // What cannot be told is told.
     site.repo.lab.place("target").write("target", "torn");
@@ -561,7 +561,7 @@ fn deploy_refuses_foreign_targets_without_touching_them() {
     site.version("v3 well");
     site.deploy().status(1).says("target: ");
     site.repo.write("deployment/prod.toml", "[service.a]\nrun = 'a'\n");
-    site.deploy().status(2).says("is not deployed").says("[deploy]");
+    site.deploy().status(2).says("has no `[deploy]`").says("[deploy]");
 }
 
 #[test]

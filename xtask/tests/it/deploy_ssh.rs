@@ -133,7 +133,7 @@ impl<'a> Far<'a> {
     #[track_caller]
     fn serves(&self, version: &str) {
         assert_eq!(self.site.says().as_deref(), Some(version));
-        self.xtask(&["deploy", "prod", "--verify"]).success().says("whole and well");
+        self.xtask(&["deploy", "prod", "--verify"]).success().says("intact and healthy");
         assert_eq!(self.history()["serves"], self.site.current().as_str());
         let services = left(self.site.repo.lab);
         let services: Vec<_> = services.iter().filter(|who| who.contains("plays_a_rel")).collect();
@@ -170,7 +170,7 @@ fn release_is_built_locally_and_served_on_the_host() {
     };
     let before = seen();
     let dry = far.xtask(&["deploy", "prod", "--dry-run"]).success();
-    dry.says("not looked at: the program is not there yet").says("all further steps run on");
+    dry.says("not checked: the program is not on the host yet").says("all further steps run on");
     far.xtask(&["deploy", "prod", "--verify"]).status(1).says("nothing is deployed");
     far.xtask(&["history", "prod"]).success().says("never deployed");
     far.xtask(&["status"]).success().says("prod: nothing is known here");
@@ -182,7 +182,7 @@ fn release_is_built_locally_and_served_on_the_host() {
     let first = site.current();
     assert_eq!(far.count("program"), 1);
     site.version("v2 well");
-    far.xtask(&["deploy", "prod", "--dry-run"]).success().says("ports").never_says("not looked at");
+    far.xtask(&["deploy", "prod", "--dry-run"]).success().says("ports").never_says("not checked");
     far.deploy().success().never_says("sending the program").says("watching it");
     far.serves("v2");
     far.xtask(&["rollback", "prod", "--yes"]).success().says(&first);
@@ -222,12 +222,12 @@ fn ps_logs_and_stop_work_on_a_remote_layer() {
     let page = far.xtask(&["ps", "--layer", "prod", "--json"]).success().json();
     assert_eq!(page["services"][0]["health"], "healthy");
     far.xtask(&["logs", "--layer", "prod", "-n", "5"]).success();
-    far.xtask(&["logs", "--layer", "prod", "x; y'z"]).status(2).says("there is no log of `x; y'z`");
+    far.xtask(&["logs", "--layer", "prod", "x; y'z"]).status(2).says("no log of `x; y'z`");
     far.xtask(&["restart", "--layer", "prod"]).status(2).says("cargo xtask rollback prod");
     far.xtask(&["stop", "--layer", "prod", "other"]).status(2).says("runs no service `other`");
     far.xtask(&["stop", "--layer", "prod"]).success().says("stopped: api");
     assert_eq!(far.site.says(), None);
-    far.xtask(&["ps", "--layer", "prod"]).success().says("nothing of layer `prod` serves");
+    far.xtask(&["ps", "--layer", "prod"]).success().says("no release of layer `prod` is running");
     let current = far.site.current();
     far.xtask(&["rollback", "prod", &current, "--yes"]).success();
     assert_eq!(far.site.says().as_deref(), Some("v1"));

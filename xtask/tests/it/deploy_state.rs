@@ -345,7 +345,7 @@ fn ps_logs_and_stop_act_on_the_deployed_layer() {
     repo.xtask(&["stop", "--layer", "prod"])
         .success()
         .says("stopped: api")
-        .says("has one serve again");
+        .says("starts a release again");
     assert_eq!(site.says(), None);
     let current = site.current();
     repo.xtask(&["rollback", "prod", &current, "--yes"]).success();

@@ -178,7 +178,7 @@ fn compose_deploy_runs_exactly_the_expected_commands() {
         docker --context far inspect --format {{.Id}} {{.RestartCount}} {{.State.StartedAt}} one two
     "#]].assert_eq(&site.told());
     assert!(site.running().starts_with("v1 secret 2"), "{}", site.running());
-    site.xtask(&["deploy", "prod", "--verify"]).success().says("whole and well");
+    site.xtask(&["deploy", "prod", "--verify"]).success().says("intact and healthy");
     expect![[r#"
         docker --context far compose --project-name repo-prod --project-directory FILES --file FILES/compose.yml config --services
         docker --context far compose --project-name repo-prod --project-directory FILES --file FILES/compose.yml ps --all --format json
@@ -470,6 +470,6 @@ fn service_commands_of_a_compose_layer_invoke_compose() {
         site.xtask(&["stop", "--layer", "prod"]).status(2).says("is not supported in a cluster");
     ran.says("kubectl --context c --namespace shop scale");
     lab.place("").write_executable("bin/kubectl", "#!/bin/sh\nexit 7\n");
-    site.xtask(&["start", "--layer", "prod"]).status(1).says("ended with 7");
+    site.xtask(&["start", "--layer", "prod"]).status(1).says("exited with code 7");
     site.xtask(&["start"]).status(2).says("there is no layer `local`");
 }

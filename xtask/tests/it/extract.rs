@@ -112,7 +112,7 @@ fn each_extracted_branch_keeps_its_own_commit() {
     assert_eq!(repo.git(&["show", &format!("{CHANGES}:setup/a")]), "a by one\n");
     // One that changes nothing any more takes its commit away.
     repo.on_branch("two", |place| place.write("setup/list", "1\n2\n3\n4\n5\n6\n7\n8\n9\n"));
-    repo.xtask(&["extract", "two"]).success().says("its commit was taken away");
+    repo.xtask(&["extract", "two"]).success().says("its commit was removed");
     assert_eq!(subjects(&repo, &range).len(), 2);
     // What somebody has put there by hand is carried along, also if its message is copied.
     repo.on_branch(CHANGES, |place| place.write("setup/hand", "by hand\n"));
@@ -131,7 +131,7 @@ fn conflicting_extract_is_refused_and_keeps_collected_changes() {
     let json = repo.xtask(&["extract", "three", "--json"]).status(1);
     assert_eq!(json.out, "", "what is no JSON does not stand where JSON is expected");
     let ran = repo.xtask(&["extract", "three"]).status(1);
-    ran.says("conflict setup/list").says("`three` conflicts with `one`").says("as it was");
+    ran.says("conflict setup/list").says("`three` conflicts with `one`").says("is unchanged");
     assert_eq!(repo.id(CHANGES), tip);
     // A new version of a source that stands before others must not conflict with them either.
     repo.xtask(&["extract", "two"]).success();
@@ -203,7 +203,7 @@ fn promote_takes_only_the_chosen_sources() {
     }
     repo.xtask(&["promote", "four", "--yes"]).status(2).says("pending: `one`, `two`, `three`");
     repo.xtask(&["promote", "two"]).status(2).says("--yes");
-    repo.xtask(&["promote", "two", "--yes"]).success().says("still waiting: one, three");
+    repo.xtask(&["promote", "two", "--yes"]).success().says("still collected: one, three");
     assert_eq!(
         repo.git(&["show", "orchestration-tools:setup/list"]),
         "1\n2\n3\n4\n5\n6\n7\n8\nnine\n"
@@ -216,7 +216,7 @@ fn promote_takes_only_the_chosen_sources() {
     repo.xtask(&["promote", "--yes"]).success().says("2 new commits");
     assert_eq!(repo.id("orchestration-tools"), repo.id(CHANGES));
     assert_eq!(repo.git(&["show", "orchestration-tools:src/app"]), "application\n");
-    repo.xtask(&["promote", "--yes"]).success().says("nothing is waiting");
+    repo.xtask(&["promote", "--yes"]).success().says("no changes are collected");
     // What has become canonical on the other road is no news.
     repo.on_branch("three", |place| place.write("scripts/three", "3\n"));
     repo.xtask(&["extract", "three"]).success();
@@ -225,7 +225,7 @@ fn promote_takes_only_the_chosen_sources() {
     repo.xtask(&["promote", "--dry-run"]).success().says("is already there");
     repo.xtask(&["promote", "--yes"])
         .success()
-        .says("has all of it already")
+        .says("already has all of it")
         .never_says("git push");
     assert_eq!(repo.id("orchestration-tools"), tip);
 }
@@ -240,7 +240,7 @@ fn promote_of_manual_commits_takes_only_managed_files() {
         place.write("src/app", "smuggled\n");
     });
     // It goes along only if somebody means it, and what of it is not managed stays and waits.
-    repo.xtask(&["promote", "--yes"]).success().says("was put there by hand and stays");
+    repo.xtask(&["promote", "--yes"]).success().says("was committed there manually and is skipped");
     assert_eq!(repo.try_git(&["cat-file", "-e", "orchestration-tools:setup/hand"]).code, Some(128));
     let id = repo.id(CHANGES);
     repo.xtask(&["promote", "--yes", &id[..10]]).success().says("left out").says("src/app");
@@ -320,9 +320,9 @@ fn extract_usage_errors_name_the_cause() {
     let before = repo.git(&["for-each-ref"]);
     repo.xtask(&["extract", "nowhere"]).status(2).says("there is no branch `nowhere`");
     repo.xtask(&["extract", "orchestration-tools"]).status(2).says("canonical branch itself");
-    repo.xtask(&["extract", CHANGES]).status(2).says("where changes are collected");
+    repo.xtask(&["extract", CHANGES]).status(2).says("the changes branch itself");
     repo.xtask(&["extract", "one", "--base", "nonsense"]).status(2).says("invalid revision");
-    repo.xtask(&["extract", "one", "--push"]).status(3).says("there is no remote");
+    repo.xtask(&["extract", "one", "--push"]).status(3).says("no such remote");
     repo.xtask(&["extract", "one", "--comment"]).status(3);
     repo.git(&["switch", "-q", "--detach"]);
     repo.xtask(&["extract"]).status(2).says("HEAD is detached");
@@ -394,7 +394,7 @@ fn promote_prefers_local_extracts_over_older_pushed_ones() {
     ada.xtask(&["extract", "two", "--push"]).success();
     ada.xtask(&["extract", "two"]).success();
     ada.on_branch("two", |place| place.write("setup/list", "1\n2\n3\n4\n5\n6\n7\n8\n9\n"));
-    ada.xtask(&["extract", "two"]).success().says("was taken away");
+    ada.xtask(&["extract", "two"]).success().says("was removed");
     ada.xtask(&["promote", "two", "--yes"]).status(2).says("no pending changes from `two`");
 }
 
@@ -407,9 +407,9 @@ fn withdrawn_change_is_not_reintroduced_by_another_clone() {
     bob.xtask(&["extract", "two"]).success();
     ada.on_branch("two", |place| place.write("setup/list", "1\n2\n3\n4\n5\n6\n7\n8\n9\n"));
     ada.git(&["push", "-q", "origin", "two"]);
-    ada.xtask(&["extract", "two", "--push"]).success().says("was taken away");
+    ada.xtask(&["extract", "two", "--push"]).success().says("was removed");
     bob.git(&["fetch", "-q"]);
-    bob.xtask(&["promote", "--yes"]).success().says("nothing is waiting");
+    bob.xtask(&["promote", "--yes"]).success().says("no changes are collected");
     bob.xtask(&["extract", "three", "--push"]).success();
     assert_eq!(subjects(&hub, &format!("orchestration-tools..{CHANGES}")).len(), 1);
 }
@@ -570,7 +570,7 @@ fn extract_requires_a_fetch_before_replacing_newer_changes() {
     ada.on_branch("three", |place| place.write("scripts/three", "v3\n"));
     ada.git(&["push", "-q", "origin", "three"]);
     bob.git(&["fetch", "-q"]);
-    bob.xtask(&["promote", "--dry-run"]).success().says("has moved on since this was collected");
+    bob.xtask(&["promote", "--dry-run"]).success().says("has new commits since");
 }
 
 #[test]

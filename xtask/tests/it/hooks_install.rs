@@ -82,7 +82,7 @@ fn uninstalling_restores_previous_hooks_byte_for_byte() {
     install_hooks(&repo);
     assert_ne!(hooks_of(&repo), before);
     repo.xtask(&["hooks", "status"]).success().says("post-merge.pre-xtask` is not executable");
-    repo.xtask(&["uninstall-hooks"]).success().says("as it was before");
+    repo.xtask(&["uninstall-hooks"]).success().says("restored");
     assert_eq!(hooks_of(&repo), before);
 }
 
@@ -127,8 +127,8 @@ fn outdated_or_edited_shims_are_renewed_and_saved() {
     let changed = format!("{shim}echo my own line\n");
     repo.write(".git/hooks/pre-commit", &changed);
     repo.write(".git/hooks/post-merge", shim.replace("shim 1:", "shim 0:"));
-    repo.xtask(&["hooks", "status"]).status(1).says("old or changed by hand");
-    let ran = repo.xtask(&["install-hooks", "--this-program"]).success().says("renewed");
+    repo.xtask(&["hooks", "status"]).status(1).says("outdated or changed manually");
+    let ran = repo.xtask(&["install-hooks", "--this-program"]).success().says("updated");
     assert_eq!(repo.read(".git/hooks/pre-commit"), shim);
     let saved = ran.out.lines().find(|line| line.contains("pre-commit")).unwrap();
     let saved = saved.rsplit(' ').next().unwrap();
@@ -162,7 +162,7 @@ fn foreign_hook_that_replaced_a_shim_is_reported_and_kept() {
     let refused = repo.xtask(&["install-hooks", "--this-program"]).status(1);
     refused.says("left alone: another hook has replaced the shim");
     assert_eq!(hooks_of(&repo), before);
-    repo.xtask(&["uninstall-hooks"]).success().says("somebody else's, and stays");
+    repo.xtask(&["uninstall-hooks"]).success().says("another program's, kept");
     assert!(repo.read(".git/hooks/pre-commit").contains("another manager"));
     assert!(repo.read(".git/hooks/pre-commit.pre-xtask").contains("the first"));
     assert!(!repo.has(".git/hooks/pre-push"));
@@ -197,7 +197,7 @@ fn hook_that_depends_on_its_own_path_is_not_moved() {
         hook(&repo, name, &format!("{line}\n: $(basename \"$0\")\n{last}"));
     }
     repo.xtask(&["install-hooks", "--this-program"]).status(1).says("pre-push");
-    repo.xtask(&["hooks", "status"]).status(1).says("starts xtask by itself");
+    repo.xtask(&["hooks", "status"]).status(1).says("which starts xtask");
     repo.write("src/app", "<<<<<<< a\n=======\n>>>>>>> b\n");
     let commit = |theirs: &str| repo.run("git", &["commit", "-qam", "x"], &[("THEIRS", theirs)]);
     commit("0").status(1).says("conflict markers");
@@ -286,7 +286,7 @@ fn missing_hooks_folder_is_created_and_unusable_one_left_alone() {
     fs::remove_file(repo.dir.join(".git/hooks")).unwrap();
     fs::create_dir_all(repo.dir.join(".git/hooks/pre-push")).unwrap();
     let ran = repo.xtask(&["install-hooks", "--this-program"]).status(1);
-    ran.says("left alone: it is not a file");
+    ran.says("skipped: it is not a file");
     assert!(repo.has(".git/hooks/post-checkout"), "the others are there");
     // A relative folder is nothing in a linked worktree, and that is said, not a failure.
     repo.git(&["worktree", "add", "-q", lab.path("linked").as_str(), "-b", "linked"]);
@@ -425,7 +425,7 @@ fn hooks_need_canonical_sources_or_this_program() {
     ran.says("ready");
     repo.xtask(&["setup", "--no-hooks"]).success().never_says("not installed");
     let ran = repo.xtask_with(&["setup"], &[("CI", "true")]).success();
-    ran.says("hooks are left out");
+    ran.says("hooks are not installed");
 }
 
 /// The program is built from what the canonical branch holds: a branch without the sources, or with
@@ -447,7 +447,7 @@ fn hook_program_is_built_from_canonical_sources_only() {
     let homes = homes();
     let homes: Vec<(&str, &str)> = homes.iter().map(|(name, value)| (*name, &value[..])).collect();
     let ran = repo.xtask_with(&["install-hooks"], &homes).success();
-    ran.says("program of the hooks is new");
+    ran.says("program of the hooks was updated");
     assert!(!lab.path("log").exists(), "nothing of the branch was run");
     let status = repo.xtask(&["hooks", "status"]).success().says("whole: built from ");
     assert!(!status.out.contains(", older"), "{}", status.out);
@@ -493,17 +493,17 @@ fn hooks_can_be_disabled_per_worktree_or_for_all() {
     assert!(!syncs(&repo) && syncs(&linked));
     repo.xtask(&["hooks", "status"]).success().says("inactive: disabled in this worktree");
     repo.xtask(&["status"]).success().says("installed, but inactive");
-    repo.xtask(&["hooks", "enable"]).success().says("on again");
-    repo.xtask(&["hooks", "enable"]).success().says("on already");
+    repo.xtask(&["hooks", "enable"]).success().says("enabled again");
+    repo.xtask(&["hooks", "enable"]).success().says("already enabled");
     assert!(syncs(&repo));
     linked.xtask(&["hooks", "disable", "--all", "--for", "2h"]).success().says("until");
     assert!(!syncs(&repo) && !syncs(&linked));
-    repo.xtask(&["hooks", "enable"]).success().says("still switched off");
+    repo.xtask(&["hooks", "enable"]).success().says("still disabled");
     linked.xtask(&["hooks", "disable"]).success();
     repo.xtask(&["hooks", "enable", "--all"]).success();
     assert!(syncs(&repo) && syncs(&linked));
     assert_eq!(hooks_of(&repo), before, "no file was moved");
-    repo.xtask(&["hooks", "disable", "--for", "soon"]).status(2).says("no span of time");
+    repo.xtask(&["hooks", "disable", "--for", "soon"]).status(2).says("invalid duration");
     // A damaged note is said, and nothing is written until it is gone.
     repo.xtask(&["hooks", "disable"]).success();
     repo.write(".git/xtask/hooks-off-here", "damaged");

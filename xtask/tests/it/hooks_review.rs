@@ -161,7 +161,7 @@ fn renamed_shim_still_runs_the_previous_hook() {
     let there = repo.read(".git/hooks/pre-commit");
     repo.install_hooks().success();
     assert_eq!(repo.read(".git/hooks/pre-commit"), there);
-    repo.xtask(&["hooks", "status"]).success().says("starts xtask by itself");
+    repo.xtask(&["hooks", "status"]).success().says("which starts xtask");
     assert_eq!((commit("1"), commit("0")), (Some(1), Some(0)));
     repo.xtask(&["uninstall-hooks"]).success();
     assert_eq!(repo.read(".git/hooks/pre-commit.legacy"), first);

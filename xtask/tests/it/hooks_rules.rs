@@ -507,7 +507,7 @@ fn undo_reverts_the_hook_sync_of_the_current_branch() {
     assert_ne!(repo.head(), id);
     repo.git(&["-c", "core.hooksPath=/dev/null", "switch", "-q", "feature"]);
     let ran = repo.xtask(&["undo"]).success();
-    ran.says("the hooks do it again at the next checkout");
+    ran.says("the hooks sync again at the next checkout");
     assert_eq!((repo.head(), repo.status()), (before, String::new()));
 }
 

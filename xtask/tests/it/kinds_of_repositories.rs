@@ -352,7 +352,7 @@ fn setup_never_creates_a_second_canonical_branch() {
     place
         .xtask(&["setup"])
         .status(3)
-        .says("`upstream` has one: a second one is not made")
+        .says("`upstream` has one; a second one is not created")
         .says(words);
     assert!(!is_made(&place));
     place.xtask(&["sync"]).status(3).says(words);

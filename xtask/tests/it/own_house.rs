@@ -43,7 +43,7 @@ fn live_in(toolkit: &Place<'_>, house: &Place<'_>, may_miss: bool) {
     let mut variables = homes().to_vec();
     variables.push(("CARGO_NET_OFFLINE", "true".to_owned()));
     let door = Door { place: house, variables };
-    door.xtask(&["setup"]).success().says("ready").says("the program of the hooks is new");
+    door.xtask(&["setup"]).success().says("ready").says("the program of the hooks was updated");
     assert_eq!(house.git(&["status", "--porcelain"]), "");
     door.xtask(&["setup"]).success();
     // A change for everybody, on a branch that was there before, brought by the hook and by sync.

@@ -211,13 +211,13 @@ fn unrelated_branches_are_skipped_and_mass_deletions_require_yes() {
 fn remote_only_branches_are_reported() {
     let lab = Lab::new();
     let repo = with_hub(&lab);
-    let told = |ran: Ran| ran.err.contains("only at the remote");
+    let told = |ran: Ran| ran.err.contains("only on the remote");
     repo.git(&["switch", "-q", "--detach", "main"]);
     repo.canonical(&[("setup/a", Some("newer\n"))]);
     assert!(!told(repo.xtask(&["propagate", "--dry-run"])));
     repo.git(&["branch", "-D", "plain"]);
     let ran = repo.xtask(&["propagate"]).success();
-    let said = "1 branch is only at the remote, and untouched: `plain`";
+    let said = "1 branch is only on the remote and not updated: `plain`";
     assert!(ran.err.contains(said), "{}", ran.err);
     assert!(!told(repo.xtask(&["propagate", "--remote", "--dry-run"])));
 }

@@ -144,7 +144,7 @@ fn backup_changes_nothing_and_restore_brings_everything_back() {
     assert_eq!(after, before);
     // And once more: nothing is left to do.
     let number = backups(&repo).len();
-    repo.xtask(&["restore", id]).success().says("all that it holds is there already");
+    repo.xtask(&["restore", id]).success().says("nothing to restore");
     assert_eq!(backups(&repo).len(), number);
 }
 
@@ -209,14 +209,14 @@ fn canonical_branch_decides_which_ignored_files_are_backed_up() {
 fn backup_of_clean_worktree_and_dry_runs_write_nothing() {
     let lab = Lab::new();
     let repo = lab.repo();
-    repo.xtask(&["backup"]).success().says("there is nothing to save");
+    repo.xtask(&["backup"]).success().says("nothing to save");
     assert!(backups(&repo).is_empty());
     repo.write("src/app", "changed\n");
     repo.xtask(&["backup"]).success();
     let id = backups(&repo).remove(0);
     let before = trace(repo.dir.as_std_path());
     repo.xtask(&["backup", "--list"]).success();
-    repo.xtask(&["restore", &id, "--dry-run"]).success().says("all that it holds is there already");
+    repo.xtask(&["restore", &id, "--dry-run"]).success().says("nothing to restore");
     repo.xtask(&["recover", "git", "--dry-run"]).success().says("changed and not committed");
     assert_eq!(trace(repo.dir.as_std_path()), before);
 }
@@ -237,7 +237,7 @@ fn restore_over_newer_work_can_be_reverted() {
     set_mode(&repo, ".env", 0o600);
     repo.write("later", "since then\n");
     let newer = promised(&repo);
-    repo.xtask(&["restore", &id]).success().says("takes this back in turn");
+    repo.xtask(&["restore", &id]).success().says("undoes this");
     assert_eq!((repo.read("src/app"), repo.read(".env")), ("then\n".into(), "A=then\n".into()));
     assert_eq!(repo.read("later"), "since then\n");
     let own = backups(&repo).remove(0);
@@ -312,7 +312,7 @@ fn restore_reports_blocked_paths_and_keeps_the_backup() {
     fs::create_dir(lab.path("outside")).unwrap();
     repo.link("../outside", "below");
     fs::create_dir(repo.dir.join(".env")).unwrap();
-    let ran = repo.xtask(&["restore", &id]).status(1).says("3 paths not brought back");
+    let ran = repo.xtask(&["restore", &id]).status(1).says("3 paths not restored");
     ran.says("place/file: a folder is in its place").says("below/file: `below` is a symlink now");
     assert_eq!(repo.read("place/file/other"), "theirs\n");
     assert_eq!(fs::read_dir(lab.path("outside")).unwrap().count(), 0);
@@ -394,7 +394,7 @@ fn recover_ends_a_rebase_and_restore_resumes_it() {
     let repo = broken_rebase(&lab);
     let before = promised(&repo);
     let shown = repo.xtask(&["recover", "git", "--yes"]).success();
-    shown.says("end the rebase where it stands").says("as `origin/main` is");
+    shown.says("end the rebase in progress").says("as `origin/main` is");
     assert_eq!(repo.status(), "?? loose\n");
     assert_eq!(repo.git(&["branch", "--show-current"]), "main\n");
     assert_eq!(repo.head(), repo.id("origin/main"));
@@ -403,7 +403,7 @@ fn recover_ends_a_rebase_and_restore_resumes_it() {
     // The backup alone keeps it, whatever is swept away.
     repo.git(&["reflog", "expire", "--expire=now", "--expire-unreachable=now", "--all"]);
     repo.git(&["gc", "--quiet", "--prune=now"]);
-    repo.xtask(&["restore", &id]).success().says("a rebase is under way again");
+    repo.xtask(&["restore", &id]).success().says("a rebase is in progress again");
     assert_eq!(promised(&repo), before);
     repo.git(&["checkout", "--quiet", "--theirs", "src/app"]);
     repo.git(&["restore", "setup/a"]);
@@ -445,14 +445,14 @@ fn recover_ends_any_git_operation_and_restore_resumes_it() {
         repo.write("loose", "loose\n");
         let before = promised(&repo);
         let told = format!("{at} {name}\n{}", repo.git(&["status"]));
-        repo.xtask(&["recover", "git", "--yes"]).success().says(&format!("{name} is under way"));
+        repo.xtask(&["recover", "git", "--yes"]).success().says(&format!("{name} is in progress"));
         assert_eq!(repo.status(), "?? loose\n", "{told}");
         assert_eq!(repo.git(&["branch", "--show-current"]), "main\n", "{told}");
         let id = backups(&repo).remove(0);
         // With --autostash git has put what it kept on the list of stashes.
         repo.git(&["stash", "clear"]);
         repo.git(&["gc", "--quiet", "--prune=now"]);
-        repo.xtask(&["restore", &id]).success().says(&format!("{name} is under way again"));
+        repo.xtask(&["restore", &id]).success().says(&format!("{name} is in progress again"));
         assert_eq!(promised(&repo), before, "{told}");
         match name {
             "a bisect" => drop(repo.git(&["bisect", "good"])),
@@ -521,7 +521,7 @@ fn recover_on_a_healthy_repository_changes_nothing() {
     repo.git(&["switch", "--quiet", "-c", "feature"]);
     repo.write("loose", "is nothing wrong\n");
     let before = trace(repo.dir.as_std_path());
-    repo.xtask(&["recover", "--yes"]).success().says("nothing is wrong that can be seen");
+    repo.xtask(&["recover", "--yes"]).success().says("no problems found");
     assert_eq!(trace(repo.dir.as_std_path()), before);
     repo.xtask(&["recover", "git", "--to", "nowhere"])
         .status(2)

@@ -299,7 +299,7 @@ fn backup_with_unreadable_rules_stores_no_secrets_as_objects() {
     repo.canonical(&[("setup/sync.toml", Some("[backup]\nignored = [\n"))]);
     repo.write("secrets/token", "hunter22\n");
     let told = repo.xtask(&["backup"]).status(1);
-    told.says("cannot be read").says("cannot determine which ignored files to copy");
+    told.says("cannot read `[backup]`").says("cannot determine which ignored files to copy");
     assert!(!is_in_an_object(&repo, "hunter22"));
     let id = backups(&repo).remove(0);
     repo.remove("secrets/token");
@@ -354,7 +354,7 @@ fn restore_reports_git_operations_it_cannot_resume() {
     repo.write("src/more", "more\n");
     repo.commit("more");
     let told = repo.xtask(&["restore", &id]).status(1);
-    told.says("a merge was under way then, and is not taken up again").says("in conflict then");
+    told.says("a merge was in progress then, and was not resumed").says("without their conflict");
     assert!(repo.read("src/app").contains("<<<<<<<"));
 }
 
@@ -368,7 +368,7 @@ fn restore_does_not_resume_a_rebase_over_newer_commits() {
     repo.write("src/newer", "newer\n");
     let newer = repo.commit("newer");
     let told = repo.xtask(&["restore", &id]).status(1);
-    told.says("is not taken up again: `feature` has moved on since");
+    told.says("was not resumed: `feature` has new commits since");
     assert!(!repo.git_folder().join("rebase-merge").exists());
     assert_eq!(repo.id("feature"), newer);
 }
@@ -407,7 +407,7 @@ fn single_paths_can_be_restored_during_a_merge() {
     repo.remove("src/more");
     assert_ne!(repo.try_git(&["merge", "main"]).code, Some(0));
     let told = repo.xtask(&["restore", &id]).status(3);
-    told.says("`cargo xtask recover git` saves and leaves").says(&format!("restore {id} ."));
+    told.says("`cargo xtask recover git` backs up and ends").says(&format!("restore {id} ."));
     repo.xtask(&["restore", &id, "src/more"]).success();
     assert_eq!(repo.read("src/more"), "then\n");
     assert!(repo.git_folder().join("MERGE_HEAD").exists());
@@ -434,8 +434,8 @@ fn folder_named_env_is_not_treated_as_env_file() {
     let repo = clone(&lab);
     repo.write(".env/bin/python", "#!/bin/sh\n");
     repo.write(".env/.env", "not this either\n");
-    repo.xtask(&["backup"]).success().says("there is nothing to save");
-    repo.xtask(&["recover"]).success().says("nothing is wrong");
+    repo.xtask(&["backup"]).success().says("nothing to save");
+    repo.xtask(&["recover"]).success().says("no problems found");
 }
 
 #[test]
@@ -489,5 +489,5 @@ fn recover_removes_the_overlay_and_restore_brings_it_back() {
     assert_eq!(promised(&repo), before);
     // It still is an overlay, and goes as one.
     let told = repo.xtask(&["switch", "main"]).success();
-    told.says("the overlay of 2 files was taken away");
+    told.says("removed the overlay of 2 files");
 }

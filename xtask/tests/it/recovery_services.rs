@@ -62,14 +62,14 @@ fn recover_repairs_git_environment_and_services_in_one_run() {
 
     let looked_at = trace(repo.dir.as_std_path());
     let plan = repo.xtask(&["recover", "--dry-run"]).success();
-    plan.says("a rebase is under way")
+    plan.says("a rebase is in progress")
         .says("`.env` is malformed in line 1")
         .says(&format!("port {port} is already in use by"))
-        .says("start layer `local` anew");
+        .says("start layer `local` again");
     assert_eq!(trace(repo.dir.as_std_path()), looked_at);
 
     let ran = repo.xtask(&["recover", "--yes"]).success();
-    ran.says("is from backup").says("this time").says("brings it back");
+    ran.says("restored from backup").says("this time").says("restores it");
     assert_eq!(repo.git(&["branch", "--show-current"]), "main\n");
     assert_eq!(repo.status(), "?? src/loose\n");
     assert_eq!(repo.read(".env"), "GREETING=hello\n");
@@ -80,7 +80,7 @@ fn recover_repairs_git_environment_and_services_in_one_run() {
     let list = repo.xtask(&["backup", "--list", "--json"]).json();
     let recovered = list["backups"].as_array().unwrap().iter().find(|b| b["purpose"] == "recover");
     let id = recovered.unwrap()["id"].as_str().unwrap();
-    repo.xtask(&["restore", id]).success().says("a rebase is under way again");
+    repo.xtask(&["restore", id]).success().says("a rebase is in progress again");
     assert_eq!(repo.scene(), before);
     assert_eq!(repo.read(".env"), "GREETING='hello\n");
     repo.xtask(&["stop"]).success();
@@ -90,10 +90,10 @@ fn recover_repairs_git_environment_and_services_in_one_run() {
     for backup in repo.git(&["for-each-ref", "--format=%(refname)", "refs/xtask/backup/"]).lines() {
         repo.git(&["update-ref", "-d", backup]);
     }
-    repo.xtask(&["recover", "environment", "--yes"]).status(1).says("put `.env` right by hand");
+    repo.xtask(&["recover", "environment", "--yes"]).status(1).says("fix `.env` manually");
     assert_eq!(repo.read(".env"), "GREETING='hello\n");
     repo.write(".env.example", "GREETING=example\n");
-    repo.xtask(&["recover", "environment", "--yes"]).success().says("is from `.env.example` now");
+    repo.xtask(&["recover", "environment", "--yes"]).success().says("restored from `.env.example`");
     assert_eq!(repo.read(".env"), "GREETING=example\n");
 }
 
@@ -128,7 +128,7 @@ fn recover_clears_a_failed_validation_once_checks_pass() {
     repo.write(".git/info/exclude", "/good\n");
     repo.write("good", "");
     repo.xtask(&["recover", "environment", "--yes"]).success();
-    repo.xtask(&["recover", "environment", "--yes"]).success().says("nothing is wrong");
+    repo.xtask(&["recover", "environment", "--yes"]).success().says("no problems found");
 }
 
 #[test]
@@ -136,13 +136,13 @@ fn recover_restarts_unsupervised_services_and_keeps_foreign_ports() {
     let lab = Lab::new();
     let (repo, port) = with_service(&lab);
     repo.xtask(&["start"]).success();
-    repo.xtask(&["recover", "--yes"]).success().says("nothing is wrong that can be seen");
+    repo.xtask(&["recover", "--yes"]).success().says("no problems found");
     let page = repo.xtask(&["ps", "--json"]).json();
     let first = page["services"][0]["pid"].as_u64().unwrap();
     let supervisor = page["supervisor"]["pid"].as_u64().unwrap().to_string();
     repo.run("kill", &["-9", &supervisor], &[]).success();
     let told = repo.xtask(&["recover", "services", "--yes"]);
-    told.success().says("api is lost").says("has ended");
+    told.success().says("api is lost").says("layer `local` stopped");
     assert_eq!(serves(&repo), Some(port));
     let page = repo.xtask(&["ps", "--json"]).json();
     assert_ne!(page["services"][0]["pid"].as_u64().unwrap(), first);
@@ -155,5 +155,5 @@ fn recover_restarts_unsupervised_services_and_keeps_foreign_ports() {
     drop(stranger);
     // A process that another test has just forked holds the port until it becomes another program.
     wait_for("the port", || TcpListener::bind(("127.0.0.1", port)).is_ok());
-    repo.xtask(&["recover", "ports", "--yes"]).success().says("nothing is wrong");
+    repo.xtask(&["recover", "ports", "--yes"]).success().says("no problems found");
 }

@@ -499,6 +499,6 @@ fn files_kept_from_a_resolution_are_reported_by_status() {
     place.write("ignored", "mine\n");
     place.write("setup/a", "a by both\n");
     place.git(&["add", "setup/a"]);
-    repo.xtask(&["reverse-sync", "--continue"]).success().says("what lay there before is kept in");
+    repo.xtask(&["reverse-sync", "--continue"]).success().says("the previous folder is kept in");
     repo.xtask(&["status"]).success().says("kept from earlier resolutions: 1 folder");
 }

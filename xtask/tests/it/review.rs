@@ -109,7 +109,7 @@ fn undo_leaves_later_staged_changes_alone() {
     repo.git(&["add", "setup/a"]);
     repo.write("setup/a", "and changed again\n");
     let before = repo.scene();
-    repo.xtask(&["undo"]).status(1).says("changed since and left alone");
+    repo.xtask(&["undo"]).status(1).says("changed since, and kept");
     assert_eq!(repo.scene(), before);
 }
 
@@ -184,7 +184,7 @@ fn overlay_with_converted_line_endings_is_recognised() {
     repo.git(&["config", "core.autocrlf", "true"]);
     repo.xtask(&["sync", "--no-commit"]).success();
     assert!(!repo.plan(&["--no-commit"]).contains("edited"));
-    repo.xtask(&["switch", "main"]).success().says("the overlay of 1 file was taken away");
+    repo.xtask(&["switch", "main"]).success().says("removed the overlay of 1 file");
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn the_local_layer_runs_on_a_fresh_clone() {
     for port in [web, api, status] {
         assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "{port} is free");
     }
-    stack.repo.xtask(&["stop"]).success().says("nothing was running");
+    stack.repo.xtask(&["stop"]).success().says("no services were running");
     stack.repo.xtask(&["status"]).success().never_says("services");
 }
 
@@ -256,7 +256,7 @@ fn logs_are_merged_by_time_and_followed() {
     let timed = stack.repo.xtask(&["logs", "b", "-t"]).success().out;
     assert!(timed.starts_with("20") && timed.contains("Z b-ready"), "{timed}");
     stack.repo.xtask(&["logs", "--since", "1h"]).success().says("a-ready");
-    stack.repo.xtask(&["logs", "c"]).status(2).says("there are: a, b");
+    stack.repo.xtask(&["logs", "c"]).status(2).says("logs: a, b");
     // They stay when it is stopped, until they are cleared.
     stack.repo.xtask(&["stop"]).success();
     stack.repo.xtask(&["logs"]).success().says("a-second");
@@ -278,7 +278,7 @@ fn fallback_rule_starts_a_service_without_a_failed_dependency() {
         .status(1)
         .says("there is no tomorrow")
         .says("dependency `memory` is not ready")
-        .says("ended again");
+        .says("stopped again");
     assert_eq!(left(&lab), Vec::<String>::new());
     stack.repo.write("deployment/local.toml", format!("[status]\nenabled = false\n{layer}{rule}"));
     stack.repo.xtask(&["start"]).success().says("degraded");
@@ -294,7 +294,7 @@ fn restart_applies_the_current_configuration() {
     let layer = service(&lab, "api", "well", port(), "ready = { tcp = true }")
         + &service(&lab, "web", "well", port(), "ready = { tcp = true }\nneeds = ['api']");
     let stack = Stack::new(&lab, &layer);
-    stack.repo.xtask(&["restart"]).status(1).says("nothing of layer `local` runs");
+    stack.repo.xtask(&["restart"]).status(1).says("no service of layer `local` is running");
     stack.repo.xtask(&["start"]).success();
     let (api, web) = (stack.pid("api"), stack.pid("web"));
     let file = stack.repo.read("deployment/local.toml");
@@ -358,7 +358,7 @@ fn start_verify_probes_running_services_and_starts_none() {
     let lab = Lab::new();
     let more = "ready = { http = '/', expect = { json = { status = 'healthy' } } }";
     let stack = Stack::new(&lab, &service(&lab, "api", "well", port(), more));
-    stack.repo.xtask(&["start", "--verify"]).status(1).says("does not run");
+    stack.repo.xtask(&["start", "--verify"]).status(1).says("not running");
     assert_eq!(left(&lab), Vec::<String>::new());
     stack.repo.xtask(&["start"]).success();
     stack.repo.xtask(&["start", "--verify"]).says("api  healthy");

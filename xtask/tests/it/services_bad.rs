@@ -86,7 +86,7 @@ fn start_is_rolled_back_if_a_service_never_gets_ready() {
         .status(1)
         .says("ends: exited with code 4 before it was ready")
         .says("| there is no tomorrow")
-        .says("what was started was ended again")
+        .says("the started services were stopped again")
         .says("`cargo xtask logs ends`");
     assert_eq!(left(&lab), Vec::<String>::new());
     stack

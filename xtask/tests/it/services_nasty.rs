@@ -289,7 +289,7 @@ fn start_stop_cycles_leave_no_processes_and_spare_foreign_ones() {
         assert_eq!(stack.row(row), serde_json::Value::Null, "nothing is known any more");
     }
     assert!(named.is_alive(), "a stranger named like a service lives");
-    stack.repo.xtask(&["stop"]).success().says("nothing was running");
+    stack.repo.xtask(&["stop"]).success().says("no services were running");
 }
 
 #[test]

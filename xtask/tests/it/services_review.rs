@@ -107,8 +107,8 @@ fn copied_repository_does_not_control_services_of_the_original() {
     let copied =
         Command::new("cp").args(["-r", stack.repo.dir.as_str(), copy.repo.dir.as_str()]).status();
     assert!(copied.unwrap().success());
-    copy.repo.xtask(&["ps"]).success().says("nothing runs here");
-    copy.repo.xtask(&["stop"]).success().says("nothing was running");
+    copy.repo.xtask(&["ps"]).success().says("no services are running");
+    copy.repo.xtask(&["stop"]).success().says("no services were running");
     copy.repo.xtask(&["start"]).status(1).says(stack.repo.dir.as_str()).says("stop --layer local");
     copy.repo.xtask(&["start", "--port", &format!("api={}", port())]).success();
     copy.repo.xtask(&["stop"]).success();
@@ -241,7 +241,7 @@ fn supervisor_stops_all_services_on_term_or_hup() {
             rustix::process::Pid::from_raw(i32::try_from(stack.supervisor()).unwrap()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
         wait_for("nothing of it", || left(&lab).is_empty());
-        stack.repo.xtask(&["ps"]).success().says("nothing runs here");
+        stack.repo.xtask(&["ps"]).success().says("no services are running");
     }
 }
 
@@ -433,7 +433,7 @@ fn start_clean_validates_before_stopping_anything() {
     stack.repo.xtask(&["logs", "api"]).success().says("listening");
     stack.repo.xtask(&["stop", "nope"]).status(2);
     stack.repo.xtask(&["stop"]).success();
-    stack.repo.xtask(&["stop", "nope"]).status(2).says("no layer has a service `nope`");
+    stack.repo.xtask(&["stop", "nope"]).status(2).says("no such service in any layer: `nope`");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn running_service_is_probed_with_its_start_environment() {
         let now = stack.row("api");
         assert_eq!((&now["pid"], &now["restarts"]), (&begun["pid"], &begun["restarts"]), "{now}");
         assert!(now["warnings"][0].as_str().unwrap().contains("`.env` changed"), "{change}: {now}");
-        repo.xtask(&["status"]).success().says("`api` configured otherwise now");
+        repo.xtask(&["status"]).success().says("configuration of `api` has changed");
     }
     // Its first process dies: it is started again with what it was started with.
     kill(stack.pid("api"));

@@ -279,5 +279,5 @@ fn undo_does_not_restore_a_discarded_overlay() {
     repo.xtask(&["sync", "--yes"]).success();
     repo.xtask(&["undo"]).success();
     assert_eq!(repo.scene(), laid);
-    repo.xtask(&["switch", "main"]).success().says("the overlay of 2 files was taken away");
+    repo.xtask(&["switch", "main"]).success().says("removed the overlay of 2 files");
 }

@@ -34,7 +34,7 @@ fn pre_commit_checks_the_staged_content_not_the_worktree() {
     repo.write("src/input", "good\n");
     let scene = repo.scene();
     let refused = repo.try_git(&["commit", "-q", "-m", "x"]).status(1);
-    let refused = refused.says("the commit was refused").says("input: exited with code 1");
+    let refused = refused.says("commit refused").says("input: exited with code 1");
     refused.says("1 of 1 check failed").never_says("other");
     assert_eq!(repo.scene(), scene, "worktree and index are as they were");
     assert!(!repo.has("fixed"), "no fix runs before a commit");

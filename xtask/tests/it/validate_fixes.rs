@@ -26,16 +26,16 @@ fn safe_fix_runs_and_can_be_undone() {
     repo.link("app", "src/link");
     let before = files(repo.dir.as_std_path());
     let ran = repo.xtask(&["validate"]).success();
-    let ran = ran.says("fixed by").says("it changed `src/new`, `src/out`");
+    let ran = ran.says("fixed by").says("changed `src/new`, `src/out`");
     let said = ran.out.split("--undo ").nth(1).unwrap();
     let run = said.split('`').next().unwrap().to_owned();
     assert_eq!(repo.read("src/out"), "good\n");
     repo.xtask(&["undo", "--list"]).success().says(&run).says("fix of `c`");
     repo.xtask(&["validate", "--undo", &run, "--dry-run"]).success().says("src/out");
     assert_eq!(repo.read("src/out"), "good\n");
-    repo.xtask(&["validate", "--undo", &run]).success().says("2 files put back");
+    repo.xtask(&["validate", "--undo", &run]).success().says("2 files restored");
     assert_eq!(files(repo.dir.as_std_path()), before);
-    repo.xtask(&["validate", "--undo", &run]).success().says("taken back already");
+    repo.xtask(&["validate", "--undo", &run]).success().says("already reverted");
     repo.xtask(&["validate", "--undo", "last"]).status(1).says("there is no fix to undo");
     repo.xtask(&["validate", "--undo", "nonsense"]).status(2).says("undo --list");
 }
@@ -48,7 +48,7 @@ fn fix_undo_keeps_files_changed_since() {
     repo.xtask(&["validate"]).success();
     repo.write("src/new", "mine, too\n");
     let ran = repo.xtask(&["validate", "--undo", "last"]).status(1);
-    ran.says("1 file put back").says("`src/new` was changed since, and stays");
+    ran.says("1 file restored").says("`src/new` was changed since, and is kept");
     assert_eq!(
         (repo.read("src/out"), repo.read("src/new")),
         ("mine\n".into(), "mine, too\n".into())
@@ -148,7 +148,7 @@ fn killed_fix_can_be_undone() {
     next.says("a fix was interrupted").says("--undo");
     repo.write("src/out", "half, and mine\n");
     let ran = repo.xtask(&["validate", "--undo", "last"]).success();
-    let ran = ran.says("it had been cut short; what was there is kept in ");
+    let ran = ran.says("the fix was interrupted; the replaced content is kept in ");
     assert_eq!(repo.read("src/out"), "mine\n");
     let folder = ran.err.split("is kept in ").nth(1).unwrap().trim().to_owned();
     let mut kept =
@@ -266,7 +266,7 @@ fn fixes_of_two_runs_can_be_undone_in_any_order() {
     repo.write(VALIDATE_FILE, with_fix("echo good, better > src/out", "safe", "'src/out'"));
     repo.write(VALIDATE_FILE, repo.read(VALIDATE_FILE).replace("grep -q good", "grep -q better"));
     repo.xtask(&["validate"]).success();
-    repo.xtask(&["validate", "--undo", &first]).status(1).says("was changed since, and stays");
+    repo.xtask(&["validate", "--undo", &first]).status(1).says("was changed since, and is kept");
     repo.xtask(&["validate", "--undo", "last"]).success();
     assert_eq!(repo.read("src/out"), "good\n");
     repo.xtask(&["validate", "--undo", &first]).success();

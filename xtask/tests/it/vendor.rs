@@ -124,7 +124,10 @@ fn vendor_stages_the_toolkit_and_changes_nothing_else() {
     let guest = guest(&lab, &[("src/app", "application\n"), (".gitignore", "*.lock\nxtask\n")]);
     guest.write("loose", "not tracked\n");
     let before = trace(guest.dir.as_std_path());
-    vendor(&toolkit, &["--dry-run"]).success().says("would go into").says("nothing was written");
+    vendor(&toolkit, &["--dry-run"])
+        .success()
+        .says("would be added to")
+        .says("nothing was written");
     assert_eq!(trace(guest.dir.as_std_path()), before, "looking writes nothing");
     let head = guest.git(&["rev-parse", "HEAD"]);
     let ran = vendor(&toolkit, &[]).success();
@@ -254,10 +257,10 @@ fn vendor_rejects_invalid_targets_and_sources() {
     guest.git(&["init", "--quiet", "--bare", "../bare.git"]);
     told("../bare.git", "bare");
     // From a repository that is no toolkit, or has been given one.
-    guest.xtask(&["vendor", "../nothing"]).status(2).says("no checkout of the toolkit");
+    guest.xtask(&["vendor", "../nothing"]).status(2).says("not a checkout of the toolkit");
     vendor(&toolkit, &[]).success();
     guest.git(&["commit", "--quiet", "-m", "Add xtask"]);
-    guest.xtask(&["vendor", "../nothing"]).status(2).says("has been given a copy");
+    guest.xtask(&["vendor", "../nothing"]).status(2).says("has a vendored copy");
     toolkit.xtask(&["vendor", "../guest", "--ref", "no-such"]).status(2).says("no-such");
     toolkit.write(
         "xtask/Cargo.toml",
@@ -332,7 +335,7 @@ fn upgrade_updates_and_merges_files_in_one_commit() {
         .says("delete  xtask/old.txt");
     assert_eq!(trace(guest.dir.as_std_path()), before, "looking writes nothing");
     let tip = guest.git(&["rev-parse", "orchestration-tools"]);
-    upgrade(&guest, &[]).success().says("it says: cargo xtask 0.2.0 ours").says("install-hooks");
+    upgrade(&guest, &[]).success().says("built: cargo xtask 0.2.0 ours").says("install-hooks");
     assert_eq!(guest.git(&["rev-parse", "orchestration-tools^"]), tip, "one commit");
     let at = |path: &str| guest.git(&["show", &format!("orchestration-tools:{path}")]);
     let merged = NOTES.replace("two", "TWO").replace("seven", "seven of ours");
@@ -357,7 +360,7 @@ fn upgrade_updates_and_merges_files_in_one_commit() {
     upgrade(&guest, &[]).success().says("nothing to do");
     // And an older one is none.
     let before = trace(guest.dir.as_std_path());
-    upgrade(&guest, &["--ref", "v1"]).status(1).says("is older than what is vendored here");
+    upgrade(&guest, &["--ref", "v1"]).status(1).says("is older than the vendored");
     assert_eq!(trace(guest.dir.as_std_path()), before);
 }
 
@@ -418,7 +421,7 @@ fn upgrade_that_does_not_build_is_not_committed() {
     guest.commit("ours");
     let tip = guest.git(&["rev-parse", "HEAD"]);
     let ran = upgrade(&guest, &[]).status(1);
-    ran.says("was not taken, and nothing has changed").says("does not build");
+    ran.says("was not installed, and nothing has changed").says("does not build");
     assert_eq!(guest.git(&["rev-parse", "HEAD"]), tip);
     assert_eq!(guest.git(&["status", "--porcelain"]), "");
 }
@@ -439,12 +442,12 @@ fn upgrade_refuses_local_changes_and_edited_manifests() {
     guest.write("xtask/VENDORED.toml", manifest);
     guest.commit("cheat");
     let before = trace(guest.dir.as_std_path());
-    upgrade(&guest, &[]).status(2).says("its digest does not fit");
+    upgrade(&guest, &[]).status(2).says("the digest does not match");
     assert_eq!(trace(guest.dir.as_std_path()), before);
-    guest.xtask(&["status"]).success().says("its digest does not fit");
+    guest.xtask(&["status"]).success().says("the digest does not match");
     guest.git(&["rm", "--quiet", "xtask/VENDORED.toml"]);
     guest.git(&["commit", "--quiet", "-m", "gone"]);
-    upgrade(&guest, &[]).status(2).says("nothing was vendored there");
+    upgrade(&guest, &[]).status(2).says("no toolkit was vendored there");
     guest.xtask(&["upgrade"]).status(2);
 }
 
@@ -452,7 +455,7 @@ fn upgrade_refuses_local_changes_and_edited_manifests() {
 fn upgrade_source_can_be_a_url_and_is_remembered() {
     let lab = Lab::new();
     let (toolkit, guest) = given(&lab);
-    guest.xtask(&["upgrade"]).status(2).says("not known where the toolkit came from");
+    guest.xtask(&["upgrade"]).status(2).says("the source of the toolkit is not recorded");
     newer(&toolkit);
     toolkit.git(&["clone", "--quiet", "--bare", ".", lab.path("toolkit.git").as_str()]);
     let address = format!("file://{}", lab.path("toolkit.git"));

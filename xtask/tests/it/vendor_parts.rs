@@ -105,7 +105,7 @@ fn upgrade_can_add_parts_and_keeps_the_selection() {
     let place = guest(&lab, &[("src/app", "application\n")]);
     vendor(&toolkit, &["--parts", "check"])
         .status(2)
-        .says("there is no part `check`; did you mean `checks`?");
+        .says("unknown part `check`; did you mean `checks`?");
     vendor(&toolkit, &["--parts", "services"])
         .status(2)
         .says("part `services` needs `checks`")
@@ -143,7 +143,7 @@ fn custom_toolkit_name_is_used_everywhere() {
         .status(1)
         .says("`xtask` already exists")
         .says("--name NAME");
-    for (name, why) in [("Ops", "invalid name `Ops`"), ("test", "a command of cargo's own")] {
+    for (name, why) in [("Ops", "invalid name `Ops`"), ("test", "a built-in command of cargo")] {
         toolkit.xtask(&["vendor", "../guest", "--name", name]).status(2).says(why);
     }
     toolkit

@@ -1,46 +1,48 @@
-//! Backups: the list of them, and what one of them holds or has brought back.
+//! The list of backups: `backup --list` and `undo --list`.
+//!
+//! ```text
+//! 20260131T180000Z-1  2 hours ago     recover on feature/menu, 3 paths, 12 kB  /home/ada/shop
+//! ```
 
 use serde::Serialize;
 
 use super::{BOLD, DIM, pluralize};
 use xtask_base::words::format_size;
 
-/// One backup.
+/// A backup, or a fix of `validate` that can be reverted.
 #[derive(Clone, Debug, Serialize)]
 pub struct BackupLine {
-    /// Its name.
+    /// The ID, e.g. `20260131T180000Z-1`.
     pub id: String,
-    /// When it was made, in words.
+    /// The age, e.g. `2 hours ago`.
     #[serde(skip)]
     pub when: String,
-    /// When it was made.
+    /// The time of the backup, RFC 3339 in UTC.
     pub time: String,
-    /// Before what.
+    /// The command that made the backup, e.g. `sync` or ``fix of `lint` ``.
     pub purpose: String,
-    /// What the person calls it.
+    /// The label that the user gave it.
     pub label: Option<String>,
-    /// How many paths it holds.
+    /// The number of paths.
     pub paths: usize,
-    /// How much it holds; nothing where that is not known.
+    /// The size in bytes, or `None` if it is not known.
     pub bytes: Option<u64>,
-    /// The branch.
     pub branch: String,
-    /// The worktree.
+    /// The root of the worktree.
     pub worktree: String,
-    /// The command that brings it back.
+    /// The command that restores it, e.g. `cargo xtask restore 20260131T180000Z-1`.
     pub back: String,
 }
 
-/// All of them.
+/// The JSON output of `backup --list` (`xtask.backup-list/1`).
 #[derive(Serialize)]
 pub struct BackupList {
-    /// Names this shape.
     pub schema: &'static str,
-    /// The backups, the newest first; fixes after those of the repository.
+    /// The backups, newest first, followed by the fixes of `validate`.
     pub backups: Vec<BackupLine>,
 }
 
-/// The list of all backups.
+/// Renders the list as text, one line for each backup.
 #[must_use]
 pub fn render_list(lines: &[BackupLine]) -> String {
     let width = lines.iter().map(|line| line.id.len()).max().unwrap_or(0);

@@ -1,4 +1,11 @@
-//! What `branch check` says.
+//! The report of `branch check`.
+//!
+//! ```text
+//! good     feature/menu  2 commits on `main`, 3 days old
+//! broken   wip           on no base
+//!          it has a name that the rule does not accept
+//!          → `cargo xtask branch new feature/wip`
+//! ```
 
 use std::fmt::Write;
 
@@ -6,90 +13,86 @@ use serde::Serialize;
 
 use super::{BOLD, DIM, GREEN, RED, Verbosity, YELLOW};
 
-/// The answer of `branch check`.
+/// The JSON output of `branch check` (`xtask.branch-check/1`).
 #[derive(Clone, Debug, Serialize)]
 pub struct BranchCheckReport {
-    /// Names this shape.
     pub schema: &'static str,
-    /// What `pre-push` does where a rule is broken: `warn` or `refuse`.
+    /// What `pre-push` does if a rule is broken: `warn` or `refuse`.
     pub enforce: &'static str,
-    /// What all of it comes to.
+    /// The worst result of all branches.
     pub result: BranchCheckResult,
-    /// The branches, in order.
+    /// The branches, in the order in which they were named, or by name.
     pub branches: Vec<BranchCheckLine>,
 }
 
-/// What a check came to; a later one means more.
+/// The result for a branch or a finding, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BranchCheckResult {
-    /// No rule is asked.
+    /// No rule applies to the branch.
     NotAsked,
-    /// It keeps to its rule.
+    /// The branch meets its rule.
     Good,
-    /// Something could not be told.
+    /// A fact is unknown, so the rule could not be checked.
     Unknown,
-    /// A rule is broken.
     Broken,
 }
 
-/// A branch.
+/// The result for one branch.
 #[derive(Clone, Debug, Serialize)]
 pub struct BranchCheckLine {
-    /// Its name.
+    /// The name of the branch.
     pub branch: String,
-    /// Its commit; nothing where it has none.
+    /// The commit, or `None` if the branch has none.
     pub commit: Option<String>,
-    /// The `match` of the rule that counts for it.
+    /// The `match` pattern of the rule that applies.
     pub rule: Option<String>,
-    /// What it came to.
     pub result: BranchCheckResult,
-    /// How old it is, in milliseconds; nothing where it has nothing of its own, or that is not known.
+    /// The age in milliseconds, or `None` if the branch has no commits of its own or its age is unknown.
     pub age_ms: Option<i64>,
-    /// From what its age is known: `made` or `commit`.
+    /// The basis of the age: `made` (a record of its creation) or `commit` (its oldest commit).
     pub age_since: Option<&'static str>,
-    /// How it stands to its base; nothing where there is none, or that is not known.
+    /// The relation to its base, or `None` if it has no base or the base is unknown.
     pub base: Option<BranchBaseLine>,
-    /// What is to be said.
+    /// Broken rules, unknown facts and notes.
     pub findings: Vec<BranchFindingLine>,
-    /// In a line, where nothing is to be said.
+    /// A description in one line, shown if there are no findings.
     #[serde(skip)]
     pub summary: String,
 }
 
-/// How a branch stands to its base.
+/// The relation of a branch to its base.
 #[derive(Clone, Debug, Serialize)]
 pub struct BranchBaseLine {
-    /// The base, as it can be typed.
+    /// The base as git resolves it, e.g. `origin/main`.
     pub name: String,
-    /// How many commits only the branch has.
+    /// The number of commits that only the branch has.
     pub ahead: usize,
-    /// How many commits only the base has.
+    /// The number of commits that only the base has.
     pub behind: usize,
-    /// How long ago the base was fetched, in milliseconds; nothing where that is not known.
+    /// The time since the base was fetched, in milliseconds, or `None` if it is unknown.
     pub fetched_ms: Option<i64>,
-    /// The paths in which a merge would conflict.
+    /// The paths at which a merge would conflict.
     pub conflicts: Vec<String>,
-    /// How its work has arrived: `commits` or `content`; nothing where it has not.
+    /// How it is merged: `commits` or `content` (after a squash or rebase); `None` if it is not merged.
     pub merged: Option<&'static str>,
 }
 
-/// Something that is to be said.
+/// A broken rule, an unknown fact, or a note about a branch.
 #[derive(Clone, Debug, Serialize)]
 pub struct BranchFindingLine {
-    /// What it is about.
+    /// The kind of finding, e.g. `name` or `age`.
     pub about: &'static str,
-    /// What it means for the branch.
     pub result: BranchCheckResult,
-    /// What is so, behind the name of the branch.
+    /// The message, as a sentence that continues the name of the branch, e.g. `is 40 days old`.
     pub what: String,
-    /// What to type next.
+    /// The command to run next.
     pub next: String,
 }
 
 impl BranchCheckReport {
-    /// As text: a line for each branch, and below it what is to be said. Of branches that no rule is asked
-    /// about only `-v` tells, and of those that are named.
+    /// Renders the report as text: a line for each branch, followed by its findings. Branches without a rule are only
+    /// shown with `-v`, or if one alone was named.
     #[must_use]
     pub fn render_text(&self, loudness: Verbosity) -> String {
         let mut text = String::new();

@@ -1,4 +1,10 @@
-//! What goes into the canonical branch.
+//! The reports of `reverse-sync`, `extract` and `promote`: commits, their files and conflicts.
+//!
+//! ```text
+//! 1a2b3c4d5e Look twice  bob, 2026-01-05T09:30:00Z
+//!   create  scripts/lint
+//!   left out, because not managed: 1 file
+//! ```
 
 use std::fmt::Write;
 
@@ -9,28 +15,28 @@ use super::{BOLD, DIM, GREEN, RED, YELLOW, pluralize};
 /// How many paths of one commit are listed.
 const MAX_PATHS: usize = 30;
 
-/// How many conflicts are shown with their lines, and how many lines of each.
+/// How many conflicts are shown with an excerpt, and how many lines the excerpt has.
 const MAX_EXCERPTS: (usize, usize) = (5, 12);
 
-/// A commit that is to be taken in, or was.
+/// A commit that is copied to the canonical branch.
 #[derive(Clone, Debug)]
 pub struct ChangeCommitLine {
-    /// Its id, shortened.
+    /// The abbreviated ID.
     pub id: String,
-    /// The first line of its message.
+    /// The first line of the message.
     pub subject: String,
-    /// Who wrote it, and when.
+    /// The author and the date.
     pub author: String,
-    /// What becomes of it, if that is not plain.
+    /// A note such as `already on the canonical branch`.
     pub note: Option<String>,
-    /// Its managed files, with what happens to each.
+    /// The managed files, each with its action (`create`, `update` or `delete`).
     pub files: Vec<(&'static str, String)>,
-    /// The paths of it that are left out.
+    /// The paths that are not managed.
     pub left_out: Vec<String>,
 }
 
 impl ChangeCommitLine {
-    /// As text.
+    /// Renders the commit as text, with at most `MAX_PATHS` files.
     #[must_use]
     pub fn render_text(&self) -> String {
         let mut text = String::new();
@@ -61,7 +67,7 @@ impl ChangeCommitLine {
     }
 }
 
-/// Conflicts, a line each, and the lines of the texts that conflict.
+/// Renders conflicts: a line for each, and an excerpt of the conflicting lines.
 #[must_use]
 pub fn render_conflicts(lines: &[(String, Option<String>)]) -> String {
     let mut text = String::new();
@@ -81,61 +87,56 @@ pub fn render_conflicts(lines: &[(String, Option<String>)]) -> String {
     text
 }
 
-/// A file of an extraction.
+/// A file with a collected change.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExtractedFileLine {
-    /// The path.
     pub path: String,
     /// `create`, `update` or `delete`.
     pub action: &'static str,
-    /// Lines that come; nothing where it is not text.
+    /// The number of added lines, or `None` for a binary file.
     pub added: Option<u32>,
-    /// Lines that go.
+    /// The number of removed lines, or `None` for a binary file.
     pub removed: Option<u32>,
 }
 
-/// A commit that an extraction collects.
+/// A commit of the source branch whose changes were collected.
 #[derive(Clone, Debug, Serialize)]
 pub struct SourceCommitLine {
-    /// Its id, shortened.
+    /// The abbreviated ID.
     pub id: String,
-    /// The first line of its message.
+    /// The first line of the message.
     pub subject: String,
-    /// Who wrote it.
     pub author: String,
 }
 
-/// The answer of `extract`.
+/// The JSON output of `extract` (`xtask.extract/1`).
 #[derive(Clone, Debug, Serialize)]
 pub struct ExtractReport {
-    /// Names this shape.
     pub schema: &'static str,
     /// The source branch.
     pub branch: String,
-    /// Its commit.
+    /// The commit of the source branch.
     pub source: String,
-    /// The branch on which changes are collected.
+    /// The branch on which changes are collected, `orchestration-tools-changes` by default.
     pub changes: String,
-    /// The commit of this source there; nothing where it has nothing to collect.
+    /// The collected commit of this source branch, or `None` if it has no changes of managed files.
     pub commit: Option<String>,
-    /// The tip of that branch; nothing where there is none.
+    /// The new tip of the changes branch, or `None` if no changes are collected on it.
     pub tip: Option<String>,
-    /// Whether nothing was written.
     pub dry_run: bool,
-    /// Whether it was pushed, or the remote has it already.
+    /// Whether the changes branch was pushed, or was up to date on the remote.
     pub pushed: bool,
-    /// The sources that wait there, in order.
+    /// The source branches with a commit on the changes branch, in order.
     pub waiting: Vec<String>,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
-    /// The files.
     pub files: Vec<ExtractedFileLine>,
-    /// The commits that made them.
+    /// The commits of the source branch that changed these files.
     pub commits: Vec<SourceCommitLine>,
 }
 
 impl ExtractReport {
-    /// As text.
+    /// Renders the report as text.
     #[must_use]
     pub fn render_text(&self) -> String {
         let mut text = String::new();

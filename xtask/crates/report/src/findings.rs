@@ -1,11 +1,15 @@
-//! What a failed check printed, taken apart into findings: places in files, with what is wrong
-//! there *(pure)*.
+//! Parses the output of a failed check into findings: a file, a line, and a message *(pure)*.
 //!
-//! A line is a finding only if it names a file that the caller knows, so a time, an address or a
-//! quoted line of code is none. Text that no shape fits is left out here and is still in the
-//! output itself. No input makes this fail, and the number and length of findings have a bound.
+//! ```text
+//! src/app.rs:12:5: error: mismatched types
+//!   -> FileFinding { path: "src/app.rs", line: 12, column: 5, level: Error, message: "mismatched types" }
+//! ```
 //!
-//! The shapes, all without the escapes of a terminal:
+//! A line is a finding only if it names an existing file (`PathContext::is_file`), so a time, an address or a quoted
+//! line of code is none. Text in no known format is skipped here and still is in the output itself. Every input is
+//! accepted, and the number (`MAX_FINDINGS`) and length (`MAX_MESSAGE_CHARS`) of findings are limited.
+//!
+//! The formats, all after removing terminal escapes:
 //!
 //! - `PATH:LINE[:COLUMN]: MESSAGE`: compilers, ruff, mypy, shellcheck, go, eslint's `unix`, pytest
 //! - `PATH(LINE,COLUMN): MESSAGE`: tsc
@@ -21,41 +25,41 @@ use serde::Serialize;
 use super::sanitize::{sanitize_text, to_one_line, truncate_chars};
 use super::validate::{CheckStatus, ValidateReport};
 
-/// How many findings of a check are taken; code scanners show fewer.
+/// How many findings of one check are kept; code scanners show fewer.
 pub const MAX_FINDINGS: usize = 1_000;
 
-/// How long a message may be, in characters.
+/// The longest message, in characters.
 pub const MAX_MESSAGE_CHARS: usize = 2_000;
 
-/// How many lines may stand between the beginning of a message and the `-->` below it.
+/// How many lines may be between the first line of a message and the `-->` below it.
 const MAX_MESSAGE_DISTANCE: usize = 10;
 
-/// How many lines the message of a panic may have.
+/// How many lines of a panic message are kept.
 const MAX_PANIC_LINES: usize = 20;
 
-/// How many places of a line are tried as the end of a path.
+/// How many positions in a line are tried as the end of a path.
 const MAX_LOCATION_CANDIDATES: usize = 8;
 
-/// The longest path that is looked for, in bytes.
+/// The longest path, in bytes.
 const MAX_PATH_BYTES: usize = 1_024;
 
-/// The largest number that counts as a line or a column; readers keep them in 32 bits.
+/// The largest line or column number; readers of the reports store them in 32 bits.
 const MAX_NUMBER: u64 = i32::MAX as u64;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FindingLevel {
-    /// It must be put right; also where the text does not say.
+    /// Must be fixed; also used if the output names no severity.
     Error,
-    /// It should be looked at.
+    /// Should be checked.
     Warning,
-    /// It explains something else.
+    /// Explains another finding.
     Note,
 }
 
 impl FindingLevel {
-    /// Its name, which is the same in JSON and in SARIF.
+    /// Returns the name, which is the same in JSON and in SARIF.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -66,36 +70,34 @@ impl FindingLevel {
     }
 }
 
-/// Something that is wrong at a place.
+/// A problem at a location.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct FileFinding {
-    /// The file, from the root of the worktree.
+    /// The file, as a path from the root of the worktree.
     pub path: String,
-    /// Its line, from 1; nothing where it is about the whole file.
+    /// The line, from 1, or `None` if the finding is about the whole file.
     pub line: Option<u64>,
-    /// The column, from 1, as the program counts them.
+    /// The column, from 1, as the program counts it.
     pub column: Option<u64>,
-    /// How bad it is.
     pub level: FindingLevel,
-    /// What is wrong.
     pub message: String,
 }
 
 /// The findings of all failed checks, by the name of the check.
 pub type FindingsByCheck = BTreeMap<String, Vec<FileFinding>>;
 
-/// Where a check ran, for the paths that it printed.
+/// The folder in which a check ran, to resolve the paths in its output.
 pub struct PathContext<'a> {
-    /// The root of the worktree, absolute and with no symlinks in it.
+    /// The root of the worktree, absolute and without symlinks.
     pub root: &'a str,
-    /// The folder in which the command ran, from the root; empty for the root itself.
+    /// The working folder of the command, from the root; empty for the root itself.
     pub folder: &'a str,
-    /// Whether there is such a file; asked with paths from the root.
+    /// Returns whether a path from the root is a file.
     pub is_file: &'a dyn Fn(&str) -> bool,
 }
 
-/// The findings of every check of a report that failed. `folder` says in which folder the check of
-/// a name ran, as a path from the root; `is_file` whether there is such a file, from the root, too.
+/// Returns the findings of every failed check of a report. `folder` returns the working folder of a check by its
+/// name, `is_file` whether there is such a file, both as paths from the root.
 #[must_use]
 pub fn collect_findings(
     report: &ValidateReport,
@@ -112,7 +114,7 @@ pub fn collect_findings(
         .collect()
 }
 
-/// The findings in the output of a check, in its order, each once.
+/// Returns the findings in the output of a check, in order and without duplicates.
 #[must_use]
 pub fn parse_findings(output: &str, place: &PathContext<'_>) -> Vec<FileFinding> {
     let text = sanitize_text(output);
@@ -138,14 +140,14 @@ pub fn parse_findings(output: &str, place: &PathContext<'_>) -> Vec<FileFinding>
     found
 }
 
-/// What is known at a line of the output.
+/// The state of the parser between lines.
 struct OutputParser<'a> {
     path_context: &'a PathContext<'a>,
-    /// What became of the paths that were looked for.
+    /// The resolved paths by the path in the output; `None` for one that is no file.
     resolved_paths: BTreeMap<String, Option<String>>,
-    /// The path that stands alone above indented findings.
+    /// The path on a line of its own above indented findings (eslint's `stylish`).
     path_above: Option<String>,
-    /// What pytest says about the failure whose place comes next.
+    /// The message of pytest whose location follows.
     pytest_message: Option<String>,
 }
 
@@ -197,7 +199,7 @@ impl OutputParser<'_> {
         self.parse_located_line(text)
     }
 
-    /// A place and its message in one line.
+    /// Parses a location and its message on one line.
     fn parse_located_line(&mut self, text: &str) -> Option<FileFinding> {
         for spot in find_locations(text) {
             let message = spot.rest.trim_start_matches([':', ' ', '\t']);
@@ -208,7 +210,7 @@ impl OutputParser<'_> {
             let Some(path) = self.resolve_path(spot.path) else { continue };
             let (level, mut message) = split_level(message);
             let explained = self.pytest_message.take();
-            // pytest names the kind of exception at the place, and says the rest above it.
+            // pytest prints the type of the exception at the location, and its message above.
             let is_kind = !message.contains(|c: char| !c.is_alphanumeric() && !"._".contains(c));
             if let Some(explained) = explained.filter(|_| is_kind) {
                 let says_kind = explained.starts_with(&message);
@@ -219,9 +221,9 @@ impl OutputParser<'_> {
         None
     }
 
-    /// A place that stands below its message.
+    /// Parses a location whose message is above it.
     fn parse_location_below(&mut self, before: &[&str], place: &str) -> Option<FileFinding> {
-        // A quotation of the source belongs to a place of its own.
+        // The quoted source lines belong to another location.
         let is_said = |line: &&&str| {
             let text = line.trim();
             !text.is_empty() && !text.starts_with(['|', '=']) && !text.starts_with("--> ")
@@ -235,7 +237,7 @@ impl OutputParser<'_> {
         self.parse_bare_location(place, level, message)
     }
 
-    /// A finding whose place is a text of its own.
+    /// Parses a line that has only a location.
     fn parse_bare_location(
         &mut self,
         place: &str,
@@ -251,7 +253,7 @@ impl OutputParser<'_> {
         None
     }
 
-    /// A path as it was printed, as one from the root, if there is such a file.
+    /// Returns a printed path as a path from the root, if that is a file.
     fn resolve_path(&mut self, path: &str) -> Option<String> {
         let path = path.trim_start();
         if path.is_empty() || path.len() > MAX_PATH_BYTES || path.contains("://") {
@@ -279,7 +281,7 @@ impl OutputParser<'_> {
     }
 }
 
-/// A place, and the text around it.
+/// A location, and the text after it.
 struct LocationMatch<'a> {
     path: &'a str,
     line: u64,
@@ -288,7 +290,7 @@ struct LocationMatch<'a> {
 }
 
 impl LocationMatch<'_> {
-    /// Programs that have no line or column to name write 0.
+    /// Converts to a finding. A line or column of 0 means that the program has none.
     fn to_finding(&self, path: String, level: FindingLevel, message: String) -> FileFinding {
         let line = Some(self.line).filter(|line| *line > 0);
         let column = self.column.filter(|column| line.is_some() && *column > 0);
@@ -296,7 +298,7 @@ impl LocationMatch<'_> {
     }
 }
 
-/// Everything in a text that looks like a place, from left to right.
+/// Returns everything in a text that looks like a location, from left to right.
 fn find_locations(text: &str) -> impl Iterator<Item = LocationMatch<'_>> {
     let marks = text.match_indices([':', '(']);
     marks
@@ -304,7 +306,7 @@ fn find_locations(text: &str) -> impl Iterator<Item = LocationMatch<'_>> {
         .take(MAX_LOCATION_CANDIDATES)
 }
 
-/// The place whose path ends where a `:` or `(` stands.
+/// Parses the location whose path ends at the `:` or `(` at the byte offset `at`.
 fn parse_location(text: &str, at: usize, is_in_brackets: bool) -> Option<LocationMatch<'_>> {
     let (line, rest) = parse_number(&text[at + 1..])?;
     let path = &text[..at];
@@ -315,7 +317,7 @@ fn parse_location(text: &str, at: usize, is_in_brackets: bool) -> Option<Locatio
     }
     let mut rest = rest;
     let mut column = None;
-    // The column, and the line and column of the end.
+    // The column, then the line and column of the end.
     for turn in 0..3 {
         let Some((value, after)) = rest.strip_prefix(':').and_then(parse_number) else { break };
         rest = after;
@@ -324,7 +326,7 @@ fn parse_location(text: &str, at: usize, is_in_brackets: bool) -> Option<Locatio
     Some(LocationMatch { path, line, column, rest })
 }
 
-/// The number with which a text begins, if it is one, and what follows it.
+/// Parses the number at the start of a text, and returns it with the rest.
 fn parse_number(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
@@ -333,7 +335,7 @@ fn parse_number(text: &str) -> Option<(u64, &str)> {
     (!is_word).then_some((number, rest))
 }
 
-/// `LINE:COLUMN  LEVEL  MESSAGE`, in an indented line without a path.
+/// Parses `LINE:COLUMN  LEVEL  MESSAGE`, an indented line without a path.
 fn parse_stylish(text: &str) -> Option<(LocationMatch<'_>, FindingLevel, &str)> {
     let (line, rest) = parse_number(text)?;
     let (column, rest) = parse_number(rest.strip_prefix(':')?)?;
@@ -347,7 +349,7 @@ fn is_stylish(line: &str) -> bool {
     line.starts_with([' ', '\t']) && parse_stylish(line.trim()).is_some()
 }
 
-/// The words by which programs say how bad something is.
+/// The words for severities in the output of programs.
 const LEVEL_WORDS: [(&str, FindingLevel); 8] = [
     ("error", FindingLevel::Error),
     ("fatal error", FindingLevel::Error),
@@ -359,7 +361,7 @@ const LEVEL_WORDS: [(&str, FindingLevel); 8] = [
     ("information", FindingLevel::Note),
 ];
 
-/// How bad a message says it is, and the message without that. A code stays: `E0308: MESSAGE`.
+/// Splits off the severity of a message. A code is kept: `error[E0308]: MESSAGE` becomes `E0308: MESSAGE`.
 fn split_level(message: &str) -> (FindingLevel, String) {
     for (word, level) in LEVEL_WORDS {
         let begins =
@@ -392,19 +394,19 @@ fn split_level(message: &str) -> (FindingLevel, String) {
             return (level, said);
         }
     }
-    // eslint's `unix` says it at the end.
+    // eslint's `unix` format has the severity at the end.
     let is_warning = message.ends_with(']') && message.contains(" [Warning/");
     let level = if is_warning { FindingLevel::Warning } else { FindingLevel::Error };
-    // ruff marks what it could mend itself.
+    // ruff marks findings with an automatic fix.
     (level, message.replacen(" [*] ", " ", 1))
 }
 
-/// Rust names the thread's number, too, in its newer versions: `thread 'main' (123) panicked at`.
+/// Splits a panic line of newer Rust versions, which print the thread's number: `thread 'main' (123) panicked at`.
 fn split_panic(line: &str) -> Option<(&str, &str)> {
     line.split_once(") panicked at ").filter(|(thread, _)| thread.starts_with("thread '"))
 }
 
-/// The message below `panicked at`: its first line, and those that are indented below it.
+/// Returns the message below `panicked at`: its first line, and the indented lines below that.
 fn parse_panic_message(lines: &[&str]) -> String {
     let Some((first, more)) = lines.split_first() else { return "a test panicked".to_owned() };
     let more = more.iter().take(MAX_PANIC_LINES).take_while(|line| line.starts_with(' '));
@@ -412,7 +414,7 @@ fn parse_panic_message(lines: &[&str]) -> String {
     if message.trim().is_empty() { "a test panicked".to_owned() } else { message }
 }
 
-/// A path from the root without `.`, `..` and doubled slashes; nothing if it leads out of it.
+/// Returns a path from the root without `.`, `..` and double slashes, or `None` if it is outside.
 fn normalize_path(folder: &str, path: &str) -> Option<String> {
     let mut names: Vec<&str> = Vec::new();
     for name in folder.split('/').chain(path.split('/')) {

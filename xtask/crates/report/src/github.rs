@@ -1,10 +1,12 @@
-//! A validation for GitHub: annotations for the log of a job, and the Markdown of its summary
-//! *(pure)*.
+//! The report of a validation for GitHub Actions: annotations in the log, and the job summary as Markdown *(pure)*.
 //!
-//! An annotation is one line whatever its message, and nothing that a check printed becomes a
-//! command. The summary shows what a check printed as text: it breaks out neither of a cell nor of
-//! its fence. It holds what the annotations leave out, stays below its bound, and says what it
-//! leaves out itself.
+//! ```text
+//! ::error file=src/app.rs,line=12,col=5,title=types::mismatched types
+//! ```
+//!
+//! An annotation is always one line, and no output of a check becomes a workflow command. The summary shows that
+//! output as text: it can break out neither of a table cell nor of its fence. The summary has the findings that got
+//! no annotation, stays below `MAX_SUMMARY_BYTES`, and lists its own omissions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,51 +15,50 @@ use super::pluralize;
 use super::sanitize::{sanitize_text, to_one_line, truncate_chars, truncate_middle};
 use super::validate::{CheckLine, CheckStatus, FixOutcome, ValidateReport};
 
-/// How many annotations GitHub takes of a step; it drops the others without a word.
+/// How many annotations GitHub accepts of a step; it drops the rest silently.
 pub const MAX_ANNOTATIONS: usize = 10;
 
-/// How long a summary may be, in bytes. GitHub refuses that of a step if it is over 1 MiB, and the
-/// step may have written some of it before.
+/// The longest summary, in bytes. GitHub refuses the summary of a step above 1 MiB, and the step may have written
+/// some of it before.
 pub const MAX_SUMMARY_BYTES: usize = 900 << 10;
 
-/// How much of the output an annotation shows that has no place in a file, in bytes. GitHub cuts
-/// the whole message at 4,096.
+/// How much of the output an annotation without a file shows, in bytes. GitHub truncates messages to 4,096.
 const MAX_ANNOTATION_OUTPUT: usize = 2_000;
 
-/// The bytes that the table of checks may take, and the findings without an annotation.
+/// The size limits of the table of checks and of the list of findings, in bytes.
 const MAX_TABLE_BYTES: usize = 250 << 10;
 const MAX_LIST_BYTES: usize = 250 << 10;
 
-/// The bytes that are kept for saying what was left out.
+/// The bytes reserved for the list of omissions.
 const RESERVED_BYTES: usize = 2 << 10;
 
-/// The least that is shown of an output, in bytes, before it is left out altogether.
+/// The smallest excerpt of an output, in bytes; below that it is left out completely.
 const MIN_OUTPUT_BYTES: usize = 1_000;
 
-/// The longest cell, and the longest message in the list, in characters.
+/// The longest text of a table cell or list item, in characters.
 const MAX_CELL_CHARS: usize = 300;
 
 /// How many warnings of the run are shown.
 const MAX_WARNINGS: usize = 20;
 
-/// The longest run of a character out of which a fence is built.
+/// The longest fence, in characters.
 const MAX_FENCE_CHARS: usize = 100;
 
-/// What an annotation is about: a finding of a check that failed, or the check itself.
+/// The subject of an annotation: a finding of a failed check, or the check itself.
 #[derive(Clone, Copy)]
 struct AnnotationSubject<'a> {
     check: &'a CheckLine,
     finding: Option<&'a FileFinding>,
 }
 
-/// The workflow commands that make annotations, a line each: at most ten.
+/// Renders the workflow commands for annotations, one line each: at most `MAX_ANNOTATIONS`.
 #[must_use]
 pub fn render_annotations(report: &ValidateReport, findings: &FindingsByCheck) -> String {
     let picks = rank_subjects(report, findings);
     picks.iter().take(MAX_ANNOTATIONS).map(|pick| render_annotation(report, pick)).collect()
 }
 
-/// Everything that deserves an annotation, the worst of every check before the rest of one.
+/// Returns all subjects of annotations: first the worst finding of every check, then the second worst, and so on.
 fn rank_subjects<'a>(
     report: &'a ValidateReport,
     findings: &'a FindingsByCheck,
@@ -115,7 +116,7 @@ fn render_annotation(report: &ValidateReport, pick: &AnnotationSubject<'_>) -> S
     format!("::error {}::{}\n", properties.join(","), escape_data(&message))
 }
 
-/// The message of a finding, with how bad it is unless that goes without saying.
+/// Returns the message of a finding, with its severity unless that is `error`.
 fn prefix_level(finding: &FileFinding) -> String {
     let message = sanitize_text(&finding.message);
     match finding.level {
@@ -124,20 +125,20 @@ fn prefix_level(finding: &FileFinding) -> String {
     }
 }
 
-/// The message of a workflow command.
+/// Escapes the message of a workflow command.
 fn escape_data(text: &str) -> String {
     let text = sanitize_text(text);
-    let text = if text.trim().is_empty() { "no reason is known" } else { text.as_str() };
+    let text = if text.trim().is_empty() { "unknown reason" } else { text.as_str() };
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-/// The value of a property of a workflow command.
+/// Escapes the value of a property of a workflow command.
 fn escape_property(text: &str) -> String {
     let text = sanitize_text(text).replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
     text.replace(':', "%3A").replace(',', "%2C")
 }
 
-/// The Markdown of the summary of a job.
+/// Renders the job summary as Markdown.
 #[must_use]
 pub fn render_step_summary(report: &ValidateReport, findings: &FindingsByCheck) -> String {
     let mut page =
@@ -159,14 +160,14 @@ pub fn render_step_summary(report: &ValidateReport, findings: &FindingsByCheck) 
     if !left_out.is_empty() {
         page.max_bytes += RESERVED_BYTES;
         page.push_whole(&format!(
-            "\nLeft out, to keep this short enough: {}.\n",
+            "\nLeft out because of the size limit: {}.\n",
             left_out.join("; ")
         ));
     }
     page.text
 }
 
-/// Text with a bound.
+/// A text with a size limit.
 struct BoundedText {
     text: String,
     max_bytes: usize,
@@ -177,7 +178,7 @@ impl BoundedText {
         self.max_bytes.saturating_sub(self.text.len())
     }
 
-    /// Adds a piece whole, or not at all.
+    /// Adds a piece completely, or not at all; returns whether it was added.
     fn push_whole(&mut self, piece: &str) -> bool {
         let fits = piece.len() <= self.free_bytes();
         if fits {
@@ -187,7 +188,7 @@ impl BoundedText {
     }
 }
 
-/// The answer, how many checks ended how, and what the user should know.
+/// Renders the heading, the counts by outcome, and the warnings.
 fn render_head(report: &ValidateReport) -> String {
     let is_interrupted =
         report.checks.iter().any(|check| check.outcome == CheckStatus::Interrupted);
@@ -202,7 +203,7 @@ fn render_head(report: &ValidateReport) -> String {
     }
     let sums: Vec<String> =
         sums.iter().map(|(outcome, sum)| format!("{sum} {}", outcome.name())).collect();
-    let sums = if sums.is_empty() { "nothing to check".to_owned() } else { sums.join(", ") };
+    let sums = if sums.is_empty() { "no checks".to_owned() } else { sums.join(", ") };
     let branch = report.branch.as_ref();
     let branch = branch.map_or(String::new(), |branch| format!(" on {}", escape_cell(branch)));
     let fast = if report.fast { ", checks could be skipped (fast)" } else { "" };
@@ -224,7 +225,7 @@ fn render_head(report: &ValidateReport) -> String {
     head
 }
 
-/// Adds the table of all checks; answers how many rows had no room.
+/// Adds the table of all checks. Returns how many rows did not fit.
 fn push_table(report: &ValidateReport, page: &mut BoundedText) -> usize {
     if report.checks.is_empty() {
         return 0;
@@ -252,8 +253,8 @@ fn render_row(check: &CheckLine) -> String {
     format!("| {name} | {phase} | {outcome} | {time} | {reason} |\n")
 }
 
-/// Adds the output of every check that failed or was interrupted, with equal room for each where
-/// there is not enough for all; answers how many had none.
+/// Adds the output of every failed or interrupted check, with equal room for each if it is scarce. Returns how many
+/// did not fit.
 fn push_outputs(report: &ValidateReport, page: &mut BoundedText) -> usize {
     let is_told = |check: &&CheckLine| {
         matches!(check.outcome, CheckStatus::Failed | CheckStatus::Interrupted)
@@ -271,7 +272,7 @@ fn push_outputs(report: &ValidateReport, page: &mut BoundedText) -> usize {
     missing
 }
 
-/// What a check printed and what became of its fix, in at most so many bytes.
+/// Renders the output and the fix of a check, in at most `most` bytes.
 fn render_section(check: &CheckLine, most: usize) -> Option<String> {
     if most < MIN_OUTPUT_BYTES {
         return None;
@@ -286,8 +287,8 @@ fn render_section(check: &CheckLine, most: usize) -> Option<String> {
         let became = match fix.outcome {
             FixOutcome::Advised => "not run",
             FixOutcome::Applied => "applied",
-            FixOutcome::Restored => "did not help, the files were put back",
-            FixOutcome::Left => "did not help, and not all files could be put back",
+            FixOutcome::Restored => "did not help, files restored",
+            FixOutcome::Left => "did not help, and not all files could be restored",
         };
         let (command, reason) = (escape_cell(&fix.command), escape_cell(&fix.reason));
         before.push_str(&format!("\nFix ({}, {became}): {command}: {reason}\n", fix.risk));
@@ -301,7 +302,7 @@ fn render_section(check: &CheckLine, most: usize) -> Option<String> {
     let after = "\n</details>\n";
     let room =
         most.checked_sub(before.len() + after.len()).filter(|room| *room > MIN_OUTPUT_BYTES)?;
-    // A fence and the indentation that replaces it take room of their own.
+    // The fence and the indentation that replaces it need room, too.
     let mut most = room - 2 * MAX_FENCE_CHARS - "\ntext\n\n".len();
     let mut block = fence_text(&truncate_middle(output, most));
     while block.len() > room {
@@ -311,7 +312,7 @@ fn render_section(check: &CheckLine, most: usize) -> Option<String> {
     Some(format!("{before}{block}{after}"))
 }
 
-/// Text in a fence that no line of it can close.
+/// Renders text in a fence that no line of it can close.
 fn fence_text(text: &str) -> String {
     let mut longest = [("`", 0), ("~", 0)];
     for (mark, length) in &mut longest {
@@ -321,7 +322,7 @@ fn fence_text(text: &str) -> String {
     let (mark, length) =
         if longest[1].1 < longest[0].1 && longest[0].1 > 2 { longest[1] } else { longest[0] };
     let fence = mark.repeat((length + 1).clamp(3, MAX_FENCE_CHARS));
-    // A line that is indented by four spaces closes no fence, however long its run of marks is.
+    // A line that is indented by four spaces never closes a fence.
     let text = if length < MAX_FENCE_CHARS { text.to_owned() } else { indent_text(text) };
     format!("{fence}text\n{text}\n{fence}\n")
 }
@@ -330,7 +331,7 @@ fn indent_text(text: &str) -> String {
     text.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// The findings that have no annotation, by check.
+/// Renders the findings without an annotation, by check.
 fn render_list(
     report: &ValidateReport,
     findings: &FindingsByCheck,
@@ -339,7 +340,7 @@ fn render_list(
     let picks = rank_subjects(report, findings);
     let mut rest: BTreeMap<&str, Vec<&FileFinding>> = BTreeMap::new();
     for pick in picks.iter().skip(MAX_ANNOTATIONS) {
-        // A failed check without findings is in the table, and its output below it.
+        // A failed check without findings is in the table, with its output below.
         if let Some(finding) = pick.finding {
             rest.entry(pick.check.name.as_str()).or_default().push(finding);
         }
@@ -381,7 +382,7 @@ fn render_item(finding: &FileFinding) -> String {
     format!("- {} {}\n", escape_cell(&place), escape_cell(&prefix_level(finding)))
 }
 
-/// A text for a cell, a heading or a line of Markdown: one line that says what it says.
+/// Escapes a text for a cell, a heading or a list item of Markdown, as one line.
 fn escape_cell(text: &str) -> String {
     let mut cell = String::new();
     for c in truncate_chars(&to_one_line(text), MAX_CELL_CHARS).chars() {
@@ -389,7 +390,7 @@ fn escape_cell(text: &str) -> String {
             '&' => cell.push_str("&amp;"),
             '<' => cell.push_str("&lt;"),
             '>' => cell.push_str("&gt;"),
-            // No mention of a person, and no formula.
+            // Prevent mentions of users, and formulas.
             '@' => cell.push_str("&#64;"),
             '$' => cell.push_str("&#36;"),
             '\\' | '`' | '|' | '*' | '_' | '~' | '[' | ']' | '#' | '!' => cell.extend(['\\', c]),
@@ -399,7 +400,7 @@ fn escape_cell(text: &str) -> String {
     cell
 }
 
-/// A time for people.
+/// Formats a duration, e.g. `3.1 s` or `2 min 5 s`.
 fn format_duration(milliseconds: u64) -> String {
     match milliseconds {
         0..1_000 => format!("{milliseconds} ms"),
@@ -419,7 +420,7 @@ mod tests {
         assert_eq!(escape_data("50%\r\n::error::a,b:c"), "50%25%0A::error::a,b:c");
         assert_eq!(escape_property("a%b,c:d\n\x1b[1me\x1b[0m"), "a%25b%2Cc%3Ad%0Ae");
         assert_eq!(escape_data("%0A"), "%250A");
-        assert_eq!(escape_data(" \n"), "no reason is known");
+        assert_eq!(escape_data(" \n"), "unknown reason");
     }
 
     #[test]

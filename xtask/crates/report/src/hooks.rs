@@ -1,4 +1,10 @@
-//! Hooks: what was installed, and how they stand.
+//! The reports of `install-hooks`, `uninstall-hooks` and `hooks status`.
+//!
+//! ```text
+//! hooks in .git/hooks
+//!   post-checkout  installed
+//!   pre-commit     installed; the previous hook runs first, as pre-commit.pre-xtask
+//! ```
 
 use std::fmt::Write;
 use std::path::Path;
@@ -7,48 +13,45 @@ use serde::Serialize;
 
 use super::{BOLD, DIM, GREEN, Verbosity, YELLOW};
 
-/// How one hook stands.
+/// The state of one hook.
 #[derive(Clone, Debug, Serialize)]
 pub struct HookLine {
-    /// Its name.
+    /// The name of the hook, e.g. `pre-push`.
     pub hook: &'static str,
-    /// Whether it does its work here now.
+    /// Whether it runs its work here now.
     pub fires: bool,
-    /// What stands at its name.
+    /// The state of the file of that name, e.g. `installed` or `missing`.
     pub state: &'static str,
-    /// Whether a hook that was there before runs first.
+    /// Whether a previous hook runs first.
     pub chains: bool,
 }
 
-/// The answer of `hooks status`.
+/// The JSON output of `hooks status` (`xtask.hooks/1`).
 #[derive(Clone, Debug, Serialize)]
 pub struct HooksReport {
-    /// Names this shape.
     pub schema: &'static str,
-    /// The root of this worktree.
     pub worktree: String,
-    /// Where git looks for hooks.
+    /// The folder in which git looks for hooks.
     pub folder: String,
-    /// The program that they run.
+    /// The path of the program that the hooks run.
     pub program: String,
     /// `whole`, `broken` or `missing`.
     pub program_state: &'static str,
-    /// Where it came from, or what is wrong with it.
+    /// The origin of the program, or why it is broken.
     pub program_detail: Option<String>,
-    /// Whether it is older than the canonical sources; nothing where that cannot be told.
+    /// Whether it is older than the canonical sources, or `None` if that is unknown.
     pub program_is_old: Option<bool>,
-    /// Every hook.
     pub hooks: Vec<HookLine>,
-    /// Why none of them does anything here now.
+    /// Why no hook does anything here now, e.g. that they are paused.
     pub obstacles: Vec<String>,
-    /// What else is worth knowing.
+    /// Further notes.
     pub notes: Vec<String>,
-    /// All of it in a few words.
+    /// The state of all hooks in one line.
     pub summary: String,
 }
 
 impl HooksReport {
-    /// As text.
+    /// Renders the report as text.
     #[must_use]
     pub fn render_text(&self) -> String {
         let mut text = String::new();
@@ -78,7 +81,7 @@ impl HooksReport {
                 if more.is_empty() { String::new() } else { format!("  {}", more.join(", ")) };
             put(format!("  {:<14} {style}{fires}{style:#}{DIM}{more}{DIM:#}", line.hook));
         }
-        // The first of them is in the summary.
+        // The summary already has the first of them.
         for obstacle in self.obstacles.iter().filter(|text| !self.summary.contains(text.as_str())) {
             put(format!("{YELLOW}off{YELLOW:#}: {obstacle}"));
         }
@@ -89,10 +92,10 @@ impl HooksReport {
     }
 }
 
-/// What was done with a hook: its name, and in words, where anything was.
+/// The name of a hook, and the change that was made to it, if any.
 pub type HookChangeLine = (&'static str, Option<String>);
 
-/// What an installation came to.
+/// Renders the result of an installation.
 #[must_use]
 pub fn render_installed(
     folder: &Path,
@@ -115,7 +118,7 @@ pub fn render_installed(
         return text;
     }
     if is_new_program {
-        text.push_str("the program of the hooks is new\n");
+        text.push_str("the program of the hooks was updated\n");
     }
     if !changed.is_empty() {
         let folder = folder.display();
@@ -124,7 +127,7 @@ pub fn render_installed(
     text
 }
 
-/// What taking them out came to.
+/// Renders the result of a removal.
 #[must_use]
 pub fn render_uninstalled(folder: &Path, hooks: &[HookChangeLine], loudness: Verbosity) -> String {
     let changed: Vec<String> = hooks
@@ -134,6 +137,6 @@ pub fn render_uninstalled(folder: &Path, hooks: &[HookChangeLine], loudness: Ver
     if loudness == Verbosity::Quiet || (changed.is_empty() && loudness < Verbosity::Verbose) {
         return String::new();
     }
-    let what = if changed.is_empty() { ": none of ours were there" } else { "" };
+    let what = if changed.is_empty() { ": none were installed" } else { "" };
     format!("hooks in {}{what}\n{}", folder.display(), changed.concat())
 }

@@ -1,14 +1,20 @@
-//! A validation as JUnit XML, for continuous integration *(pure)*.
+//! The report of a validation as JUnit XML, for continuous integration *(pure)*.
 //!
-//! A phase is a test suite, a check a test case. What is written is always well-formed and valid
-//! against `junit-10.xsd` of Jenkins, whatever the checks printed.
+//! A phase is a test suite, a check a test case. The XML is always well-formed and valid against `junit-10.xsd` of
+//! Jenkins, whatever the checks printed. For example, a failed check becomes:
+//!
+//! ```xml
+//! <testcase name="lint" classname="validate.code" time="1.200">
+//!   <failure type="failed" message="exit code 1">src/app.rs:12:5: …</failure>
+//! </testcase>
+//! ```
 //!
 //! | outcome | test case |
 //! |---|---|
-//! | passed, fixed | passed; what was fixed is in `system-out` |
-//! | cached | passed, and `system-out` says that it did not run |
+//! | passed, fixed | passed; the fix is in `system-out` |
+//! | cached | passed; `system-out` says that it did not run |
 //! | failed | `failure`, with the output |
-//! | blocked, interrupted | `error`: nobody knows whether it would pass, so it is not green |
+//! | blocked, interrupted | `error`: it may or may not pass, so it is not green |
 //! | left out, planned | `skipped` |
 
 use std::collections::BTreeMap;
@@ -20,10 +26,10 @@ use quick_xml::writer::Writer;
 use super::sanitize::{sanitize_text, to_one_line, truncate_middle};
 use super::validate::{CheckLine, CheckStatus, ValidateReport};
 
-/// How much of the output of a check is taken, in bytes; readers hold the whole file in memory.
+/// The longest output of a check, in bytes; readers hold the whole file in memory.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
 
-/// The report as JUnit XML.
+/// Renders the report as JUnit XML.
 #[must_use]
 pub fn render_junit(report: &ValidateReport) -> String {
     let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
@@ -53,7 +59,7 @@ fn write_report(xml: &mut XmlWriter, report: &ValidateReport) -> io::Result<()> 
     Ok(())
 }
 
-/// The checks of each phase, in the order in which the phases come first.
+/// Groups the checks by phase, in the order in which the phases first appear.
 fn group_by_phase<'a>(checks: &[&'a CheckLine]) -> Vec<(&'a str, Vec<&'a CheckLine>)> {
     let mut places = BTreeMap::new();
     let mut phases: Vec<(&str, Vec<&CheckLine>)> = Vec::new();
@@ -68,7 +74,7 @@ fn group_by_phase<'a>(checks: &[&'a CheckLine]) -> Vec<(&'a str, Vec<&'a CheckLi
     phases
 }
 
-/// How many checks of a suite ended how, as text.
+/// The number of checks with each result, as text.
 struct OutcomeCounts {
     tests: String,
     failures: String,
@@ -149,7 +155,7 @@ fn write_case(xml: &mut XmlWriter, phase: &str, check: &CheckLine) -> io::Result
                     .create_element(element)
                     .with_attribute(("type", check.outcome.name()))
                     .with_attribute(("message", to_one_line(&check.reason).as_str()));
-                // A reader shows the text of a failure, and of other things at most their message.
+                // Readers show the text of a failure, but only the message of other elements.
                 if check.outcome == CheckStatus::Failed && !output.trim().is_empty() {
                     element.write_text_content(BytesText::new(&output))?;
                 } else {
@@ -168,7 +174,7 @@ fn write_case(xml: &mut XmlWriter, phase: &str, check: &CheckLine) -> io::Result
     Ok(())
 }
 
-/// What is to be known about a check besides its output, a line each.
+/// Returns facts about a check other than its output, one line each.
 fn describe_check(check: &CheckLine) -> String {
     let mut lines = Vec::new();
     match check.outcome {
@@ -183,7 +189,7 @@ fn describe_check(check: &CheckLine) -> String {
     lines.iter().map(|line| to_one_line(line) + "\n").collect()
 }
 
-/// Milliseconds as seconds with three decimals.
+/// Formats milliseconds as seconds with three decimals, e.g. `1.200`.
 fn format_seconds(milliseconds: u64) -> String {
     format!("{}.{:03}", milliseconds / 1000, milliseconds % 1000)
 }

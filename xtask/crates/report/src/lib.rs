@@ -1,8 +1,13 @@
-//! What people and programs get to see: values in, text or JSON out. The only place that prints.
+//! Everything that users and other programs see: values in, text, JSON or XML out. No other crate prints.
 //!
-//! The answer goes to stdout, the story to stderr. Colours are used on a terminal alone.
+//! Results go to stdout, messages and progress to stderr; colours only to a terminal.
+//!
+//! ```text
+//! SyncReport  ->  render_text  ->  print_output  ->  stdout
+//! Error       ->  print_error                    ->  stderr: error: … / hint: …
+//! ```
 
-// Where checkouts share a build folder, none of them takes what another has compiled from other sources.
+// Recompiles this crate if its sources change, even in a target folder that several checkouts share.
 const _: Option<&str> = option_env!("XTASK_SOURCES_REPORT");
 
 pub mod backups;
@@ -48,18 +53,18 @@ pub(crate) const GREEN: Style = AnsiColor::Green.on_default();
 pub(crate) const YELLOW: Style = AnsiColor::Yellow.on_default();
 pub(crate) const RED: Style = AnsiColor::Red.on_default();
 
-/// How much a person wants to hear.
+/// How much is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
-    /// The answer and failures.
+    /// Results and errors only.
     Quiet,
-    /// What is worth knowing.
+    /// Also messages.
     Normal,
-    /// Everything.
+    /// Also details, and everything that is in sync.
     Verbose,
 }
 
-/// Sets the colours for this process: `None` decides by the terminal and `NO_COLOR`.
+/// Sets the colours for this process; `None` decides by the terminal and `NO_COLOR`.
 pub fn set_color(always: Option<bool>) {
     match always {
         Some(true) => anstream::ColorChoice::Always.write_global(),
@@ -68,35 +73,34 @@ pub fn set_color(always: Option<bool>) {
     }
 }
 
-/// Prints the answer. A reader that has gone away (`| head`) is no failure; an answer that could
-/// not be written is.
+/// Prints a result to stdout. A closed pipe (`| head`) is no failure; another write error is.
 pub fn print_output(text: &str) -> Result<()> {
     use std::io::Write;
     let mut out = anstream::stdout().lock();
     match out.write_all(sanitize_for_terminal(text).as_bytes()).and_then(|()| out.flush()) {
         Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::unable("the answer cannot be written").with_cause(cause))
+            Err(Error::unable("cannot write to stdout").with_cause(cause))
         }
         _ => Ok(()),
     }
 }
 
-/// Prints a part of an answer that goes on; whether somebody still reads it.
+/// Prints a part of a longer output. Returns whether stdout is still open.
 pub fn print_chunk(text: &str) -> Result<bool> {
     use std::io::Write;
     let mut out = anstream::stdout().lock();
     match out.write_all(sanitize_for_terminal(text).as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
         Err(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        Err(cause) => Err(Error::unable("the answer cannot be written").with_cause(cause)),
+        Err(cause) => Err(Error::unable("cannot write to stdout").with_cause(cause)),
     }
 }
 
-/// Prints the answer as one JSON object.
+/// Prints a result to stdout as one JSON object.
 pub fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
     let text =
         serde_json::to_string_pretty(value).expect("because reports hold nothing that JSON cannot");
-    // What JSON lets stand as it is, a terminal may still obey.
+    // JSON allows characters that a terminal would interpret; escape them, too.
     let mut safe = String::with_capacity(text.len() + 1);
     for c in text.chars() {
         match c {
@@ -111,27 +115,27 @@ pub fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
     print_output(&format!("{safe}\n"))
 }
 
-/// Whether the answer is read by a person.
+/// Returns whether stdout is a terminal.
 #[must_use]
 pub fn is_stdout_terminal() -> bool {
     use std::io::IsTerminal;
     std::io::stdout().is_terminal()
 }
 
-/// Whether there is somebody to ask.
+/// Returns whether stdin and stderr are terminals, so that a prompt works.
 #[must_use]
 pub fn can_prompt() -> bool {
     use std::io::IsTerminal;
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
-/// Asks for a typed `yes` on the terminal. Nothing where there is nobody to ask.
+/// Asks for a typed `yes` on the terminal. Returns `None` if there is no terminal.
 pub fn prompt_yes(question: &str) -> Option<bool> {
     let typed = prompt_line(&format!("{question} [type yes]"))?;
     Some(typed.eq_ignore_ascii_case("yes"))
 }
 
-/// Asks for a line on the terminal. Nothing where there is nobody to ask.
+/// Asks for a line on the terminal. Returns `None` if there is no terminal.
 pub fn prompt_line(question: &str) -> Option<String> {
     use std::io::{BufRead, Write};
     if !can_prompt() {
@@ -147,25 +151,25 @@ pub fn prompt_line(question: &str) -> Option<String> {
     Some(line.trim().to_owned())
 }
 
-/// Tells what is going on.
+/// Prints a message to stderr, unless `loudness` is `Quiet`.
 pub fn print_info(loudness: Verbosity, text: &str) {
     if loudness > Verbosity::Quiet {
         write_stderr(text);
     }
 }
 
-/// Tells something that the user should know.
+/// Prints a warning to stderr.
 pub fn print_warning(text: &str) {
     write_stderr(&format!("{YELLOW}warning{YELLOW:#}: {text}"));
 }
 
-/// Tells something from within a hook, where git speaks, too.
+/// Prints a line of a hook to stderr, between the output of git.
 pub fn print_hook_line(text: &str) {
-    // One line, whatever a name or a message holds.
+    // Names and messages may hold line feeds, but this stays one line.
     write_stderr(&text.replace('\n', "\\n"));
 }
 
-/// Tells what failed, why, and what to do.
+/// Prints an error with its causes, details and hints.
 pub fn print_error(error: &Error) {
     write_stderr(&format!("{RED}error{RED:#}: {}", error.message()));
     for cause in error.causes() {
@@ -179,7 +183,7 @@ pub fn print_error(error: &Error) {
     }
 }
 
-/// A line on stderr. Where nobody can be told, there is nobody to tell that either.
+/// Writes a line to stderr. An error is ignored, because there is no other place to report it.
 fn write_stderr(text: &str) {
     use std::io::Write;
     drop(writeln!(anstream::stderr().lock(), "{}", sanitize_for_terminal(text)));

@@ -1,4 +1,5 @@
-//! The progress line of long work, on a terminal and only after it has taken a while.
+//! The progress bar of long tasks, on a terminal and only after `SHOW_AFTER`, e.g. `reading branches 120/600 [====>
+//!   ]`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,20 +9,20 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use xtask_base::progress::Progress;
 
-/// How often the line is drawn, in times a second.
+/// How often the bar is redrawn, per second.
 const REFRESH_HZ: u8 = 10;
 
-/// Work that is shorter than this is not worth a line.
+/// How long a task must take before its bar is shown.
 const SHOW_AFTER: Duration = Duration::from_millis(400);
 
-/// One line on stderr. It shows nothing where stderr is no terminal.
+/// A progress bar on stderr. It shows nothing if stderr is not a terminal.
 pub struct StderrProgress {
     bar: ProgressBar,
     is_shown: AtomicBool,
 }
 
 impl StderrProgress {
-    /// A bar that has nothing to show yet.
+    /// Returns a hidden bar.
     #[must_use]
     pub fn new() -> Self {
         StderrProgress { bar: ProgressBar::hidden(), is_shown: AtomicBool::new(false) }

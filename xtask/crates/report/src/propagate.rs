@@ -1,4 +1,9 @@
-//! What became of every branch.
+//! The report of `propagate`: the result for every branch.
+//!
+//! ```text
+//! 2 branches brought up to date with orchestration-tools (5e4d3c2b1a)
+//!   update    feature/menu  1 file, now 1a2b3c4d5e
+//! ```
 
 use std::fmt::Write;
 
@@ -7,78 +12,75 @@ use serde::Serialize;
 use super::sync::{CanonicalLine, short_id, short_ref};
 use super::{BOLD, DIM, GREEN, RED, Verbosity, YELLOW, pluralize};
 
-/// How many branches of one kind are listed without `-v`.
+/// How many branches of each kind are listed without `-v`.
 const MAX_BRANCHES: usize = 20;
 
-/// So many branches that are left alone are listed without `-v`.
+/// How many skipped branches are listed without `-v`; if there are more, none is.
 const MAX_LEFT_ALONE: usize = 5;
 
 /// A path of a branch that is not in sync.
 #[derive(Clone, Debug, Serialize)]
 pub struct PropagatePathLine {
-    /// The path.
     pub path: String,
-    /// Its class.
+    /// The class, e.g. `behind` or `customised`.
     pub class: &'static str,
-    /// What happens to it.
+    /// The action, e.g. `update` or `keep`.
     pub action: &'static str,
 }
 
-/// A branch.
+/// The result for one branch.
 #[derive(Clone, Debug, Serialize)]
 pub struct PropagateBranchLine {
-    /// Its name.
+    /// The name of the branch.
     pub branch: String,
-    /// What happens: `none`, `update`, `push` (only that), `worktree` (synced where it is checked out), `beside` (a branch
-    /// beside it is for a pull request), `left`, `refused` or `failed`.
+    /// The action: `none`, `update`, `push` (nothing to update, only to push), `worktree` (synced in the worktree
+    /// that has it checked out), `beside` (committed to a side branch, for a pull request), `left` (skipped),
+    /// `refused` or `failed`.
     pub action: &'static str,
-    /// The branch that changes, where it is another: the one beside a protected branch.
+    /// The branch that changes if it is another one: the side branch of a protected branch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// Where the branch that changes was.
+    /// The previous commit of the branch that changes.
     pub old: Option<String>,
-    /// Where it is then.
+    /// The new commit of the branch that changes.
     pub new: Option<String>,
-    /// Why, where that is not plain.
+    /// The reason, unless it is obvious.
     pub reason: Option<String>,
-    /// Whether something that was wanted could not be done although the branch is as it should be.
+    /// Whether a requested step failed (e.g. the push) although the branch is up to date.
     pub short: bool,
-    /// How many paths are written.
+    /// The number of written paths.
     pub written: usize,
-    /// How many are behind.
+    /// The number of paths that are behind.
     pub behind: usize,
-    /// How many have a content of the branch's own.
+    /// The number of paths with a committed version of the branch's own.
     pub customised: usize,
-    /// How many have changes in a worktree that are not committed.
+    /// The number of paths with uncommitted changes in a worktree.
     pub edited: usize,
-    /// How many have an untracked file of a worktree in their place.
+    /// The number of paths with an untracked file in a worktree.
     pub untracked: usize,
-    /// How many cannot be decided, because history is cut off.
+    /// The number of paths that cannot be decided in a shallow clone.
     pub unknown: usize,
-    /// The paths that are not in sync.
+    /// The paths that are not in sync, with `--json` only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<PropagatePathLine>,
 }
 
-/// The answer of `propagate`.
+/// The JSON output of `propagate` (`xtask.propagate/1`).
 #[derive(Clone, Debug, Serialize)]
 pub struct PropagateReport {
-    /// Names this shape.
     pub schema: &'static str,
-    /// The canonical commit.
     pub canonical: CanonicalLine,
-    /// The remote whose branches these are; nothing where they are those here.
+    /// The remote whose branches these are, or `None` for local branches.
     pub remote: Option<String>,
-    /// Whether nothing was written.
     pub dry_run: bool,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
-    /// Every branch, in order.
+    /// All branches, in order.
     pub branches: Vec<PropagateBranchLine>,
 }
 
 impl PropagateReport {
-    /// As text: empty where there is nothing to say.
+    /// Renders the report as text, which is empty if every branch is in sync.
     #[must_use]
     pub fn render_text(&self, loudness: Verbosity) -> String {
         let mut text = String::new();
@@ -154,8 +156,8 @@ impl PropagateReport {
         add(quiet.len(), "in sync already or kept as they are");
         add(pushed.len(), "pushed as they were");
         let waits = beside.iter().filter(|line| line.new.is_some()).count();
-        add(waits, "protected, with a branch beside it");
-        add(left.len(), "left alone by the rules");
+        add(waits, "protected, with a side branch");
+        add(left.len(), "skipped by the rules");
         add(trouble.len(), "not done");
         if loudness > Verbosity::Quiet && !rest.is_empty() {
             let own = match own {
@@ -196,7 +198,7 @@ impl PropagateBranchLine {
             words.push(format!("{} untracked and kept", self.untracked));
         }
         if self.unknown > 0 {
-            words.push(format!("{} not to be decided", self.unknown));
+            words.push(format!("{} undecided", self.unknown));
         }
         if let Some(new) = &self.new {
             words.push(format!("{now} {}", short_id(new)));

@@ -1,19 +1,23 @@
-//! The plan of a recovery: what is wrong, and what is done about it.
+//! The plan of `recover`: the problems of each step, and the actions to fix them.
+//!
+//! ```text
+//! git          a rebase is in progress
+//!              → end the rebase in progress
+//! ```
 
 use super::{BOLD, DIM};
 
-/// A part of the plan.
+/// A step of the plan.
 #[derive(Clone, Debug)]
 pub struct RecoveryPartLine {
-    /// Its name, as it can be given to `recover`.
+    /// The name of the step, as `recover` accepts it, e.g. `git`.
     pub name: String,
-    /// What is wrong.
     pub problems: Vec<String>,
-    /// What is done about it.
+    /// The actions that fix the problems.
     pub actions: Vec<String>,
 }
 
-/// The plan, a paragraph for each part in which something is wrong or done.
+/// Renders the plan, a paragraph for each step with problems or actions.
 #[must_use]
 pub fn render_plan(parts: &[RecoveryPartLine]) -> String {
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! The checks that are running now, a line each, on a terminal.
+//! The checks that are running, one line each with a clock, on a terminal, e.g. `⠋ lint 3s`.
 
 use std::cell::RefCell;
 use std::io::IsTerminal;
@@ -6,7 +6,7 @@ use xtask_base::words::escape_name;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Lines on stderr. They show nothing where stderr is no terminal.
+/// The lines on stderr. They are not shown if stderr is not a terminal.
 pub struct RunningChecks {
     lines: MultiProgress,
     running: RefCell<Vec<(String, ProgressBar)>>,
@@ -14,7 +14,7 @@ pub struct RunningChecks {
 }
 
 impl RunningChecks {
-    /// Lines that have nothing to show yet; `is_wanted` says whether anybody wants to see them.
+    /// Returns an empty list; with `is_wanted == false` it never shows anything.
     #[must_use]
     pub fn new(is_wanted: bool) -> RunningChecks {
         let is_seen = is_wanted && std::io::stderr().is_terminal();
@@ -24,7 +24,7 @@ impl RunningChecks {
         RunningChecks { lines, running: RefCell::default(), is_visible: is_seen }
     }
 
-    /// A check begins.
+    /// Adds the line of a check that starts.
     pub fn add_check(&self, name: &str) {
         if !self.is_visible {
             return;
@@ -37,7 +37,7 @@ impl RunningChecks {
         self.running.borrow_mut().push((name.to_owned(), bar));
     }
 
-    /// A check has ended.
+    /// Removes the line of a check that has ended.
     pub fn remove_check(&self, name: &str) {
         let mut running = self.running.borrow_mut();
         if let Some(at) = running.iter().position(|(other, _)| other == name) {
@@ -45,12 +45,12 @@ impl RunningChecks {
         }
     }
 
-    /// Draws the clocks anew.
+    /// Redraws the clocks.
     pub fn redraw_clocks(&self) {
         self.running.borrow().iter().for_each(|(_, bar)| bar.tick());
     }
 
-    /// Takes the lines away while something else is shown or asked.
+    /// Hides the lines while `work` prints or prompts.
     pub fn suspend_while<T>(&self, work: impl FnOnce() -> T) -> T {
         self.lines.suspend(work)
     }

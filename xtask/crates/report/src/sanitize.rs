@@ -1,17 +1,17 @@
-//! The text of programs as text that every format can hold *(pure)*.
+//! Converts the output of programs to text that every report format can hold *(pure)*.
 //!
-//! What comes out of `plain` has no terminal escapes, no control character but tab and line feed,
-//! and no other character that XML 1.0 forbids. Nothing of what a person would have read is lost:
-//! an escape never takes more than its own line along, and one that does not end takes nothing.
-//! The work grows with the length of the text, whatever is in it.
+//! The result of `sanitize_text` has no terminal escapes, no control characters except tab and line feed, and no
+//! other character that XML 1.0 forbids. No visible text is lost: an escape sequence ends at the end of its line at
+//! the latest, and an unterminated one removes only its introducer. The running time is linear in the length of the
+//! text. For example, `"\x1b[31merror\x1b[0m\r\n"` becomes `"error\n"`.
 
 use xtask_base::words::format_size;
 
-/// What stands in for a character that cannot be shown.
+/// The replacement of a forbidden character.
 const REPLACEMENT: char = '\u{fffd}';
 
-/// Text without terminal escapes, its lines ended by `\n` alone, and with a replacement for every
-/// other character that formats cannot hold.
+/// Returns the text without terminal escapes, with `\n` as the only line ending, and with `REPLACEMENT` for every
+/// other forbidden character.
 #[must_use]
 pub fn sanitize_text(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
@@ -24,13 +24,13 @@ pub fn sanitize_text(text: &str) -> String {
     plain
 }
 
-/// Plain text on a single line: each stretch of white space becomes one space.
+/// Returns the sanitized text as a single line; each run of white space becomes one space.
 #[must_use]
 pub fn to_one_line(text: &str) -> String {
     sanitize_text(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// At most so many characters of a text, the last of them `…` where some are missing.
+/// Truncates a text to at most `most` characters, the last of them `…` if it was longer.
 #[must_use]
 pub fn truncate_chars(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
@@ -39,15 +39,15 @@ pub fn truncate_chars(text: &str, most: usize) -> String {
     }
 }
 
-/// At most so many bytes of a text: a quarter from its beginning, the rest from its end, where
-/// programs say what went wrong, and between them how much is missing.
+/// Truncates a text to at most `most` bytes: a quarter from its start, the rest from its end, where programs print
+/// the error, and between them the size of the omission.
 #[must_use]
 pub fn truncate_middle(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();
     }
     let marker = |bytes: usize| format!("\n… {} left out …\n", format_size(bytes as u64));
-    // The marker with the largest number is as long as it gets, give or take a digit.
+    // The marker with the total size is the longest one, give or take a digit.
     let room = most.saturating_sub(marker(text.len()).len() + 4);
     if room == 0 {
         return String::new();
@@ -57,7 +57,7 @@ pub fn truncate_middle(text: &str, most: usize) -> String {
     format!("{head}{}{tail}", marker(text.len() - head.len() - tail.len()))
 }
 
-/// Adds a line without its escapes.
+/// Appends a line without its escapes.
 fn push_sanitized(line: &str, plain: &mut String) {
     let mut rest = line;
     while let Some(at) = rest.find(needs_replacement) {
@@ -66,7 +66,7 @@ fn push_sanitized(line: &str, plain: &mut String) {
         if let Some(after) = rest.strip_prefix('\x1b') {
             rest = skip_escape(after);
         } else {
-            // A bell was heard, not read.
+            // A bell is not visible, so it needs no replacement.
             if !rest.starts_with('\x07') {
                 plain.push(REPLACEMENT);
             }
@@ -76,31 +76,31 @@ fn push_sanitized(line: &str, plain: &mut String) {
     plain.push_str(rest);
 }
 
-/// Whether a character of a line cannot stay.
+/// Returns whether a character must be replaced.
 fn needs_replacement(c: char) -> bool {
     (c.is_control() && c != '\t') || matches!(c, '\u{fffe}' | '\u{ffff}')
 }
 
-/// What follows an escape sequence, whose first character has been read.
+/// Returns the text after an escape sequence; `text` begins behind its ESC.
 fn skip_escape(text: &str) -> &str {
     let Some(kind) = text.chars().next().filter(|c| (' '..='~').contains(c)) else {
         return text;
     };
     let body = &text[1..];
     match kind {
-        // Colours and movements: parameters, intermediates, and the byte that ends them.
+        // CSI (colours, cursor movements): parameters, intermediates, and a final byte.
         '[' => {
             let end = body.trim_start_matches(|c| ('0'..='?').contains(&c));
             let end = end.trim_start_matches(|c| (' '..='/').contains(&c));
             end.strip_prefix(|c| ('@'..='~').contains(&c)).unwrap_or(end)
         }
-        // Strings, such as titles and links: up to a bell or `ESC \`.
+        // Control strings (titles, hyperlinks): up to a bell or `ESC \`.
         ']' | 'P' | 'X' | '^' | '_' => {
             let end = body.find(['\x07', '\x1b']).map(|at| &body[at..]);
             end.and_then(|end| end.strip_prefix('\x07').or(end.strip_prefix("\x1b\\")))
                 .unwrap_or(body)
         }
-        // Sets of characters: intermediates and the byte that ends them.
+        // Character sets: intermediates and a final byte.
         ' '..='/' => {
             let end = body.trim_start_matches(|c| (' '..='/').contains(&c));
             end.strip_prefix(|c| ('0'..='~').contains(&c)).unwrap_or(end)

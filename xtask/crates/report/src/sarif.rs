@@ -1,9 +1,13 @@
-//! A validation as SARIF 2.1.0, for code scanning *(pure)*.
+//! The report of a validation as SARIF 2.1.0, for code scanning *(pure)*.
 //!
-//! Every check is a rule. A check that failed gives a result for each of its findings, or, without
-//! any, one at the line of the configuration that defines it; so does one that was blocked. Checks
-//! that passed, in whatever way, were left out or were interrupted give none; an interruption makes
-//! the whole run unsuccessful, so that what is missing here is not taken for mended.
+//! Every check is a rule. A failed check has a result for each of its findings, or, without findings, one at the line
+//! of the configuration that defines it; so has a blocked check. Checks that passed, were left out or were
+//! interrupted have none. An interruption makes `executionSuccessful` false, so that missing results are not taken
+//! for fixed ones. For example:
+//!
+//! ```json
+//! { "ruleId": "lint", "level": "error", "message": { "text": "unused variable" }, "locations": […] }
+//! ```
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,20 +19,20 @@ use super::findings::{FileFinding, FindingLevel, FindingsByCheck};
 use super::sanitize::{sanitize_text, to_one_line, truncate_middle};
 use super::validate::{CheckLine, CheckStatus, ValidateReport};
 
-/// How many results are written; code scanning refuses a file with more.
+/// How many results are written; code scanning refuses files with more.
 const MAX_RESULTS: usize = 25_000;
 
-/// How much of the output stands in a result that has no place in a file, in bytes.
+/// How much of the output is in a result without a finding, in bytes.
 const MAX_OUTPUT_BYTES: usize = 4_000;
 
-/// Where checks are defined.
+/// The file that defines the checks.
 const CHECKS_FILE: &str = "setup/validate.toml";
 
-/// Where the schema is published.
+/// The published URL of the schema.
 const SCHEMA_URL: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json";
 
-/// The report as SARIF, with a line feed at its end.
+/// Renders the report as SARIF, with a line feed at the end.
 #[must_use]
 pub fn render_sarif(report: &ValidateReport, findings: &FindingsByCheck) -> String {
     let log =
@@ -113,7 +117,7 @@ fn result_at_definition(report: &ValidateReport, check: &CheckLine, rule: usize)
         rule_index: rule,
         level: FindingLevel::Error,
         message: Message { text },
-        // Code scanning takes no result without one; where no file defines the check, it would be this one.
+        // Code scanning requires a location; without a configuration file this is where it would be.
         locations: vec![match &report.config {
             Some(config) => build_location(config, region),
             None => build_location(CHECKS_FILE, Some(Region { start_line: 1, start_column: None })),
@@ -126,7 +130,7 @@ fn build_location(path: &str, region: Option<Region>) -> Location {
     Location { physical_location: PhysicalLocation { artifact_location, region } }
 }
 
-/// A path as the relative reference of a URI.
+/// Encodes a path as a relative URI reference, e.g. `my%20file`.
 fn encode_uri(path: &str) -> String {
     let mut uri = String::with_capacity(path.len());
     for byte in path.bytes() {

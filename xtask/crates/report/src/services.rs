@@ -1,4 +1,9 @@
-//! Services: the table of `ps`, what happens while they start and stop, and their logs.
+//! The reports about services: the table of `ps`, the progress of `start` and `stop`, and merged logs.
+//!
+//! ```text
+//! SERVICE  STATE  HEALTH    PID  PORT  UPTIME  RESTARTS  MEMORY   CPU
+//! api      ready  healthy  4711  8100   3m 20s        0   12 MB  0.3%
+//! ```
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,34 +16,33 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{BOLD, DIM, GREEN, RED, Verbosity, YELLOW, print_info};
 use xtask_base::words::format_size;
 
-/// A row of the table.
+/// The status of a service.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServiceLine {
-    /// Its name.
+    /// The name of the service.
     pub service: String,
-    /// Where it stands, in a word.
+    /// The state, e.g. `starting`, `ready` or `failed`.
     pub state: String,
     /// `healthy`, `unhealthy` or `unknown`.
     pub health: String,
-    /// Its first process.
+    /// The ID of its first process.
     pub pid: Option<u32>,
-    /// Its port.
     pub port: Option<u16>,
-    /// Where it is found.
+    /// The URL or `HOST:PORT`.
     pub address: Option<String>,
-    /// For how long it has been running.
+    /// The time since its start, in milliseconds.
     pub uptime_ms: Option<u64>,
-    /// How often it was started again.
+    /// How often the supervisor has restarted it.
     pub restarts: u32,
-    /// Its memory, in bytes.
+    /// The resident memory of its processes, in bytes.
     pub memory: Option<u64>,
-    /// Its processor time, in percent of one processor.
+    /// The CPU usage, in percent of one core.
     pub cpu: Option<f64>,
-    /// Whether it does without something.
+    /// Whether it runs with a `fallback`, without a service that it needs.
     pub degraded: bool,
-    /// What it uses too much of.
+    /// Warnings, e.g. about a resource limit or a changed configuration.
     pub warnings: Vec<String>,
-    /// What went wrong last.
+    /// The last error.
     pub error: Option<String>,
 }
 
@@ -64,7 +68,7 @@ impl ServiceLine {
     }
 }
 
-/// A time for people, in two units at most: `3m 20s`.
+/// Formats a duration in at most two units, e.g. `3m 20s`.
 #[must_use]
 pub fn format_uptime(ms: u64) -> String {
     let seconds = ms / 1000;
@@ -76,7 +80,7 @@ pub fn format_uptime(ms: u64) -> String {
     }
 }
 
-/// The table of `ps`.
+/// Renders the table of `ps`.
 #[must_use]
 pub fn render_table(lines: &[ServiceLine]) -> String {
     let dash = || "-".to_owned();
@@ -136,7 +140,7 @@ pub fn render_table(lines: &[ServiceLine]) -> String {
     text
 }
 
-/// What is shown when a start is done: each service and where it is found.
+/// Renders the result of a start: each service and its address.
 #[must_use]
 pub fn render_addresses(lines: &[ServiceLine], status: Option<u16>) -> String {
     let width = lines.iter().map(|line| line.service.chars().count()).max().unwrap_or(0).max(6);
@@ -161,15 +165,15 @@ pub fn render_addresses(lines: &[ServiceLine], status: Option<u16>) -> String {
     text
 }
 
-/// Draws over what was drawn before, from the top of the terminal on.
+/// Clears the terminal and prints `text` at its top.
 pub fn redraw_screen(text: &str) -> xtask_base::error::Result<()> {
     super::print_output(&format!("\x1b[H\x1b[2J{text}"))
 }
 
-/// From when on a service that starts is waited for, in milliseconds.
+/// How long a service must be starting before its progress says what it waits for, in milliseconds.
 const WAIT_NOTICE_MS: u64 = 1000;
 
-/// Tells how services get on: a line each on a terminal, or a line for each change.
+/// Shows the progress of services: live lines on a terminal, otherwise a line for each change.
 pub struct ServiceProgress {
     verbosity: Verbosity,
     lines: Option<MultiProgress>,
@@ -179,7 +183,7 @@ pub struct ServiceProgress {
 }
 
 impl ServiceProgress {
-    /// An empty board.
+    /// Returns an empty list.
     #[must_use]
     pub fn new(loudness: Verbosity) -> ServiceProgress {
         let is_seen = loudness > Verbosity::Quiet && std::io::stderr().is_terminal();
@@ -195,7 +199,7 @@ impl ServiceProgress {
         }
     }
 
-    /// How they are now.
+    /// Shows the present states; unchanged ones are not printed again.
     pub fn show_states(&mut self, lines: &[ServiceLine]) {
         for line in lines {
             let tells = ["failed", "blocked", "restarting", "ready"];
@@ -203,7 +207,7 @@ impl ServiceProgress {
                 Some(error) if tells.contains(&line.state.as_str()) => {
                     format!("{}: {error}", line.state)
                 }
-                // Who waits for longer than a moment is told for what.
+                // After a moment of waiting, print the reason.
                 Some(error)
                     if line.state == "starting" && line.uptime_ms > Some(WAIT_NOTICE_MS) =>
                 {
@@ -215,7 +219,7 @@ impl ServiceProgress {
             if before.as_ref() == Some(&words) {
                 continue;
             }
-            // Where it was when this began is no news, if it was at rest.
+            // The initial state of a service at rest is no news.
             if before.is_none()
                 && ["stopped", "ready", "done", "failed"].contains(&line.state.as_str())
             {
@@ -248,7 +252,7 @@ impl ServiceProgress {
         self.bars.values().for_each(ProgressBar::tick);
     }
 
-    /// Nothing more will come.
+    /// Removes the live lines.
     pub fn clear(&mut self) {
         for bar in std::mem::take(&mut self.bars).into_values() {
             bar.finish_and_clear();
@@ -256,7 +260,7 @@ impl ServiceProgress {
     }
 }
 
-/// The colours of services in merged logs.
+/// The colours of service names in merged logs.
 const COLOURS: [AnsiColor; 6] = [
     AnsiColor::Cyan,
     AnsiColor::Yellow,
@@ -266,8 +270,7 @@ const COLOURS: [AnsiColor; 6] = [
     AnsiColor::BrightRed,
 ];
 
-/// A line of a log, with the name of its service in front where there are several; the number decides
-/// the colour.
+/// Formats a line of a log, with the name of its service in front if `width` is not 0; `number` selects the colour.
 #[must_use]
 pub fn format_log_line(
     name: &str,

@@ -1,4 +1,11 @@
-//! Where branches and worktrees stand.
+//! The report of `status`.
+//!
+//! ```text
+//! branch     feature/menu
+//! canonical  orchestration-tools (5e4d3c2b1a)
+//! sync       2 behind, 1 customised
+//! hooks      installed
+//! ```
 
 use std::fmt::Write;
 
@@ -8,18 +15,18 @@ use super::sync::{CanonicalLine, PathLine, short_id, short_ref};
 use super::{BOLD, DIM, GREEN, YELLOW, pluralize};
 use xtask_base::words::join_names;
 
-/// How many managed paths are of each class.
+/// The number of managed paths in each class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ClassCounts {
-    /// Brought up to date by a plain sync.
+    /// Paths that a plain sync updates.
     pub behind: usize,
-    /// With a content of the branch's own.
+    /// Paths with a committed version of the branch's own.
     pub customised: usize,
-    /// With changes that are not committed; nothing where no worktree has the branch.
+    /// Paths with uncommitted changes, or `None` if no worktree has the branch checked out.
     pub edited: Option<usize>,
-    /// With an untracked file in their place; nothing where no worktree has the branch.
+    /// Paths with an untracked file, or `None` if no worktree has the branch checked out.
     pub untracked: Option<usize>,
-    /// Not to be told apart, because history is cut off.
+    /// Paths that cannot be decided in a shallow clone.
     pub unknown: usize,
 }
 
@@ -44,29 +51,26 @@ impl ClassCounts {
     }
 }
 
-/// A worktree.
+/// The status of a worktree.
 #[derive(Clone, Debug, Serialize)]
 pub struct WorktreeStatusLine {
-    /// Its root.
+    /// The root folder.
     pub worktree: String,
-    /// Its branch; nothing where HEAD is detached.
+    /// The branch, or `None` if HEAD is detached.
     pub branch: Option<String>,
-    /// Whether this is where the command was started.
+    /// Whether the command was started in this worktree.
     pub current: bool,
-    /// Where it stands; nothing where it could not be looked at or is canonical itself.
+    /// The counts, or `None` if it could not be inspected or has the canonical branch.
     pub counts: Option<ClassCounts>,
-    /// What is to be known about it.
+    /// A note, e.g. `canonical` or an error.
     pub note: Option<String>,
 }
 
-/// A branch.
+/// The status of a branch.
 #[derive(Clone, Debug, Serialize)]
 pub struct BranchStatusLine {
-    /// Its name.
     pub branch: String,
-    /// Its commit.
     pub commit: String,
-    /// Where it stands.
     #[serde(flatten)]
     pub counts: ClassCounts,
 }
@@ -74,68 +78,65 @@ pub struct BranchStatusLine {
 /// The last validation of a worktree.
 #[derive(Clone, Debug, Serialize)]
 pub struct ValidationLine {
-    /// Its name.
+    /// The ID of the run.
     pub run: String,
-    /// When it began, RFC 3339 UTC.
+    /// The start, RFC 3339 in UTC.
     pub started: String,
-    /// Whether every check was good.
+    /// Whether all checks passed.
     pub ok: bool,
-    /// What came of it and how long ago, in a few words.
+    /// The result and its age, e.g. `healthy: 12 checks, 2 hours ago`.
     pub words: String,
 }
 
-/// The services of a layer.
+/// The status of the services of a layer.
 #[derive(Clone, Debug, Serialize)]
 pub struct ServicesLine {
-    /// The layer.
     pub layer: String,
-    /// Whether nothing is wrong with any.
+    /// Whether all services are healthy.
     pub ok: bool,
-    /// How they are, in a few words.
+    /// A description, e.g. `api failed (exit code 1), 2 ready`.
     pub words: String,
 }
 
-/// A layer that is deployed.
+/// The status of a deployed layer.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct DeployedLine {
-    /// The layer.
     pub layer: String,
-    /// Where it is deployed to.
+    /// The target, as in `[deploy] to`.
     pub to: String,
-    /// Whether nothing is wrong with what is known.
+    /// Whether no problem is known.
     pub ok: bool,
-    /// How it stands, in a few words.
+    /// A description, e.g. `0123456789, verified 2 hours ago`.
     pub words: String,
-    /// The release; nothing where there is none.
+    /// The serving release, or `None` if there is none.
     pub release: Option<String>,
-    /// Its commit.
+    /// The commit of the release.
     pub commit: Option<String>,
-    /// Whether it serves, verified.
+    /// Whether it serves and is verified.
     pub verified: bool,
-    /// When the run began that left it so, RFC 3339 UTC.
+    /// The start of the run that deployed it, RFC 3339 in UTC.
     pub deployed: Option<String>,
-    /// When this was written down, where the target itself was not looked at.
+    /// The time of this information if it was cached, not read from the target.
     pub as_of: Option<String>,
-    /// Whether a run is under way, or was cut short.
+    /// Whether a run is in progress or was interrupted.
     pub unfinished: bool,
-    /// The branch with which it is compared.
+    /// The branch to compare with.
     pub branch: Option<String>,
-    /// How many commits that branch has which are not deployed; nothing where it cannot be told.
+    /// How many commits of that branch are not deployed, or `None` if that is unknown.
     pub behind: Option<usize>,
 }
 
-/// The toolkit that a repository was given.
+/// The status of a vendored toolkit.
 #[derive(Clone, Debug, Serialize)]
 pub struct VendoredLine {
-    /// Its version on this branch.
+    /// The version on this branch.
     pub version: String,
-    /// The commit of the toolkit.
     pub commit: String,
-    /// Its files that are not as they came.
+    /// The files that were changed locally.
     pub changed: Vec<String>,
-    /// The version on the canonical branch, where that is another one.
+    /// The version on the canonical branch, if it is another one.
     pub canonical: Option<String>,
-    /// What is wrong with what is known about it.
+    /// Why the manifest cannot be read.
     pub fault: Option<String>,
 }
 
@@ -165,50 +166,48 @@ impl VendoredLine {
     }
 }
 
-/// The answer of `status`.
+/// The JSON output of `status` (`xtask.status/1`).
 #[derive(Clone, Debug, Serialize)]
 pub struct StatusReport {
-    /// Names this shape.
     pub schema: &'static str,
-    /// The canonical commit; nothing where there is none.
+    /// The canonical commit, or `None` if there is no canonical branch.
     pub canonical: Option<CanonicalLine>,
-    /// The root of this worktree.
     pub worktree: String,
-    /// The branch; nothing where HEAD is detached.
+    /// The branch, or `None` if HEAD is detached.
     pub branch: Option<String>,
-    /// Where this branch stands.
+    /// The managed files of this branch.
     pub sync: Option<ClassCounts>,
-    /// How the hooks stand, in a few words.
+    /// The state of the hooks, in one line.
     pub hooks: String,
-    /// The last validation, in a few words; nothing where there was none.
+    /// The last validation, or `None` if there was none.
     pub validation: Option<ValidationLine>,
-    /// The services of which something is known, a line for each layer.
+    /// The services, a line for each layer with recorded state.
     pub services: Vec<ServicesLine>,
-    /// The layers that are deployed, a line each.
+    /// The deployed layers, a line each.
     pub deployed: Vec<DeployedLine>,
-    /// Pull requests that pushes have asked for, a line each.
+    /// The pull requests that pushes have queued, a line each.
     pub requests: Vec<String>,
-    /// The toolkit, where it was vendored.
+    /// The vendored toolkit, or `None` in its own repository.
     pub vendored: Option<VendoredLine>,
-    /// How many files are an overlay that is not committed.
+    /// The number of files that `sync --no-commit` wrote.
     pub overlay: usize,
-    /// What the user should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
     /// The paths that are not in sync.
     pub paths: Vec<PathLine>,
-    /// Every worktree, with `--all`.
+    /// All worktrees, with `--all`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worktrees: Option<Vec<WorktreeStatusLine>>,
-    /// Every branch, with `--all`.
+    /// All branches, with `--all`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub branches: Option<Vec<BranchStatusLine>>,
 }
 
-/// How many paths the page of one branch lists.
+/// How many paths are listed without `-v`.
 const MAX_PATHS: usize = 12;
 
 impl StatusReport {
-    /// As text: one page.
+    /// Renders the report as text.
     #[must_use]
     pub fn render_text(&self, is_verbose: bool) -> String {
         let mut text = String::new();

@@ -1,4 +1,9 @@
-//! What sync found and did.
+//! The report of `sync`.
+//!
+//! ```text
+//! feature/menu: 1 managed file synced from orchestration-tools (5e4d3c2b1a), commit 1a2b3c4d5e
+//!   update     setup/format.toml  the canonical branch has changed it
+//! ```
 
 use std::fmt::Write;
 
@@ -6,78 +11,73 @@ use serde::Serialize;
 
 use super::{BOLD, DIM, GREEN, RED, Verbosity, YELLOW, pluralize};
 
-/// How many lines of one kind are shown without `-v`.
+/// How many paths of each kind are listed without `-v`.
 const MAX_LINES: usize = 20;
 
-/// The canonical commit.
+/// The canonical branch.
 #[derive(Clone, Debug, Serialize)]
 pub struct CanonicalLine {
-    /// The full name of the ref.
+    /// The full name of the ref, e.g. `refs/heads/orchestration-tools`.
     #[serde(rename = "ref")]
     pub reference: String,
-    /// Its commit.
+    /// The commit ID.
     pub commit: String,
 }
 
-/// One path.
+/// The decision about one path.
 #[derive(Clone, Debug, Serialize)]
 pub struct PathLine {
-    /// The path.
     pub path: String,
-    /// Its class.
+    /// The class, e.g. `behind` or `customised`.
     pub class: &'static str,
-    /// What happens to it.
+    /// The action, e.g. `update`, `keep` or `refuse`.
     pub action: &'static str,
-    /// Why.
+    /// The reason for the class.
     pub reason: String,
-    /// Whether a merge that was asked for did not go through.
+    /// Whether a merge was requested (`--merge`) and conflicts.
     #[serde(skip)]
     pub is_conflict: bool,
-    /// Where the merged text of a conflict lies.
+    /// The file with the conflict markers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub merge_file: Option<String>,
 }
 
-/// How a run was meant.
+/// The mode of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunMode {
-    /// It wrote what it says.
+    /// The files were written.
     Real,
-    /// It only says what it would do.
+    /// `--dry-run`: only says what would happen.
     DryRun,
-    /// It only says whether something is behind.
+    /// `--check`: only says whether a path is behind.
     Check,
 }
 
-/// What sync found and did in one worktree.
+/// The JSON output of `sync` for one worktree (`xtask.sync/1`).
 #[derive(Clone, Debug, Serialize)]
 pub struct SyncReport {
-    /// Names this shape.
     pub schema: &'static str,
-    /// The canonical commit.
     pub canonical: CanonicalLine,
-    /// The root of the worktree.
     pub worktree: String,
-    /// The branch; nothing where HEAD is detached.
+    /// The branch, or `None` if HEAD is detached.
     pub branch: Option<String>,
-    /// How it writes.
+    /// `commit` or `worktree` (files only).
     pub mode: &'static str,
-    /// The commit that was made.
+    /// The new commit, if one was made.
     pub commit: Option<String>,
-    /// The backup with which it can be taken back.
+    /// The ID of the backup for `undo`.
     pub undo: Option<String>,
-    /// The upstream commit to which the branch was moved first.
+    /// The upstream commit to which the branch was fast-forwarded before the sync.
     pub moved_to: Option<String>,
-    /// Why nothing was looked at, where that is so.
+    /// The reason if the worktree was skipped.
     pub skipped: Option<String>,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
-    /// The paths.
     pub paths: Vec<PathLine>,
 }
 
 impl SyncReport {
-    /// As text: empty where there is nothing to say.
+    /// Renders the report as text, which is empty if there is no change to report.
     #[must_use]
     pub fn render_text(&self, manner: RunMode, loudness: Verbosity) -> String {
         let mut text = String::new();
@@ -146,31 +146,31 @@ impl SyncReport {
         text
     }
 
-    /// What can be typed next. `at` goes between `cargo xtask` and the command: nothing here, `-C
-    /// DIR` for another worktree.
+    /// Returns the next commands for the user. `at` is inserted between `cargo xtask` and the command: `-C DIR ` for
+    /// another worktree, or empty.
     #[must_use]
     pub fn next_steps(&self, manner: RunMode, at: &str) -> Vec<String> {
         let mut steps = Vec::new();
         if let Some(undo) = &self.undo {
-            steps.push(format!("`cargo xtask {at}undo {undo}` takes it back"));
+            steps.push(format!("`cargo xtask {at}undo {undo}` undoes it"));
         }
         if manner == RunMode::Check
             && !self.paths_with_action(&["update", "create", "delete"]).is_empty()
         {
-            steps.push(format!("`cargo xtask {at}sync` brings it up to date"));
+            steps.push(format!("`cargo xtask {at}sync` updates them"));
         }
         let source = &self.canonical.commit;
         for line in &self.paths {
             if let Some(file) = &line.merge_file {
                 steps.push(format!(
-                    "conflict in {0}: settle it in {file}, then\n  cp '{file}' '{0}' && git commit \
+                    "conflict in {0}: resolve it in {file}, then\n  cp '{file}' '{0}' && git commit \
                      --allow-empty --trailer 'Orchestration-Source: {source}' --trailer \
                      'Orchestration-Settled: {0}' '{0}'",
                     line.path
                 ));
             } else if line.is_conflict {
                 steps.push(format!(
-                    "{0} does not merge: keep it as it is, or take the canonical one with `cargo \
+                    "cannot merge {0}: keep it as it is, or take the canonical version with `cargo \
                      xtask {at}sync --force {0}`",
                     line.path
                 ));
@@ -224,26 +224,24 @@ impl SyncReport {
     }
 }
 
-/// The reports of several worktrees.
+/// The JSON output of `sync --all-worktrees` (`xtask.sync-worktrees/1`).
 #[derive(Clone, Debug, Serialize)]
 pub struct SyncWorktreesReport {
-    /// Names this shape.
     pub schema: &'static str,
-    /// One each.
     pub worktrees: Vec<SyncWorktreeLine>,
 }
 
-/// One worktree of several.
+/// The result of one worktree.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum SyncWorktreeLine {
-    /// It went through.
+    /// The sync succeeded.
     Report(Box<SyncReport>),
-    /// It did not.
+    /// The sync failed.
     Failed {
         /// The root of the worktree.
         worktree: String,
-        /// What went wrong.
+        /// The error message.
         error: String,
     },
 }
@@ -256,13 +254,13 @@ fn append_text(text: &mut String, more: &str) {
     text.push_str(more);
 }
 
-/// An id as people like it.
+/// Abbreviates a commit ID to 10 digits.
 #[must_use]
 pub fn short_id(id: &str) -> &str {
     &id[..id.len().min(10)]
 }
 
-/// A ref without its first folders.
+/// Returns the name of a ref without `refs/heads/` or `refs/remotes/`.
 #[must_use]
 pub fn short_ref(name: &str) -> &str {
     name.strip_prefix("refs/heads/").or_else(|| name.strip_prefix("refs/remotes/")).unwrap_or(name)

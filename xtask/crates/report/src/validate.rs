@@ -1,11 +1,17 @@
-//! What a validation says: the values of a report, and its text.
+//! The reports of `validate`: the result of a run, `--history` and `--list`.
+//!
+//! ```text
+//! passed    lint   1.2 s
+//! FAILED    types  0.8 s  exit code 1
+//! not healthy: 1 of 2 checks failed: types (2.1 s)
+//! ```
 
 use serde::Serialize;
 
 use super::{BOLD, DIM, GREEN, RED, YELLOW, pluralize};
 use xtask_base::words::join_names;
 
-/// How many checks that failed are named at the end.
+/// How many failed checks the last line names.
 const MAX_NAMED_CHECKS: usize = 5;
 
 /// How a check ended.
@@ -14,30 +20,29 @@ const MAX_NAMED_CHECKS: usize = 5;
 pub enum CheckStatus {
     /// It ran and passed.
     Passed,
-    /// It passed before in this very state, and was skipped.
+    /// It was skipped, because it has passed before in the same state.
     Cached,
-    /// It failed, was put right, and passed then.
+    /// It failed, was fixed, and then passed.
     Fixed,
-    /// It failed.
     Failed,
-    /// It did not run, because what must pass before it did not.
+    /// It did not run, because a check that must pass before it failed.
     Blocked,
-    /// It did not run, because it was not asked for here.
+    /// It did not run, because it was not selected.
     LeftOut,
-    /// The run was interrupted before it had ended.
+    /// The run was interrupted before the check ended.
     Interrupted,
-    /// It would run, if this were more than a look.
+    /// It would run; this is a dry run.
     Planned,
 }
 
 impl CheckStatus {
-    /// Whether the checkout counts as healthy as far as this check is concerned.
+    /// Returns whether the checkout counts as healthy according to this check.
     #[must_use]
     pub fn is_good(self) -> bool {
         !matches!(self, CheckStatus::Failed | CheckStatus::Blocked | CheckStatus::Interrupted)
     }
 
-    /// Its name, as in JSON.
+    /// Returns the name, as in JSON, e.g. `left-out`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -53,119 +58,110 @@ impl CheckStatus {
     }
 }
 
-/// What became of the fix of a check that failed.
+/// The result of the fix of a failed check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FixOutcome {
-    /// It was not run; it is advice.
+    /// It was not run, only advised.
     Advised,
-    /// It ran, and the check passed afterwards.
+    /// It ran, and then the check passed.
     Applied,
-    /// It ran, the check failed all the same, and the files are as they were.
+    /// It ran, the check still failed, and the files were restored.
     Restored,
-    /// It ran, the check failed all the same, and not all files could be put back.
+    /// It ran, the check still failed, and not all files could be restored.
     Left,
 }
 
-/// A fix, and what became of it.
+/// A fix and its result.
 #[derive(Clone, Debug, Serialize)]
 pub struct FixLine {
-    /// The command.
     pub command: String,
     /// `safe` or `risky`.
     pub risk: &'static str,
-    /// What became of it.
     pub outcome: FixOutcome,
-    /// Why, in a few words.
+    /// The reason for the outcome, in one line.
     pub reason: String,
-    /// The run by which `--undo` takes it back, where there is something to take back.
+    /// The run ID with which `--undo` reverts it, if it changed files.
     pub undo: Option<String>,
     /// The paths that it changed.
     pub paths: Vec<String>,
 }
 
-/// A check.
+/// The result of a check.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckLine {
-    /// Its name.
     pub name: String,
-    /// Its phase.
     pub phase: String,
-    /// How it ended.
     pub outcome: CheckStatus,
-    /// Why it ended so, or what it found, in a line.
+    /// The reason for the outcome, or its finding, in one line.
     pub reason: String,
-    /// Why it ran or was skipped, each reason.
+    /// All reasons why it ran or was skipped.
     pub why: Vec<String>,
-    /// What is to be known about it.
+    /// Notes, e.g. that an `inputs` pattern matches no file.
     pub notes: Vec<String>,
-    /// What it does, in a line: its command.
+    /// The command, or a description of a built-in check.
     pub command: String,
-    /// Whether that is a command.
+    /// Whether `command` is a shell command.
     #[serde(skip)]
     pub runs_command: bool,
-    /// How long it took.
+    /// The duration in milliseconds.
     pub duration_ms: u64,
-    /// How its command ended; nothing where a signal or the end of its time ended it.
+    /// The exit code, or `None` if the command was killed by a signal or timed out.
     pub exit_code: Option<i32>,
-    /// What it printed.
+    /// The output (stdout and stderr).
     pub output: String,
     /// How many files its key covers.
     pub inputs: usize,
-    /// The key of the state in which it ran.
+    /// The cache key of the state in which it ran.
     pub key: Option<String>,
-    /// Its fix.
     pub fix: Option<FixLine>,
-    /// The line of the configuration on which it stands; nothing where there is no file.
+    /// The line in the configuration that defines it, or `None` for a default check.
     pub line: Option<usize>,
 }
 
-/// The answer of `validate`.
+/// The JSON output of `validate` (`xtask.validate/1`).
 #[derive(Clone, Debug, Serialize)]
 pub struct ValidateReport {
-    /// Names this shape.
     pub schema: &'static str,
-    /// Names this run, for `--undo` and the log.
+    /// The ID of the run, for `--undo` and the log.
     pub run: String,
-    /// The root of the worktree.
     pub worktree: String,
-    /// The branch; nothing where HEAD is detached.
+    /// The branch, or `None` if HEAD is detached.
     pub branch: Option<String>,
-    /// Where the checks come from: `setup/validate.toml`, or nothing where there is no such file.
+    /// `setup/validate.toml`, or `None` if it does not exist and the default checks ran.
     pub config: Option<String>,
-    /// When it began, RFC 3339 UTC.
+    /// The start, RFC 3339 in UTC.
     pub started: String,
-    /// How long it took.
+    /// The duration in milliseconds.
     pub duration_ms: u64,
-    /// Whether checks could be skipped.
+    /// Whether checks could be skipped (`--fast`).
     pub fast: bool,
-    /// Whether it only said what would happen.
     pub dry_run: bool,
-    /// Whether every check that was asked for is good.
+    /// Whether every selected check is good.
     pub ok: bool,
     /// The checks, in the order of phases.
     pub checks: Vec<CheckLine>,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
-    /// The file of the log.
+    /// The path of the log.
     pub log: Option<String>,
 }
 
-/// How many lines of output of a failed check are shown, unless all are asked for.
+/// How many lines of a failed check's output are shown without `-v`.
 const MAX_OUTPUT_LINES: usize = 40;
 
-/// How much of a report is told.
+/// How detailed a report is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReportDetail {
-    /// Also what was left out, and what passing checks printed.
+    /// Also show checks that were left out, and the output of passed ones.
     pub all: bool,
-    /// Only what went wrong.
+    /// Only show failures.
     pub quiet: bool,
-    /// Why each check ran or was skipped.
+    /// Show why each check ran or was skipped.
     pub why: bool,
 }
 
-/// Seconds with a tenth, or minutes.
+/// Formats a duration, e.g. `3.1 s` or `2 m 05 s`.
 #[must_use]
 pub fn format_duration(ms: u64) -> String {
     match ms {
@@ -185,7 +181,7 @@ impl CheckLine {
         }
     }
 
-    /// One line, as a pipe gets it when the check has ended; `width` is that of the longest name.
+    /// Renders one line, as a pipe gets it when the check has ended; `width` is that of the longest name.
     #[must_use]
     pub fn render_line(&self, width: usize) -> String {
         let style = self.status_style();
@@ -205,7 +201,7 @@ impl CheckLine {
         line.trim_end().to_owned()
     }
 
-    /// What belongs under its line.
+    /// Renders the notes below the line.
     #[must_use]
     pub fn render_notes(&self, detail: ReportDetail) -> Vec<String> {
         let mut lines = Vec::new();
@@ -218,7 +214,7 @@ impl CheckLine {
         lines
     }
 
-    /// What it printed, and what can be done about it.
+    /// Renders the output and the fix.
     fn render_block(&self, detail: ReportDetail) -> Option<String> {
         let is_bad = self.outcome == CheckStatus::Failed;
         let has_run =
@@ -255,12 +251,10 @@ impl CheckLine {
             };
             text.push_str(&format!("  {BOLD}fix{BOLD:#} `{}`: {done}\n", fix.command));
             if !fix.paths.is_empty() && fix.outcome != FixOutcome::Restored {
-                text.push_str(&format!("      it changed {}\n", join_names(&fix.paths, 5)));
+                text.push_str(&format!("      changed {}\n", join_names(&fix.paths, 5)));
             }
             if let Some(undo) = &fix.undo {
-                text.push_str(&format!(
-                    "      `cargo xtask validate --undo {undo}` takes it back\n"
-                ));
+                text.push_str(&format!("      `cargo xtask validate --undo {undo}` reverts it\n"));
             }
         }
         Some(text)
@@ -276,7 +270,7 @@ impl ValidateReport {
         self.checks.iter().filter(|check| is(check.outcome)).count()
     }
 
-    /// The table of all checks, by phase.
+    /// Renders the table of all checks, by phase.
     #[must_use]
     pub fn render_table(&self, detail: ReportDetail) -> String {
         let width = self.name_width();
@@ -303,7 +297,7 @@ impl ValidateReport {
         text
     }
 
-    /// What failed checks printed and what was done about them, and the last line.
+    /// Renders the output and fixes of failed checks, and the last line.
     #[must_use]
     pub fn render_summary(&self, detail: ReportDetail) -> String {
         let mut text: String =
@@ -316,7 +310,7 @@ impl ValidateReport {
         text
     }
 
-    /// The last line: whether all is well.
+    /// Renders the last line, e.g. `healthy: 12 checks (8 skipped as unchanged, 3.1 s)`.
     fn render_verdict(&self) -> String {
         let ran = self.count_checks(|outcome| {
             !matches!(
@@ -343,7 +337,7 @@ impl ValidateReport {
         }
         let failed = self.count_checks(|outcome| outcome == CheckStatus::Failed);
         match (self.ok, ran) {
-            (true, 0) => format!("{YELLOW}nothing was checked{YELLOW:#} ({more})"),
+            (true, 0) => format!("{YELLOW}no checks ran{YELLOW:#} ({more})"),
             (true, _) => format!("{GREEN}healthy{GREEN:#}: {} ({more})", pluralize(ran, "check")),
             (false, _) if failed == 0 => format!("{YELLOW}not finished{YELLOW:#} ({more})"),
             (false, _) => {
@@ -363,40 +357,38 @@ impl ValidateReport {
     }
 }
 
-/// What the past says about one check, for `--history`.
+/// The statistics of one check, for `--history`.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckHistoryLine {
-    /// Its name.
     pub check: String,
-    /// How often it came to a result.
+    /// The number of results.
     pub runs: usize,
-    /// The share of them that was good, from 0 to 1.
+    /// The share of good results, from 0 to 1.
     pub pass_rate: f64,
-    /// The share that was skipped as unchanged, from 0 to 1.
+    /// The share of results from the cache, from 0 to 1.
     pub hit_rate: f64,
-    /// The median time of those that ran.
+    /// The median duration of those that ran, in milliseconds.
     pub median_ms: Option<u64>,
-    /// The time that 95 of 100 of those did not exceed.
+    /// The 95th percentile of the durations, in milliseconds.
     pub p95_ms: Option<u64>,
-    /// How the last one ended.
+    /// The last outcome.
     pub last: String,
 }
 
-/// The answer of `validate --history`.
+/// The JSON output of `validate --history` (`xtask.validate-history/1`).
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckHistoryReport {
-    /// Names this shape.
     pub schema: &'static str,
-    /// How many runs are remembered.
+    /// The number of recorded runs.
     pub runs: usize,
-    /// When the first of them began, RFC 3339 UTC.
+    /// The start of the first of them, RFC 3339 in UTC.
     pub since: Option<String>,
-    /// Each check, by name.
+    /// The checks, by name.
     pub checks: Vec<CheckHistoryLine>,
 }
 
 impl CheckHistoryReport {
-    /// As a table.
+    /// Renders the statistics as a table.
     #[must_use]
     pub fn render_text(&self) -> String {
         let Some(since) = &self.since else { return String::new() };
@@ -426,52 +418,47 @@ impl CheckHistoryReport {
     }
 }
 
-/// One check as it is configured, for `--list`.
+/// A configured check, for `--list`.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckListLine {
-    /// Its name.
     pub name: String,
-    /// Its phase.
     pub phase: String,
-    /// What it does, in a line.
+    /// The command, or a description of a built-in check.
     pub command: String,
-    /// What it needs.
+    /// The checks that it needs.
     pub needs: Vec<String>,
-    /// The words by which it can be chosen.
+    /// The tags by which `--only` and `--skip` select it.
     pub tags: Vec<String>,
-    /// The systems on which it runs; everywhere where there are none.
+    /// The operating systems on which it runs; empty for all.
     pub os: Vec<String>,
-    /// Whether it runs tests.
     pub tests: bool,
-    /// Whether it also runs where `CI` is set.
+    /// Whether it also runs if `CI` is set.
     pub ci: bool,
-    /// Whether it runs before a commit.
+    /// Whether the `pre-commit` hook runs it.
     pub before_commit: bool,
-    /// Why it never can be skipped; nothing where it can.
+    /// Why it can never be skipped, or `None` if it can.
     pub always: Option<String>,
-    /// For how long a pass counts, in milliseconds; nothing where that has no end.
+    /// How long a pass stays valid, in milliseconds; `None` for ever.
     pub ttl_ms: Option<u64>,
     /// The command of its fix.
     pub fix: Option<String>,
-    /// The risk of that.
+    /// The risk of its fix.
     pub risk: Option<&'static str>,
 }
 
-/// The answer of `validate --list`.
+/// The JSON output of `validate --list` (`xtask.validate-list/1`).
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckListReport {
-    /// Names this shape.
     pub schema: &'static str,
-    /// Where the checks come from; nothing where they are those of a project without a file.
+    /// `setup/validate.toml`, or `None` for the default checks.
     pub config: Option<String>,
     /// The phases, and whether each is a gate.
     pub phases: Vec<(String, bool)>,
-    /// The checks.
     pub checks: Vec<CheckListLine>,
 }
 
 impl CheckListReport {
-    /// As a list by phase.
+    /// Renders the list, by phase.
     #[must_use]
     pub fn render_text(&self) -> String {
         let width = self.checks.iter().map(|line| line.name.chars().count()).max().unwrap_or(0);

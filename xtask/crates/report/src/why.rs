@@ -1,17 +1,23 @@
-//! Why sync decides about a path as it does.
+//! The report of `why`: how sync decides about one path.
+//!
+//! ```text
+//! setup/format.toml
+//! managed by `setup/`
+//! behind: …; sync will update it
+//!   HEAD       file 1a2b3c4d5e
+//! ```
 
 use super::{BOLD, DIM};
 
 /// A commit, in one line.
 #[derive(Clone, Debug)]
 pub struct LastCommitLine {
-    /// Its id, shortened.
+    /// The abbreviated ID.
     pub id: String,
-    /// Who wrote it.
     pub author: String,
-    /// When, in words.
+    /// The age, e.g. `2 hours ago`.
     pub when: String,
-    /// The first line of its message.
+    /// The first line of the message.
     pub subject: String,
 }
 
@@ -22,16 +28,15 @@ impl LastCommitLine {
     }
 }
 
-/// The answer of `why`.
+/// The report of `why`.
 #[derive(Clone, Debug)]
 pub struct WhyReport {
-    /// The path.
     pub path: String,
-    /// What decides that it is managed or not.
+    /// The rule by which the path is managed or not.
     pub rule: String,
-    /// Its class and what a plain sync does, where it is managed.
+    /// Its class, and the action of a plain sync, if it is managed.
     pub decision: Option<String>,
-    /// What HEAD, index, file and canonical commit hold.
+    /// The content in HEAD, index, file and canonical commit, by these names.
     pub contents: Vec<(&'static str, String)>,
     /// The commit of this branch that last changed it.
     pub changed_by: Option<LastCommitLine>,
@@ -42,7 +47,7 @@ pub struct WhyReport {
 }
 
 impl WhyReport {
-    /// As text.
+    /// Renders the report as text.
     #[must_use]
     pub fn render_text(&self) -> String {
         let mut lines = vec![format!("{BOLD}{}{BOLD:#}", self.path), self.rule.clone()];

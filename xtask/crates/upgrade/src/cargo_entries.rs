@@ -1,8 +1,12 @@
-//! What the toolkit needs in files that belong to the repository: an alias, a member of the workspace and
-//! a package in the lock file.
+//! Edits the cargo files of a repository so that `cargo xtask` works: an alias, a workspace member, and a package
+//! in the lock file.
 //!
-//! Nothing that stands there is changed or moved; lines are added, or the answer says why not. An answer
-//! with a new text holds: asked again with that text, the answer is that all is there.
+//! Existing lines are never changed or moved: lines are added, or the result says why not. Edits are idempotent: the
+//! edit of an edited text is `CargoEdit::UpToDate`. For example, `add_workspace_member` changes
+//!
+//! ```text
+//! members = ["crates/*"]   ->   members = ["crates/*", "xtask/launcher"]
+//! ```
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -10,38 +14,38 @@ use toml::de::{DeTable, DeValue};
 use super::toml_edits::{TextInsert, TomlDocument, quote_toml};
 use xtask_git::BranchPattern;
 
-/// What became of a file.
+/// The result of editing a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CargoEdit {
-    /// It has all that is needed.
+    /// The file has all that is needed.
     UpToDate,
-    /// With what is needed: the text of the whole file.
+    /// The new text of the whole file.
     Changed(String),
-    /// It cannot be added here: why, and the lines to add by hand.
+    /// The lines must be added manually.
     Manual {
-        /// Why.
+        /// Why they cannot be added.
         reason: String,
-        /// What is to be added; each line ends with a line feed.
+        /// The lines to add, each with a line feed.
         lines: String,
     },
-    /// Something else has its place, and what: vendoring is refused.
+    /// Another package or alias has the name (described in the field), so the toolkit cannot be vendored.
     NameTaken(String),
 }
 
-/// Where cargo builds the launcher.
+/// The target folder of the launcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LauncherTargetDir {
-    /// Where the repository builds its own Rust.
+    /// That of the repository's own workspace.
     Workspace,
-    /// In the folder of the toolkit. Only for a repository that has no Rust of its own in any folder: the
-    /// setting would be that of its packages too.
+    /// A folder below the toolkit. Only for a repository without any Rust, because the setting would apply to its
+    /// packages, too.
     Toolkit,
 }
 
-/// A folder with a `Cargo.toml` in the repository.
+/// A folder of the repository with a `Cargo.toml`.
 #[derive(Clone, Copy, Debug)]
 pub struct CargoPackage<'a> {
-    /// From the root, with `/`.
+    /// The path from the root, with `/`.
     pub folder: &'a str,
     /// The name of the package, if it has one.
     pub name: Option<&'a str>,
@@ -50,20 +54,21 @@ pub struct CargoPackage<'a> {
 /// The version of the launcher, which never changes.
 const VERSION: &str = "0.0.0";
 
-/// The folder of the launcher.
+/// Returns the folder of the launcher, e.g. `xtask/launcher`.
 fn launcher_folder(name: &str) -> String {
     format!("{name}/launcher")
 }
 
-/// What the alias stands for, up to what a repository needs besides.
+/// Returns the command of the alias without options that only some repositories need.
 fn base_alias_command(name: &str) -> String {
     format!("run --quiet --package {name} --example {name}")
 }
 
-/// A configuration of cargo with the alias as it is now; nothing where it has it, or one that is not ours.
+/// Returns the text of a cargo configuration with an outdated alias updated, or `None` if there is no outdated
+/// alias of ours.
 #[must_use]
 pub fn update_alias(text: &str, name: &str) -> Option<String> {
-    // As it was where the launcher was no example yet.
+    // The alias of versions in which the launcher was not an example yet.
     let before = format!("run --quiet --package {name} --");
     let alias = base_alias_command(name);
     let old = [format!("\"{before}"), format!("'{before}")];
@@ -71,20 +76,20 @@ pub fn update_alias(text: &str, name: &str) -> Option<String> {
     is_old.then(|| text.replace(&before, &format!("{alias} --")))
 }
 
-/// Where cargo builds for another machine: the launcher and the toolkit run on this one. The launcher
-/// hands the value of the variable on.
+/// Options for a repository with `build.target`: the launcher and the toolkit must be built for the host. The
+/// launcher passes the variable on.
 const HOST_TARGET_ARGS: &str = " --target host-tuple --config env.XTASK_TARGET='host-tuple'";
 
-/// Where the repository has chosen a Rust that is too old for the toolkit: the launcher takes this one.
+/// Options for a repository with a Rust toolchain that is too old for the toolkit.
 const STABLE_TOOLCHAIN_ARGS: &str = " --config env.XTASK_TOOLCHAIN='stable'";
 
-/// Where the launcher is built in a repository without Rust. Not `target` in the toolkit itself: there the toolkit
-/// has its program, which has the same name.
+/// Returns the setting of the launcher's target folder for a repository without Rust. It differs from the target
+/// folder of the toolkit, which has a program of the same name.
 fn target_dir_setting(name: &str) -> String {
     format!("target-dir = \"{name}/target/launcher\"")
 }
 
-/// The beginning of a configuration of cargo that is ours.
+/// Returns the comment at the start of a new cargo configuration.
 fn config_header(name: &str) -> String {
     format!(
         "# `cargo {name}` from every folder and every worktree: the launcher builds and runs what is in `{name}/`.\n\
@@ -93,7 +98,7 @@ fn config_header(name: &str) -> String {
     )
 }
 
-/// A lock file with the launcher alone, up to its package.
+/// The start of a new lock file, up to the package of the launcher.
 const LOCK_HEADER: &str = "\
 # This file is automatically @generated by Cargo.
 # It is not intended for manual editing.
@@ -101,24 +106,24 @@ version = 4
 
 ";
 
-/// The package of the launcher in a lock file.
+/// Returns the package of the launcher in a lock file.
 fn locked_package_lines(name: &str) -> [String; 3] {
     ["[[package]]".to_owned(), format!("name = \"{name}\""), format!("version = \"{VERSION}\"")]
 }
 
-/// The newest format of lock files that is known.
+/// The newest supported format of lock files.
 const NEWEST_LOCK: i64 = 4;
 
-/// The name of a package, by its `Cargo.toml`; nothing where it has none.
+/// Returns the name of the package in a `Cargo.toml`, or `None` if it has none.
 #[must_use]
 pub fn parse_package_name(text: &str) -> Option<String> {
     let file = TomlDocument::parse(text).ok()?;
     find_value(file.table.get_ref(), "package", "name").and_then(value_str).map(str::to_owned)
 }
 
-/// The alias, in the configuration of cargo at the root. `None`: there is no such file.
+/// Adds the alias to the cargo configuration at the root; `text` is `None` if there is no such file.
 ///
-/// Where a file of the old name (`.cargo/config`) exists, cargo reads that one, so its text is what counts.
+/// If the file of the old name (`.cargo/config`) exists, cargo reads that one, so `text` must be its text.
 #[must_use]
 pub fn add_alias(
     text: Option<&str>,
@@ -157,13 +162,13 @@ pub fn add_alias(
     match find_value(root, "alias", name) {
         None => match file.insert_in_table("alias", &[&entry]) {
             Some(more) => inserts.extend(more),
-            None => return manual_edit("`alias` is no table".to_owned(), lines),
+            None => return manual_edit("`alias` is not a table".to_owned(), lines),
         },
         Some(value) => {
             let present = join_alias_words(value);
             if !present.starts_with(&base_alias_command(name)) {
                 return CargoEdit::NameTaken(format!(
-                    "`cargo {name}` already stands for `{present}`"
+                    "`cargo {name}` is already an alias for `{present}`"
                 ));
             }
             if is_for_host && !present.contains(HOST_TARGET_ARGS) {
@@ -181,7 +186,7 @@ pub fn add_alias(
             Some(more) => inserts.extend(more),
             None => {
                 return manual_edit(
-                    "`build` is no table".to_owned(),
+                    "`build` is not a table".to_owned(),
                     format!("{lines}[build]\n{target_folder}\n"),
                 );
             }
@@ -195,19 +200,19 @@ pub fn add_alias(
     })
 }
 
-/// The words of the alias for a repository.
+/// Returns the command of the alias for a repository.
 fn alias_command(name: &str, is_for_host: bool, is_toolchain_old: bool) -> String {
     let for_host = if is_for_host { HOST_TARGET_ARGS } else { "" };
     let with_stable = if is_toolchain_old { STABLE_TOOLCHAIN_ARGS } else { "" };
     format!("{}{for_host}{with_stable} --", base_alias_command(name))
 }
 
-/// The member of the workspace, in the `Cargo.toml` at the root. `None`: there is no such file.
+/// Adds the launcher to the workspace in the `Cargo.toml` at the root; `text` is `None` if there is no such file.
 ///
-/// `packages` are all folders with a `Cargo.toml`, but for the root and the toolkit. A workspace that is made
-/// new leaves all of them out: cargo would refuse to build those that do not depend on each other, and
-/// those that do would lose their own lock files and profiles. In the folders of those, `cargo xtask` is not
-/// found: cargo looks into the workspace in which it is called.
+/// `packages` are all folders with a `Cargo.toml`, except the root and the toolkit. A new workspace excludes all of
+/// them: otherwise cargo would refuse to build those that the root does not depend on, and the others would lose
+/// their own lock files and profiles. In these folders `cargo xtask` is not found, because cargo looks only into
+/// the workspace of the current folder.
 #[must_use]
 pub fn add_workspace_member(
     text: Option<&str>,
@@ -236,7 +241,7 @@ pub fn add_workspace_member(
     };
     let root = file.table.get_ref();
     if find_value(root, "package", "name").and_then(value_str) == Some(name) {
-        return CargoEdit::NameTaken(format!("the package at the root is called `{name}`"));
+        return CargoEdit::NameTaken(format!("the package at the root is already named `{name}`"));
     }
     if let Some(other) = find_value(root, "package", "workspace").and_then(value_str) {
         let why = format!("the package at the root belongs to the workspace in `{other}`");
@@ -254,7 +259,7 @@ pub fn add_workspace_member(
         file.insert_in_table("workspace", &new)
     };
     match inserts {
-        None => manual_edit("`workspace` is no table".to_owned(), lines),
+        None => manual_edit("`workspace` is not a table".to_owned(), lines),
         Some(inserts) if inserts.is_empty() => CargoEdit::UpToDate,
         Some(inserts) => verify_edit(file.with_inserts(inserts), lines, |text| {
             add_workspace_member(Some(text), packages, name)
@@ -262,9 +267,9 @@ pub fn add_workspace_member(
     }
 }
 
-/// The `Cargo.toml` of a package in the root with these paths left out of what is published; nothing where it has no
-/// package that is, or says itself what is in it. A folder with a `Cargo.toml` of its own is left out by cargo (The
-/// Cargo Book, "The `exclude` and `include` fields").
+/// Returns the `Cargo.toml` of the root package with `paths` excluded from publishing, or `None` if no package is
+/// published or it has an `include` list. Folders with a `Cargo.toml` of their own are excluded by cargo (The Cargo
+/// Book, "The `exclude` and `include` fields").
 #[must_use]
 pub fn exclude_from_publish(text: &str, paths: &[String]) -> Option<String> {
     let file = TomlDocument::parse(text).ok()?;
@@ -296,12 +301,12 @@ pub fn exclude_from_publish(text: &str, paths: &[String]) -> Option<String> {
         None => file.insert_in_table("package", &[&format!("exclude = [{}]", more.join(", "))])?,
     };
     let text = file.with_inserts(inserts);
-    // What is not understood is not written.
+    // If the edited text is not valid, nothing is written.
     TomlDocument::parse(&text).is_ok().then_some(text)
 }
 
-/// The package of the launcher, in the `Cargo.lock` beside that `Cargo.toml`. `None`: a new file, for a
-/// `Cargo.toml` that is new too; a workspace that has none wants none.
+/// Adds the package of the launcher to the `Cargo.lock` next to that `Cargo.toml`. `text` is `None` for a new file
+/// next to a new `Cargo.toml`; a workspace without a lock file needs none.
 #[must_use]
 pub fn add_locked_package(text: Option<&str>, ours: &str) -> CargoEdit {
     let locked = locked_package_lines(ours);
@@ -317,11 +322,11 @@ pub fn add_locked_package(text: Option<&str>, ours: &str) -> CargoEdit {
         let known =
             version.get_ref().as_integer().and_then(|version| version.as_str().parse().ok());
         if known.is_none_or(|version: i64| version > NEWEST_LOCK) {
-            return manual_edit("its format is newer than what is known here".to_owned(), lines);
+            return manual_edit("its format is newer than the supported ones".to_owned(), lines);
         }
     }
     if root.contains_key("root") {
-        return manual_edit("its format is too old: `cargo build` makes it new".to_owned(), lines);
+        return manual_edit("its format is too old: `cargo build` updates it".to_owned(), lines);
     }
     let found = root.get("package").map(Spanned::get_ref).and_then(DeValue::as_array);
     let mut packages = Vec::new();
@@ -343,7 +348,7 @@ pub fn add_locked_package(text: Option<&str>, ours: &str) -> CargoEdit {
         }
         packages.push((name, package.span().start));
     }
-    // Packages stand in the order of their names; other tables come behind them.
+    // Packages are sorted by name; other tables follow.
     let next = packages.iter().find(|(name, _)| *name > ours).map(|(_, at)| *at).or_else(|| {
         let last = packages.last().map_or(0, |(_, at)| *at);
         let others = root.iter().filter(|(key, _)| key.get_ref() != "package");
@@ -357,7 +362,7 @@ pub fn add_locked_package(text: Option<&str>, ours: &str) -> CargoEdit {
     verify_edit(file.with_inserts(vec![insert]), lines, |text| add_locked_package(Some(text), ours))
 }
 
-/// What a workspace says of its packages.
+/// The `[workspace]` table of a `Cargo.toml`.
 struct Workspace<'a> {
     members: Option<&'a Spanned<DeValue<'a>>>,
     exclude: Option<&'a Spanned<DeValue<'a>>>,
@@ -367,15 +372,15 @@ impl<'a> Workspace<'a> {
     fn parse(root: &'a DeTable<'a>) -> Result<Self, String> {
         let list = |key: &str| match find_value(root, "workspace", key) {
             Some(value) if value.get_ref().as_array().is_none() => {
-                Err(format!("`workspace.{key}` is no list"))
+                Err(format!("`workspace.{key}` is not a list"))
             }
             value => Ok(value),
         };
         Ok(Workspace { members: list("members")?, exclude: list("exclude")? })
     }
 
-    /// What is to be added to it: the launcher, and where a pattern would take the toolkit itself for a
-    /// package of this workspace, that it is none. `None`: there is no way.
+    /// Returns the inserts for the workspace: the launcher as a member, and the toolkit as excluded if a pattern
+    /// matches it. Returns `None` if they cannot be inserted.
     fn plan_inserts(
         &self,
         file: &TomlDocument<'_>,
@@ -397,12 +402,12 @@ impl<'a> Workspace<'a> {
             let is_member = members.contains(&folder) || is_taken(folder) && !is_excluded(folder);
             if !is_ours && is_member {
                 return Err(CargoEdit::NameTaken(format!(
-                    "the package in `{folder}` is called `{name}`"
+                    "the package in `{folder}` is already named `{name}`"
                 )));
             }
         }
-        // Cargo wants a package in every folder that a pattern takes. What is named in full is a member,
-        // whatever is excluded.
+        // Cargo expects a package in every folder that a pattern matches. A folder named without a pattern is a
+        // member even if it is excluded.
         let inner = ["", "/.cargo", "/crates", "/crates/base", "/src"];
         let takes_more = inner.iter().any(|inner| is_taken(&format!("{name}{inner}")));
         let needs_exclude = takes_more && !is_excluded(name);
@@ -429,11 +434,11 @@ impl<'a> Workspace<'a> {
     }
 }
 
-/// The new text, if it is seen to have what it should.
+/// Returns the new text if editing it again finds it up to date, and the manual lines otherwise.
 fn verify_edit(text: String, lines: String, again: impl Fn(&str) -> CargoEdit) -> CargoEdit {
     match again(&text) {
         CargoEdit::UpToDate => CargoEdit::Changed(text),
-        _ => manual_edit("it is written in a way that is not known here".to_owned(), lines),
+        _ => manual_edit("its layout is not supported".to_owned(), lines),
     }
 }
 
@@ -441,7 +446,7 @@ fn manual_edit(why: String, lines: String) -> CargoEdit {
     CargoEdit::Manual { reason: why, lines }
 }
 
-/// A value in a table of the file.
+/// Returns the value `key` in the top-level table `table`.
 fn find_value<'t, 'a>(
     root: &'t DeTable<'a>,
     table: &str,
@@ -454,7 +459,7 @@ fn value_str<'t>(value: &'t Spanned<DeValue<'_>>) -> Option<&'t str> {
     value.get_ref().as_str()
 }
 
-/// The words of an alias, which is a text or a list, with one blank between.
+/// Returns the words of an alias (a string or a list), joined by single spaces.
 fn join_alias_words(value: &Spanned<DeValue<'_>>) -> String {
     let words: Vec<&str> = match value.get_ref() {
         DeValue::Array(list) => list.iter().filter_map(value_str).collect(),
@@ -463,7 +468,7 @@ fn join_alias_words(value: &Spanned<DeValue<'_>>) -> String {
     words.join(" ")
 }
 
-/// The paths of a list, without what makes no difference.
+/// Returns the paths of a list without leading `./` and trailing `/`.
 fn normalize_paths<'t>(list: Option<&'t Spanned<DeValue<'_>>>) -> Vec<&'t str> {
     let list = list.and_then(|list| list.get_ref().as_array());
     let paths = list.into_iter().flatten().filter_map(value_str);
@@ -474,7 +479,7 @@ fn is_within(folder: &str, outer: &str) -> bool {
     folder.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Whether a pattern of members takes a folder. `*` is within one name, `**` any number of folders.
+/// Returns whether a pattern of `members` matches a folder. `*` matches within one name, `**` any number of folders.
 fn pattern_matches(pattern: &str, folder: &str) -> bool {
     let (first, pattern_rest) = pattern.split_once('/').unwrap_or((pattern, ""));
     if first == "**" {
@@ -495,7 +500,7 @@ fn pattern_matches(pattern: &str, folder: &str) -> bool {
         }
 }
 
-/// The folders that lie in no other one, sorted. To leave a folder out is to leave out all below it.
+/// Returns the folders that are in no other one, sorted; excluding a folder excludes all below it.
 fn find_outermost_folders<'a>(packages: &[CargoPackage<'a>], name: &str) -> Vec<&'a str> {
     let mut folders: Vec<&str> = packages.iter().map(|package| package.folder).collect();
     folders.retain(|folder| !folder.is_empty() && !is_within(folder, name));
@@ -768,10 +773,10 @@ mod tests {
         for (text, reason) in [
             ("[workspace\n", "line 1"),
             ("[package]\nname = 'a'\nname = 'b'\n", "line 3"),
-            ("workspace = 3", "no table"),
-            ("[[workspace]]", "no table"),
-            ("[workspace]\nmembers = 'a'", "`workspace.members` is no list"),
-            ("[workspace]\nexclude = 1", "`workspace.exclude` is no list"),
+            ("workspace = 3", "is not a table"),
+            ("[[workspace]]", "is not a table"),
+            ("[workspace]\nmembers = 'a'", "`workspace.members` is not a list"),
+            ("[workspace]\nexclude = 1", "`workspace.exclude` is not a list"),
             ("[package]\nname = 'a'\nworkspace = 'sub'", "in `sub`"),
         ] {
             let CargoEdit::Manual { reason: why, lines } = add_workspace_member(Some(text), &[])

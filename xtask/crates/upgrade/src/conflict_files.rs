@@ -1,6 +1,8 @@
-//! Conflicts of an upgrade, and what people decide about them: each lies as a text with markers in a
-//! folder of its own beside the branch, under the git folder. One in which no markers are left counts
-//! as decided; what somebody has begun to edit is never written over.
+//! The files in which users resolve conflicts of an upgrade.
+//!
+//! Each conflict is a text with markers in its own folder below the git folder, e.g.
+//! `.git/xtask/upgrade/1a2b3c4d/xtask/src/cli.rs`. A file without markers counts as resolved, and a file that
+//! exists is never overwritten.
 
 use std::path::PathBuf;
 
@@ -10,21 +12,20 @@ use xtask_base::files::Disk;
 use xtask_base::path::RepoPath;
 use xtask_git::{Repo, TreeEntry};
 
-/// The three versions of a path: as it came, as it is here, as it comes now.
+/// The three versions of a path in a merge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MergeTriple {
-    /// The path.
     pub path: RepoPath,
-    /// As it came.
+    /// The version that was vendored.
     pub base: Option<TreeEntry>,
-    /// As it is here.
+    /// The version on the canonical branch.
     pub ours: Option<TreeEntry>,
-    /// As it comes now.
+    /// The version of the new toolkit.
     pub theirs: Option<TreeEntry>,
 }
 
 impl MergeTriple {
-    /// Where its conflict lies: another place for every other conflict.
+    /// Returns the file of this conflict. Another triple of versions has another folder.
     #[must_use]
     pub fn conflict_path(&self, repo: &Repo) -> PathBuf {
         self.path.to_disk_path(&self.conflict_folder(repo))
@@ -39,8 +40,8 @@ impl MergeTriple {
         repo.shared_state_folder().join("upgrade").join(&key[..8])
     }
 
-    /// What somebody has made of the conflict; nothing while a marker is in it that was put there, or
-    /// while it is empty: that is how an editor leaves a file when the disk is full.
+    /// Returns the resolved text, or `None` while the file has one of our markers or is empty: an editor leaves an
+    /// empty file when the disk is full.
     pub fn read_resolution(&self, repo: &Repo, branch: &str) -> Result<Option<Vec<u8>>> {
         let file = self.conflict_path(repo);
         let begin = format!("<<<<<<< {branch}");
@@ -48,9 +49,7 @@ impl MergeTriple {
             |line: &[u8]| line.starts_with(begin.as_bytes()) || line.starts_with(b">>>>>>> xtask ");
         match std::fs::read(&file) {
             Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(cause) => {
-                Err(cause).with_context(|| format!("`{}` cannot be read", file.display()))
-            }
+            Err(cause) => Err(cause).with_context(|| format!("cannot read `{}`", file.display())),
             Ok(text) if text.is_empty() => Ok(None),
             Ok(text) => {
                 let is_open = text.split(|byte| *byte == b'\n').any(is_marker);
@@ -59,10 +58,10 @@ impl MergeTriple {
         }
     }
 
-    /// Puts the text with markers there, unless there is one already.
+    /// Writes the text with markers, unless the file exists and is not empty. Returns its path.
     pub fn write_conflict(&self, repo: &Repo, disk: &Disk<'_>, text: &[u8]) -> Result<PathBuf> {
         let file = self.conflict_path(repo);
-        let failed = || format!("`{}` cannot be written", file.display());
+        let failed = || format!("cannot write `{}`", file.display());
         if file.symlink_metadata().is_ok_and(|meta| meta.len() > 0) {
             return Ok(file);
         }
@@ -70,7 +69,7 @@ impl MergeTriple {
         Ok(file)
     }
 
-    /// Texts of other conflicts of this path, from before something moved.
+    /// Returns the files of earlier conflicts of this path, with other versions.
     #[must_use]
     pub fn find_earlier_conflicts(&self, repo: &Repo) -> Vec<PathBuf> {
         let own = self.conflict_path(repo);
@@ -80,9 +79,9 @@ impl MergeTriple {
         texts.filter(|text| *text != own && text.is_file()).collect()
     }
 
-    /// Takes it away: what was decided is in a commit.
+    /// Removes the file after the resolution was committed.
     pub fn remove_conflict(&self, repo: &Repo, disk: &Disk<'_>) {
-        // What is left there is under another name than every later conflict.
+        // A leftover does no harm: other conflicts have other folders.
         drop(disk.remove_folder(&self.conflict_folder(repo)));
     }
 }

@@ -1,4 +1,5 @@
-//! How a copy of the toolkit is made: under which name it lies in its repository, and which parts it has.
+//! How a copy of the toolkit differs from the original: its name and its parts. For example, with the name `ops`
+//! the file `xtask/src/main.rs` becomes `ops/src/main.rs`, and `cargo xtask` becomes `cargo ops`.
 
 use super::parts::ToolkitParts;
 use xtask_base::error::{Error, Result};
@@ -7,14 +8,13 @@ use xtask_base::name::NAME;
 /// The name and the parts of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopySpec {
-    /// The folder, the package and the alias.
+    /// The name of the folder, the package and the alias.
     pub name: String,
-    /// The parts.
     pub parts: ToolkitParts,
 }
 
-/// What cargo does by itself: an alias of such a name would never be asked. From `cargo --list` of 1.91, with the short
-/// forms.
+/// The commands of cargo, which take precedence over an alias of the same name: `cargo --list` of 1.91, with the
+/// short forms.
 const CARGO_COMMANDS: [&str; 44] = [
     "add",
     "b",
@@ -62,8 +62,8 @@ const CARGO_COMMANDS: [&str; 44] = [
     "vendor",
 ];
 
-/// Folders of ours, those in which cargo looks for programs and tests of the package in the root, aliases of the toolkit, and
-/// names that every program knows.
+/// Further reserved names: folders of the toolkit, folders in which cargo looks for targets of the root package,
+/// aliases of the toolkit, and crates that every program knows.
 const RESERVED_NAMES: [&str; 14] = [
     "alloc",
     "benches",
@@ -81,17 +81,17 @@ const RESERVED_NAMES: [&str; 14] = [
     "xtest",
 ];
 
-/// The toolkit as it lies in its own repository.
+/// The name of the toolkit in its own repository.
 const SOURCE: &str = "xtask";
 
 impl CopySpec {
-    /// All parts, under the name that this program has.
+    /// Returns the spec with all parts, and with the name of this program.
     #[must_use]
     pub fn with_all_parts() -> CopySpec {
         CopySpec { name: NAME.to_owned(), parts: ToolkitParts::all() }
     }
 
-    /// The name that somebody wants, if it can be one.
+    /// Returns an error if `name` is not a valid name for a copy.
     pub fn check_name(name: &str) -> Result<()> {
         let first = name.starts_with(|c: char| c.is_ascii_lowercase());
         let rest = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
@@ -103,19 +103,17 @@ impl CopySpec {
             .with_hint("it becomes a folder, a package, and `cargo NAME`"));
         }
         if CARGO_COMMANDS.contains(&name) {
-            return Err(Error::usage(format!("`cargo {name}` is a command of cargo's own"))
-                .with_hint("another name, such as `--name tasks`"));
+            return Err(Error::usage(format!("`cargo {name}` is a built-in command of cargo"))
+                .with_hint("use another name, such as `--name tasks`"));
         }
         if RESERVED_NAMES.contains(&name) || name.starts_with("xtask-") {
-            return Err(Error::usage(format!(
-                "`{name}` cannot be the name of the toolkit: it is taken"
-            ))
-            .with_hint("another name, such as `--name tasks`"));
+            return Err(Error::usage(format!("reserved name `{name}`"))
+                .with_hint("use another name, such as `--name tasks`"));
         }
         Ok(())
     }
 
-    /// A path of the toolkit, as it is in the repository.
+    /// Converts a path of the toolkit to a path of the copy.
     #[must_use]
     pub fn to_copy_path(&self, path: &str) -> String {
         match path.strip_prefix(SOURCE).filter(|rest| rest.starts_with('/')) {
@@ -124,7 +122,7 @@ impl CopySpec {
         }
     }
 
-    /// The way back.
+    /// Converts a path of the copy to a path of the toolkit.
     #[must_use]
     pub fn to_toolkit_path(&self, path: &str) -> String {
         match path.strip_prefix(self.name.as_str()).filter(|rest| rest.starts_with('/')) {
@@ -133,12 +131,12 @@ impl CopySpec {
         }
     }
 
-    /// Whether nothing is called otherwise than at home.
+    /// Returns whether the copy has the name of the original.
     fn has_default_name(&self) -> bool {
         self.name == SOURCE
     }
 
-    /// A text for people, or a file that a repository is given to begin with: commands and paths by the name.
+    /// Renames commands and paths in a text for users, or in a template.
     #[must_use]
     pub fn rename_text(&self, text: &str) -> String {
         if self.has_default_name() {
@@ -155,7 +153,7 @@ impl CopySpec {
         let mut rest = text.as_str();
         while let Some(at) = rest.find(&folder) {
             let (before, found) = rest.split_at(at);
-            // A path from the root may begin with a slash, which then begins a word.
+            // A path from the root may begin with a slash, which must then begin a word.
             let mut ahead = before.chars().rev();
             let is_free = |c: Option<char>| {
                 c.is_none_or(|c| !c.is_alphanumeric() && !matches!(c, '/' | '.' | '-' | '_' | '~'))
@@ -175,7 +173,7 @@ impl CopySpec {
         renamed
     }
 
-    /// A source: the commands that it tells.
+    /// Renames the commands in a source file.
     pub(super) fn rename_commands(&self, text: &str) -> String {
         match self.has_default_name() {
             true => text.to_owned(),
@@ -183,19 +181,19 @@ impl CopySpec {
         }
     }
 
-    /// The source that holds the name.
+    /// Renames the constant in `crates/base/src/name.rs`.
     pub(super) fn rename_name_source(&self, text: &str) -> String {
         let text = text.replace(&format!("\"{SOURCE}\""), &format!("\"{}\"", self.name));
         text.replace(&format!("\"{SOURCE}/\""), &format!("\"{}/\"", self.name))
     }
 
-    /// A description of a package: that of the toolkit, or of its launcher.
+    /// Renames the package in the `Cargo.toml` of the toolkit or of its launcher.
     pub(super) fn rename_cargo_toml(&self, text: &str) -> String {
         if self.has_default_name() {
             return text.to_owned();
         }
         let (old, new) = (format!("name = \"{SOURCE}\"\n"), format!("name = \"{}\"\n", self.name));
-        // The library keeps its name, by which the program knows it.
+        // The library keeps its name, which the program imports.
         let mut renamed = String::with_capacity(text.len());
         let mut table = "";
         for line in text.split_inclusive('\n') {
@@ -210,7 +208,7 @@ impl CopySpec {
         self.rename_commands(&renamed)
     }
 
-    /// The settings of cargo in the folder of the toolkit.
+    /// Renames the package in the cargo configuration of the toolkit's folder.
     pub(super) fn rename_cargo_config(&self, text: &str) -> String {
         if self.has_default_name() {
             return text.to_owned();
@@ -223,7 +221,7 @@ impl CopySpec {
         self.rename_commands(&text)
     }
 
-    /// The lock file of the toolkit: packages stand in the order of their names.
+    /// Renames the package in the lock file, whose packages are sorted by name.
     pub(super) fn rename_cargo_lock(&self, text: &str) -> String {
         if self.has_default_name() {
             return text.to_owned();
@@ -240,7 +238,7 @@ impl CopySpec {
             }
         }
         let name = |block: &String| block.lines().next().unwrap_or_default().to_owned();
-        // Of several versions of one package the order stays.
+        // The sort is stable, so several versions of one package keep their order.
         blocks.sort_by_key(name);
         blocks.iter().fold(head, |all, block| format!("{all}\n[[package]]\n{block}"))
     }
@@ -263,9 +261,9 @@ mod tests {
             ("", "invalid name ``: use `[a-z][a-z0-9_-]{0,39}`"),
             ("Ops", "invalid name `Ops`: use `[a-z][a-z0-9_-]{0,39}`"),
             ("a/b", "invalid name `a/b`: use `[a-z][a-z0-9_-]{0,39}`"),
-            ("test", "`cargo test` is a command of cargo's own"),
-            ("setup", "`setup` cannot be the name of the toolkit: it is taken"),
-            ("tests", "`tests` cannot be the name of the toolkit: it is taken"),
+            ("test", "`cargo test` is a built-in command of cargo"),
+            ("setup", "reserved name `setup`"),
+            ("tests", "reserved name `tests`"),
         ] {
             assert_eq!(CopySpec::check_name(name).unwrap_err().message(), what);
         }

@@ -1,16 +1,22 @@
-//! A file of the toolkit as a repository is given it: without the tests and benchmarks of the toolkit itself, and with
-//! its program as an example.
+//! Transforms a file of the toolkit for a copy: removes the toolkit's own tests and benchmarks, and makes its
+//! program an example.
 //!
-//! `cargo run`, `cargo build --workspace` and `cargo install --git` of a repository are about its own programs, and go
-//! through every `Cargo.toml` in it. An example is none of those.
+//! `cargo run`, `cargo build --workspace` and `cargo install --git` in a repository consider every `Cargo.toml`
+//! below it, but are meant for its own programs; they ignore examples. In `Cargo.toml`, for example:
+//!
+//! ```text
+//! [[bin]]               ->   [[example]]
+//! name = "xtask"             name = "xtask"
+//!                            path = "src/main.rs"
+//! ```
 
 use super::copy_spec::CopySpec;
 use xtask_base::path::RepoPath;
 
-/// Where the toolkit keeps the files that others are given outside of `xtask/`.
+/// The folder with the templates of files outside of `xtask/`.
 pub const TEMPLATES_FOLDER: &str = "xtask/crates/vendoring/src/starters/";
 
-/// The content that is given of a file of the toolkit; nothing where it is the same.
+/// Returns the content of a file in a copy, or `None` if it is unchanged.
 #[must_use]
 pub(super) fn transform_file(path: &RepoPath, content: &[u8], shape: &CopySpec) -> Option<Vec<u8>> {
     let name = std::str::from_utf8(path.as_bytes()).ok()?;
@@ -22,11 +28,11 @@ pub(super) fn transform_file(path: &RepoPath, content: &[u8], shape: &CopySpec) 
         }
         "xtask/Cargo.lock" => shape.rename_cargo_lock(&parts.filter_cargo_lock(text)),
         "xtask/README.md" => shape.rename_text(&parts.filter_text(text)),
-        // Here it is a program, so that a copy works as well which an upgrade by an earlier version has brought.
+        // In the original it is a binary, so that a copy upgraded by an earlier version works, too.
         "xtask/launcher/Cargo.toml" => {
             shape.rename_cargo_toml(&text.replace("[[bin]]\n", "[[example]]\n"))
         }
-        // In the folder of the launcher this alias counts as well, and both are examples.
+        // This alias also applies in the folder of the launcher, where both programs are examples.
         "xtask/.cargo/config.toml" => shape.rename_cargo_config(
             &text.replace("--package xtask --\"", "--package xtask --example xtask --\""),
         ),
@@ -44,8 +50,8 @@ pub(super) fn transform_file(path: &RepoPath, content: &[u8], shape: &CopySpec) 
     (changed != text).then(|| changed.into_bytes())
 }
 
-/// The description of the package without benchmarks, and with the program as an example. Everything else stays as it
-/// is, also what only tests need: it stands in the lock file, and costs nothing where it is not built.
+/// Transforms the package's `Cargo.toml`: no benchmarks, and the programs as examples. Dev-dependencies stay: they
+/// are in the lock file, and cost nothing unless they are built.
 fn transform_cargo_toml(text: &str) -> String {
     let mut given = String::with_capacity(text.len());
     for part in split_tables(text) {
@@ -59,7 +65,7 @@ fn transform_cargo_toml(text: &str) -> String {
             given.push_str(&program.replace("test = false\n", &format!("{path}test = false\n")));
             continue;
         }
-        // Without that word cargo takes `src/main.rs` for a program all the same.
+        // Without `autobins = false`, cargo would still find the binary `src/main.rs`.
         given.push_str(&part.replace("default-run = \"xtask\"\n", "autobins = false\n"));
     }
     given.truncate(given.trim_end().len());
@@ -67,7 +73,7 @@ fn transform_cargo_toml(text: &str) -> String {
     given
 }
 
-/// The tables of a file, each with its header as its first line.
+/// Splits a TOML file into its tables, each with its header as the first line.
 fn split_tables(text: &str) -> Vec<&str> {
     let mut starts = vec![0];
     starts.extend(text.match_indices("\n[").map(|(at, _)| at + 1));
@@ -75,7 +81,7 @@ fn split_tables(text: &str) -> Vec<&str> {
     starts.windows(2).map(|two| &text[two[0]..two[1]]).collect()
 }
 
-/// A source without its modules of tests, which begin and end in the first column, as rustfmt has them.
+/// Removes test modules, which begin and end in the first column, as rustfmt formats them.
 fn strip_tests(text: &str) -> String {
     let mut given = String::with_capacity(text.len());
     let mut lines = text.split_inclusive('\n').peekable();

@@ -1,6 +1,7 @@
-//! Where files of earlier versions of the toolkit lie now, so that an upgrade takes a person's changes along.
+//! The new paths of files that were moved since earlier versions of the toolkit, so that an upgrade also moves local
+//! changes. For example, `xtask/src/repo/mod.rs` became `xtask/crates/git/src/lib.rs`.
 
-/// The files that went elsewhere than the folder in which they lay.
+/// The files that did not move along with their folder.
 const MOVED_FILES: [(&str, &str); 16] = [
     ("xtask/src/vendor/fit.rs", "xtask/crates/detect/src/fit.rs"),
     ("xtask/src/vendor/kinds.rs", "xtask/crates/detect/src/kinds.rs"),
@@ -20,7 +21,7 @@ const MOVED_FILES: [(&str, &str); 16] = [
     ("xtask/src/validate/defaults.rs", "xtask/crates/detect/src/defaults.rs"),
 ];
 
-/// The folders that have moved, each with the place of today. The file `mod.rs` of such a folder is `lib.rs` today.
+/// The folders that were moved, each with its new path. Their `mod.rs` became `lib.rs`.
 const MOVED_FOLDERS: [(&str, &str); 15] = [
     ("xtask/src/base/", "xtask/crates/base/src/"),
     ("xtask/src/branches/", "xtask/crates/branches/src/"),
@@ -39,8 +40,8 @@ const MOVED_FOLDERS: [(&str, &str); 15] = [
     ("xtask/src/vendor/", "xtask/crates/vendoring/src/"),
 ];
 
-/// The files that were renamed since the toolkit is a workspace of crates, oldest first: a line for each, with the
-/// old and the new path in the folder of the toolkit.
+/// The files renamed since the toolkit became a workspace of crates, oldest first: a line for each, with the old
+/// and the new path in the folder of the toolkit.
 const RENAMED_FILES: &str = include_str!("renames.txt");
 
 /// The folder of the toolkit in the paths of this module.

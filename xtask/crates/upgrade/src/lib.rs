@@ -1,6 +1,10 @@
-//! The copy of the toolkit in a repository: what came, how it lies there, and a newer one merged into it.
+//! The copy of the toolkit in a repository: its files, its manifest, and upgrades to newer versions.
+//!
+//! ```text
+//! Toolkit::read_commit  ->  plan_upgrade (three-way merge)  ->  UpgradePlan  ->  commit_upgrade
+//! ```
 
-// Where checkouts share a build folder, none of them takes what another has compiled from other sources.
+// Recompiles this crate if its sources change, even in a target folder that several checkouts share.
 const _: Option<&str> = option_env!("XTASK_SOURCES_UPGRADE");
 
 pub mod cargo_entries;

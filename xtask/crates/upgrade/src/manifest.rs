@@ -1,6 +1,17 @@
-//! `xtask/VENDORED.toml`: which toolkit a repository has, and how its files looked when they came. It is
-//! written by `vendor` and `upgrade` alone; one that somebody else has changed is known by its digest
-//! and never believed, because a merge on a wrong base would lose changes without a word.
+//! `xtask/VENDORED.toml`, the manifest of a copy: the version of the toolkit and the checksum of each file as
+//! vendored.
+//!
+//! Only `vendor` and `upgrade` write it. A manifest whose digest does not match is refused, because a merge with a
+//! wrong base would lose changes silently.
+//!
+//! ```toml
+//! digest = "…"
+//! format = 1
+//! version = "0.1.0"
+//! commit = "1a2b3c…"
+//! [files]
+//! "xtask/src/main.rs" = "9f86d08188… (SHA-256)"
+//! ```
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,16 +24,16 @@ use xtask_base::digest;
 use xtask_base::error::{Error, Result};
 use xtask_base::in_toolkit;
 
-/// The name of the file, in the folder of the toolkit.
+/// The file name, in the folder of the toolkit.
 pub const MANIFEST_NAME: &str = "VENDORED.toml";
 
-/// Where it lies, by the name of this program.
+/// The path from the root, with the name of this program.
 pub const MANIFEST: &str = in_toolkit!("VENDORED.toml");
 
-/// The format that is written, and the newest that is read.
+/// The format that is written, and the newest one that can be read.
 pub const FORMAT: i64 = 1;
 
-/// What comes after the digest of a file that may be executed.
+/// The suffix of the checksum of an executable file.
 const EXECUTABLE_SUFFIX: &str = " +x";
 
 const HEAD: &str = "\
@@ -30,25 +41,24 @@ const HEAD: &str = "\
 # came. They write this file; edited by hand, it is refused.
 ";
 
-/// What was vendored.
+/// The manifest of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VendorManifest {
-    /// The version of the toolkit.
     pub version: Version,
-    /// The address of its repository, where that is one that others can reach.
+    /// The URL of the toolkit's repository, if it is public.
     pub source: Option<String>,
-    /// The commit of that repository, as its full id.
+    /// The full ID of the commit.
     pub commit: String,
-    /// Which parts of it.
     pub parts: ToolkitParts,
-    /// What stands for each file (`mark`), by its path from the root of the repository.
+    /// The checksum (`compute_checksum`) of each file, by its path from the root of the repository.
     pub files: BTreeMap<String, String>,
-    /// Files that lie elsewhere than in the toolkit, by the path that they have there.
+    /// The files outside of `xtask/`: their paths in the repository, each with the path of its template in the
+    /// toolkit.
     pub placed: BTreeMap<String, String>,
 }
 
 impl VendorManifest {
-    /// The text of the file.
+    /// Renders the file.
     #[must_use]
     pub fn to_toml(&self) -> String {
         let mut body = format!("format = {FORMAT}\nversion = \"{}\"\n", self.version);
@@ -76,41 +86,39 @@ impl VendorManifest {
         format!("{HEAD}digest = \"{}\"\n{body}", hash_body(&body))
     }
 
-    /// Reads the bytes of the file.
+    /// Parses the file. Returns an error if it was modified or a newer version wrote it.
     pub fn parse(bytes: &[u8]) -> Result<VendorManifest> {
         let text = std::str::from_utf8(bytes).map_err(|_| modified_error("it is not UTF-8"))?;
-        // A checkout may have given it other line ends.
+        // A checkout may have converted the line endings.
         let text = text.replace("\r\n", "\n");
         let table = DeTable::parse(&text).map_err(|cause| modified_error(cause.message()))?;
         let table = table.get_ref();
         let format = table.get("format").and_then(|value| parse_integer(value.get_ref()));
         match format {
-            None => return Err(modified_error("it does not say its format")),
+            None => return Err(modified_error("missing `format`")),
             Some(newer) if newer > FORMAT => return Err(too_new_error(newer)),
             Some(_) => {}
         }
         let (_, body) = text
             .split_once("\ndigest = \"")
             .and_then(|(_, rest)| rest.split_once("\"\n"))
-            .ok_or_else(|| modified_error("it does not say its digest"))?;
-        let told = string_at(table, "digest")
-            .ok_or_else(|| modified_error("it does not say its digest"))?;
+            .ok_or_else(|| modified_error("missing `digest`"))?;
+        let told = string_at(table, "digest").ok_or_else(|| modified_error("missing `digest`"))?;
         if told != hash_body(body) {
-            return Err(modified_error("its digest does not fit"));
+            return Err(modified_error("the digest does not match"));
         }
         let version = string_at(table, "version").and_then(|text| Version::parse(&text).ok());
         Ok(VendorManifest {
-            version: version.ok_or_else(|| modified_error("it does not say a version"))?,
+            version: version.ok_or_else(|| modified_error("missing or invalid `version`"))?,
             source: string_at(table, "source"),
-            commit: string_at(table, "commit")
-                .ok_or_else(|| modified_error("it does not say a commit"))?,
+            commit: string_at(table, "commit").ok_or_else(|| modified_error("missing `commit`"))?,
             parts: match string_at(table, "parts") {
                 None => ToolkitParts::all(),
                 Some(words) => {
                     ToolkitParts::parse(&words.split(',').map(str::to_owned).collect::<Vec<_>>())
                         .map_err(|failure| {
                             Error::unable(format!(
-                                "`{MANIFEST}` names a part that this xtask does not know"
+                                "`{MANIFEST}` has a part that this xtask does not know"
                             ))
                             .with_cause(failure)
                         })?
@@ -122,14 +130,14 @@ impl VendorManifest {
     }
 }
 
-/// What stands for a file: its SHA-256, as `sha256sum` shows it, and ` +x` where it may be executed.
+/// Returns the checksum of a file: its SHA-256, as `sha256sum` prints it, plus ` +x` if it is executable.
 #[must_use]
 pub fn compute_checksum(content: &[u8], is_executable: bool) -> String {
     let digest = digest::to_hex(&digest::hash_bytes(content));
     if is_executable { digest + EXECUTABLE_SUFFIX } else { digest }
 }
 
-/// Whether what stands for a file says that it may be executed.
+/// Returns whether a checksum is that of an executable file.
 #[must_use]
 pub fn has_executable_suffix(mark: &str) -> bool {
     mark.ends_with(EXECUTABLE_SUFFIX)
@@ -139,22 +147,22 @@ fn hash_body(body: &str) -> String {
     compute_checksum(body.as_bytes(), false)
 }
 
-/// A string of TOML, whose escapes are those of JSON.
+/// Quotes a TOML string, whose escapes are those of JSON.
 fn quote_toml(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
 fn modified_error(why: &str) -> Error {
-    Error::usage(format!("`{MANIFEST}` is not as `vendor` or `upgrade` has written it: {why}"))
-        .with_hint(format!("`git log -p -- {MANIFEST}` shows who has changed it"))
-        .with_hint(format!("`git checkout COMMIT -- {MANIFEST}` brings back one that is whole"))
+    Error::usage(format!("`{MANIFEST}` was modified: {why}"))
+        .with_hint(format!("`git log -p -- {MANIFEST}` shows who changed it"))
+        .with_hint(format!("`git checkout COMMIT -- {MANIFEST}` restores an intact one"))
 }
 
 fn too_new_error(format: i64) -> Error {
     Error::unable(format!(
         "`{MANIFEST}` was written by a newer xtask (format {format}; this one knows up to {FORMAT})"
     ))
-    .with_hint("run the xtask that lies there: `git switch` to a branch that has it")
+    .with_hint("use the newer xtask: `git switch` to a branch that has it")
 }
 
 fn parse_integer(value: &DeValue<'_>) -> Option<i64> {

@@ -1,20 +1,22 @@
-//! The parts of the toolkit: what a repository may do without. Sync and hooks are always there.
+//! The optional parts of the toolkit, and filters that remove absent parts from its files. Sync and hooks are always
+//! included.
 //!
-//! A file is fitted by its text alone: crates of parts that are left out go, and of the others what stands under
-//! `#[cfg(feature = "PART")]`, as rustfmt lays it out. What remains is what cargo would compile of the whole.
+//! The filters work on text: crates of absent parts are removed, and in the other crates the items under
+//! `#[cfg(feature = "PART")]`, as rustfmt formats them. The rest is what cargo compiles of the original without these
+//! features. For example, `--parts sync,hooks,checks` removes `crates/services` and the command `start`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use xtask_base::error::{Error, Result};
 use xtask_config::suggest_nearest;
 
-/// A part, the parts that it stands on, its crates, and its commands.
+/// A part: its dependencies, crates and commands.
 struct Part {
     name: &'static str,
     dependencies: &'static [&'static str],
     crates: &'static [&'static str],
     commands: &'static [&'static str],
-    /// What else is named only where it is there.
+    /// Further words that only texts about this part use.
     mentions: &'static [&'static str],
 }
 
@@ -51,33 +53,33 @@ const OPTIONAL_PARTS: [Part; 4] = [
     },
 ];
 
-/// The word for all of them.
+/// The value of `--parts` for all parts.
 const ALL_KEYWORD: &str = "all";
 
-/// Which parts a repository has.
+/// The optional parts of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolkitParts(BTreeSet<&'static str>);
 
 impl ToolkitParts {
-    /// All that there are.
+    /// Returns all parts.
     #[must_use]
     pub fn all() -> ToolkitParts {
         ToolkitParts(OPTIONAL_PARTS.iter().map(|part| part.name).collect())
     }
 
-    /// Checks, and services where there are some to run.
+    /// Returns the default parts: checks, and services if the repository has some.
     #[must_use]
     pub fn default_parts(has_services: bool) -> ToolkitParts {
         let names = if has_services { &["checks", "services"][..] } else { &["checks"] };
         ToolkitParts(names.iter().copied().collect())
     }
 
-    /// Those that are named, as people type them: `sync,hooks,checks`, or `all`.
+    /// Parses the values of `--parts`, e.g. `sync`, `hooks`, `checks`, or `all` alone.
     pub fn parse(names: &[String]) -> Result<ToolkitParts> {
         if names.iter().any(|name| name == ALL_KEYWORD) {
             return match names {
                 [_] => Ok(ToolkitParts::all()),
-                _ => Err(Error::usage("`all` is all parts, and no other is named beside it")),
+                _ => Err(Error::usage("`all` cannot be combined with other parts")),
             };
         }
         let mut found = BTreeSet::new();
@@ -88,11 +90,8 @@ impl ToolkitParts {
                 None => {
                     let known = ToolkitParts::known_names();
                     let near = suggest_nearest(name, known.iter().copied());
-                    return Err(Error::usage(format!("there is no part `{name}`{near}"))
-                        .with_hint(format!(
-                            "the parts are {}; `all` is all of them",
-                            known.join(", ")
-                        )));
+                    return Err(Error::usage(format!("unknown part `{name}`{near}"))
+                        .with_hint(format!("the parts are {}; or `all`", known.join(", "))));
                 }
             }
         }
@@ -113,45 +112,45 @@ impl ToolkitParts {
         Ok(ToolkitParts(found))
     }
 
-    /// The names of all parts.
+    /// Returns the names of all parts.
     #[must_use]
     pub fn known_names() -> Vec<&'static str> {
         REQUIRED_PARTS.into_iter().chain(OPTIONAL_PARTS.iter().map(|part| part.name)).collect()
     }
 
-    /// Those that are there, as people type them.
+    /// Returns the value of `--parts`, e.g. `sync,hooks,checks`.
     #[must_use]
     pub fn to_flag_value(&self) -> String {
         let there = OPTIONAL_PARTS.iter().map(|part| part.name).filter(|name| self.has_part(name));
         REQUIRED_PARTS.into_iter().chain(there).collect::<Vec<_>>().join(",")
     }
 
-    /// Whether a part is there.
+    /// Returns whether the copy has a part.
     #[must_use]
     pub fn has_part(&self, name: &str) -> bool {
         REQUIRED_PARTS.contains(&name) || self.0.contains(name)
     }
 
-    /// Whether all of them are.
+    /// Returns whether the copy has all parts.
     #[must_use]
     pub fn is_all(&self) -> bool {
         self.0.len() == OPTIONAL_PARTS.len()
     }
 
-    /// Whether a crate in `crates/` is there.
+    /// Returns whether the copy has a crate of `crates/`.
     fn has_crate(&self, name: &str) -> bool {
         let mut of = OPTIONAL_PARTS.iter().filter(|part| part.crates.contains(&name)).peekable();
         of.peek().is_none() || of.any(|part| self.has_part(part.name))
     }
 
-    /// The crates that are left out.
+    /// Returns the crates that the copy does not have.
     fn absent_crates(&self) -> impl Iterator<Item = &'static str> {
         let all: BTreeSet<&str> =
             OPTIONAL_PARTS.iter().flat_map(|part| part.crates.iter().copied()).collect();
         all.into_iter().filter(|name| !self.has_crate(name))
     }
 
-    /// Whether a line of a text for people names what is not there.
+    /// Returns whether a line of a text for users is about an absent part.
     fn mentions_absent_part(&self, line: &str) -> bool {
         let absent = || OPTIONAL_PARTS.iter().filter(|part| !self.has_part(part.name));
         let names = |command: &str| {
@@ -168,13 +167,13 @@ impl ToolkitParts {
         })
     }
 
-    /// A text for people without the lines that name what is not there.
+    /// Removes the lines about absent parts from a text for users.
     #[must_use]
     pub fn filter_text(&self, text: &str) -> String {
         text.split_inclusive('\n').filter(|line| !self.mentions_absent_part(line)).collect()
     }
 
-    /// A `justfile` without the commands that are not there, and without the recipes that are nothing else.
+    /// Removes the commands of absent parts from a `justfile`, and recipes that have no other command.
     #[must_use]
     pub fn filter_justfile(&self, text: &str) -> String {
         let is_command = |line: &&str| line.starts_with(' ');
@@ -191,8 +190,8 @@ impl ToolkitParts {
         format!("{}\n", text.trim_end_matches('\n'))
     }
 
-    /// Whether a file of the toolkit is left out, by its path from `xtask/`. What is left out because its module is, is
-    /// among `modules`.
+    /// Returns whether a copy does not have a file of the toolkit, by its path in `xtask/`. `modules` are the
+    /// modules of absent parts.
     pub(super) fn excludes_file(&self, inner: &str, modules: &BTreeSet<String>) -> bool {
         let of_crate = inner.strip_prefix("crates/").and_then(|rest| rest.split('/').next());
         let is_module = |module: &String| {
@@ -205,7 +204,7 @@ impl ToolkitParts {
             || modules.iter().any(is_module)
     }
 
-    /// The modules that a source declares and that are not there: their paths without `.rs`.
+    /// Returns the modules that a source declares under absent parts, as paths without `.rs`.
     pub(super) fn absent_modules(&self, inner: &str, text: &str) -> Vec<String> {
         let Some((folder, file)) = inner.rsplit_once('/') else { return Vec::new() };
         let stem = file.trim_end_matches(".rs");
@@ -227,7 +226,7 @@ impl ToolkitParts {
         found
     }
 
-    /// Whether a line says that what follows belongs to a part that is not there.
+    /// Returns whether a line is the `cfg` attribute of an absent part.
     fn is_absent_cfg(&self, line: &str) -> bool {
         let feature = line
             .trim()
@@ -238,7 +237,7 @@ impl ToolkitParts {
         })
     }
 
-    /// A source without what belongs to parts that are not there.
+    /// Removes the items of absent parts from a source.
     pub(super) fn filter_source(&self, text: &str) -> String {
         if self.is_all() {
             return text.to_owned();
@@ -251,7 +250,7 @@ impl ToolkitParts {
                 continue;
             }
             skip_item(indent_width(line), &mut lines);
-            // Between two items stands one blank line.
+            // Keep one blank line between two items.
             if fitted.ends_with("\n\n") {
                 while lines.next_if(|next| next.trim().is_empty()).is_some() {}
             }
@@ -264,7 +263,7 @@ impl ToolkitParts {
         fitted
     }
 
-    /// The description of the package, with nothing of what is not there.
+    /// Removes the crates and features of absent parts from a `Cargo.toml`.
     pub(super) fn filter_cargo_toml(&self, text: &str) -> String {
         if self.is_all() {
             return text.to_owned();
@@ -291,7 +290,7 @@ impl ToolkitParts {
                     || line.starts_with(&format!("xtask-{name}."))
             });
             if is_crate || is_part && !self.has_part(key) || is_left_out {
-                // A list may go over many lines.
+                // A list may continue on the following lines.
                 is_in_list = line.trim_end().ends_with('[');
                 continue;
             }
@@ -303,7 +302,7 @@ impl ToolkitParts {
                 continue;
             }
             fitted.push_str(line);
-            // The small program that stays while services run.
+            // `xtask-supervisor` needs services.
             if !self.has_part("services") && line == "name = \"xtask-supervisor\"\n" {
                 let start = fitted.rfind("\n[[").map_or(0, |at| at + 1);
                 fitted.truncate(start);
@@ -313,7 +312,7 @@ impl ToolkitParts {
         fitted
     }
 
-    /// The lock file, with the packages that are reached without what is not there.
+    /// Removes the packages of absent parts from the lock file, and those that only they need.
     pub(super) fn filter_cargo_lock(&self, text: &str) -> String {
         if self.is_all() {
             return text.to_owned();
@@ -334,7 +333,7 @@ impl ToolkitParts {
         let mut reached: BTreeSet<usize> = open.iter().copied().collect();
         while let Some(at) = open.pop() {
             for need in &packages[at].needs {
-                // `name`, or `name version` where there are several.
+                // `name`, or `name version` if there are several.
                 let (name, version) =
                     need.split_once(' ').map_or((&need[..], None), |(n, v)| (n, Some(v)));
                 if absent.contains(name) {
@@ -395,9 +394,9 @@ fn indent_width(line: &str) -> usize {
     line.len() - line.trim_start_matches(' ').len()
 }
 
-/// Goes past the item that follows an attribute at this indentation, with its documentation and other attributes.
+/// Skips the item after an attribute at the indentation `depth`, with its doc comments and other attributes.
 fn skip_item<'a>(depth: usize, lines: &mut std::iter::Peekable<impl Iterator<Item = &'a str>>) {
-    // Attributes may hold texts over many lines.
+    // An attribute may span several lines.
     while let Some(line) = lines.next_if(|line| {
         let line = line.trim_start();
         line.starts_with("#[") || line.starts_with("///")
@@ -411,7 +410,7 @@ fn skip_item<'a>(depth: usize, lines: &mut std::iter::Peekable<impl Iterator<Ite
             }
         }
     }
-    // From here on the first line at this depth that leaves nothing open ends it.
+    // The item ends at the first line at this depth that leaves no bracket open.
     let Some(mut last) = lines.next() else { return };
     loop {
         let is_open = last.trim_end().ends_with(['{', '(', '[']);
@@ -450,11 +449,11 @@ mod tests {
         assert_eq!(parts(&["hooks"]).unwrap().to_flag_value(), "sync,hooks");
         assert!(parts(&["all"]).unwrap().is_all());
         for (names, what) in [
-            (&["check"][..], "there is no part `check`; did you mean `checks`?"),
+            (&["check"][..], "unknown part `check`; did you mean `checks`?"),
             (&["deploy"], "part `deploy` needs `checks` and `services`"),
             (&["services", "sync"], "part `services` needs `checks`"),
-            (&["all", "sync"], "`all` is all parts, and no other is named beside it"),
-            (&[""], "there is no part ``"),
+            (&["all", "sync"], "`all` cannot be combined with other parts"),
+            (&[""], "unknown part ``"),
         ] {
             assert_eq!(parts(names).unwrap_err().message(), what, "{names:?}");
         }

@@ -1,43 +1,42 @@
-//! Lines into the text of a TOML file.
+//! Inserts lines into the text of a TOML file.
 //!
-//! A text is never written anew: it is read to learn where things stand in it, and what is added goes in
-//! between. All that was there stays, byte for byte: comments, order, blank lines and line ends.
+//! The text is parsed only to find positions, and never formatted again: comments, order, blank lines and line
+//! endings stay, byte for byte. For example, `insert_in_array` turns `members = ["a"]` into `members = ["a", "b"]`.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The mark that some editors put before everything else in a file.
+/// The byte order mark, which some editors write at the start of a file.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// Something to be added, and where.
+/// A text to insert at a byte offset.
 pub(super) struct TextInsert {
     at: usize,
     text: String,
 }
 
-/// A text that is TOML.
+/// A parsed TOML file.
 pub(super) struct TomlDocument<'a> {
     text: &'a str,
-    /// What is in it.
     pub(super) table: Spanned<DeTable<'a>>,
 }
 
 impl<'a> TomlDocument<'a> {
-    /// Reads a text; the error says what is wrong with it.
+    /// Parses a text; the error is a message for users.
     pub(super) fn parse(text: &'a str) -> Result<Self, String> {
         match DeTable::parse(text) {
             Ok(table) => Ok(TomlDocument { text, table }),
             Err(error) => {
                 let at = error.span().map_or(0, |span| span.start).min(text.len());
                 let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
-                Err(format!("it cannot be read: line {line}: {}", error.message()))
+                Err(format!("invalid TOML: line {line}: {}", error.message()))
             }
         }
     }
 
-    /// The text with what is added to it.
+    /// Returns the text with the inserts applied.
     pub(super) fn with_inserts(&self, mut inserts: Vec<TextInsert>) -> String {
-        // What goes to the same place stays in its order.
+        // Inserts at the same offset keep their order.
         inserts.sort_by_key(|insert| insert.at);
         let mut whole = String::with_capacity(self.text.len());
         let mut done = 0;
@@ -50,7 +49,7 @@ impl<'a> TomlDocument<'a> {
         whole
     }
 
-    /// `lines` as a paragraph of their own at the end.
+    /// Returns the insert of `lines` as a paragraph at the end.
     pub(super) fn append_paragraph(&self, lines: &[&str]) -> TextInsert {
         let end = self.line_ending();
         let mut text = String::new();
@@ -65,15 +64,15 @@ impl<'a> TomlDocument<'a> {
         TextInsert { at: self.text.len(), text }
     }
 
-    /// `lines` as a paragraph of their own before the line of a place.
+    /// Returns the insert of `lines` as a paragraph before the line of the offset `at`.
     pub(super) fn paragraph_before(&self, at: usize, lines: &[&str]) -> TextInsert {
         let end = self.line_ending();
         let text = lines.iter().chain(&[""]).flat_map(|line| [*line, end]).collect();
         TextInsert { at: self.line_start(at), text }
     }
 
-    /// Entries (`key = value`) for a table of the whole file, in whatever way it is written there. None:
-    /// what has the name is no table.
+    /// Returns the inserts of `entries` (`key = value`) into a top-level table, in whatever syntax it is written.
+    /// Returns `None` if `name` is not a table.
     pub(super) fn insert_in_table(&self, name: &str, entries: &[&str]) -> Option<Vec<TextInsert>> {
         let header = format!("[{name}]");
         let of_its_own = || {
@@ -96,9 +95,9 @@ impl<'a> TomlDocument<'a> {
                 }
                 None => TextInsert { at: span.start + 1, text: entries.join(", ") },
             },
-            // Only tables within it have a header: `[workspace.package]`.
+            // Only its subtables have a header, e.g. `[workspace.package]`.
             _ if self.text[line..].trim_start().starts_with('[') => return Some(of_its_own()),
-            // `workspace.resolver = "2"`
+            // A dotted key, e.g. `workspace.resolver = "2"`.
             _ => {
                 let text = entries.iter().flat_map(|entry| [name, ".", *entry, end]).collect();
                 TextInsert { at: line, text }
@@ -107,7 +106,7 @@ impl<'a> TomlDocument<'a> {
         Some(vec![insert])
     }
 
-    /// A value for the end of an array, in a line of its own if that is where the one before it stands.
+    /// Returns the inserts of a value at the end of an array, on a line of its own if the last value is on one.
     pub(super) fn insert_in_array(
         &self,
         array: &Spanned<DeValue<'_>>,
@@ -123,7 +122,7 @@ impl<'a> TomlDocument<'a> {
         }
         let comma = self.find_comma_after(last.end);
         let after = comma.map_or(last.end, |comma| comma + 1);
-        // The comment behind the last value stays there.
+        // A comment behind the last value stays there.
         let line = self.end_of_line(after);
         let rest = self.text[after..line].trim();
         let at = if rest.is_empty() || rest.starts_with('#') { line } else { after };
@@ -139,7 +138,7 @@ impl<'a> TomlDocument<'a> {
         }
     }
 
-    /// The comma that follows a value, with nothing but blanks, line ends and comments between.
+    /// Returns the offset of the comma after a value, past white space and comments.
     fn find_comma_after(&self, value: usize) -> Option<usize> {
         let mut at = value;
         loop {
@@ -153,7 +152,7 @@ impl<'a> TomlDocument<'a> {
         }
     }
 
-    /// Where the line of a place begins.
+    /// Returns the offset at which the line of `at` begins.
     pub(super) fn line_start(&self, at: usize) -> usize {
         match self.text[..at].rfind('\n') {
             Some(before) => before + 1,
@@ -162,20 +161,20 @@ impl<'a> TomlDocument<'a> {
         }
     }
 
-    /// Where the line of a place ends, before what ends it.
+    /// Returns the offset at which the line of `at` ends, before its line ending.
     fn end_of_line(&self, at: usize) -> usize {
         let line = self.text[at..].split('\n').next().unwrap_or_default();
         at + line.strip_suffix('\r').unwrap_or(line).len()
     }
 
-    /// What ends the lines of this text.
+    /// Returns the line ending of this text.
     fn line_ending(&self) -> &'static str {
         let first = self.text.split_inclusive('\n').next().unwrap_or_default();
         if first.ends_with("\r\n") { "\r\n" } else { "\n" }
     }
 }
 
-/// Where a value ends. That of a dotted key ends with the last that it holds.
+/// Returns the offset at which a value ends; a table of dotted keys ends with the last of its values.
 fn value_end(value: &Spanned<DeValue<'_>>) -> usize {
     let inner = match value.get_ref() {
         DeValue::Table(table) => table.values().map(value_end).max(),
@@ -184,7 +183,7 @@ fn value_end(value: &Spanned<DeValue<'_>>) -> usize {
     value.span().end.max(inner.unwrap_or(0))
 }
 
-/// A text as TOML has it between quotes.
+/// Quotes a text as a TOML string.
 pub(super) fn quote_toml(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {

@@ -1,8 +1,12 @@
-//! The toolkit as one of its commits has it: which files a repository gets, and what they are.
+//! The files of the toolkit at a commit, as a copy gets them.
 //!
-//! A repository gets all of `xtask/` but what its `Cargo.toml` leaves out of the package (`exclude`:
-//! the tests and benchmarks of the toolkit itself), and no tests inside of sources either (`given.rs`). Nothing is
-//! read from the working tree: what is vendored can always be found again by its commit.
+//! A copy gets `xtask/` without the files that `exclude` in its `Cargo.toml` names (the toolkit's own tests and
+//! benchmarks), and without test modules in sources (`copy_transform`). Everything is read from the commit, never
+//! from the working tree, so a vendored file can always be found again. For example:
+//!
+//! ```text
+//! Toolkit { version: 0.2.0, files: { "xtask/src/main.rs": …, "xtask/README.md": … }, templates: { … } }
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,47 +24,45 @@ use xtask_git::{
     FileMode, Id, PathPatterns, PathsBelow, Repo, Revision, TreeEntry, unsafe_path_reason,
 };
 
-/// The layout of a toolkit that this program knows how to take in: `package.metadata.vendor.format`.
+/// The newest supported value of `package.metadata.vendor.format`.
 const FORMAT: i64 = 1;
 
-/// What describes the toolkit.
+/// The description of the toolkit's package.
 const PACKAGE: &str = "xtask/Cargo.toml";
 
-/// The toolkit in its own repository, and the file with its name.
+/// The folder of the toolkit in its own repository, and the file with its name.
 const SOURCE: &str = "xtask";
 const NAME_FILE: &str = "xtask/crates/base/src/name.rs";
 
-/// What a copy has, and the toolkit has not.
+/// A file that only a copy has.
 const COPY: &str = "xtask/VENDORED.toml";
 
-/// The manual for who has been given the toolkit, and where it lies there.
+/// The manual of a copy: its path in the toolkit, and in the copy.
 const README_PATHS: (&str, &str) = ("xtask/COPY.md", "xtask/README.md");
 
-/// The manual that a copy had before it had one of its own.
+/// The manual that copies had before `xtask/COPY.md` existed.
 const OLD_README: &str = "README.md";
 
-/// The toolkit, at a commit.
+/// The toolkit at a commit.
 pub struct Toolkit {
     repo: Repo,
-    /// The commit.
     pub commit: Id,
-    /// Its version.
     pub version: Version,
-    /// How a repository gets it.
+    /// The name and the parts of the copy.
     pub spec: CopySpec,
-    /// Whether it can be given in parts.
+    /// Whether this version supports `--parts`.
     pub has_parts: bool,
-    /// What a repository gets, by the path that it has there.
+    /// The files of a copy, by their paths there.
     files: BTreeMap<RepoPath, TreeEntry>,
-    /// The files to begin with, by the path that they have in the toolkit.
+    /// The templates, by their paths in the toolkit.
     templates: BTreeMap<RepoPath, TreeEntry>,
-    /// The contents that differ from those of the commit.
+    /// The contents that differ from the commit.
     transformed: BTreeMap<Id, Vec<u8>>,
 }
 
 impl Toolkit {
-    /// The toolkit that a repository holds, at a commit by the name that people give it, or at HEAD; in a
-    /// shape.
+    /// Reads the toolkit from the commit `name`, or HEAD, for a copy of the given `shape`. Returns an error if the
+    /// repository is not that of the toolkit, or the commit does not support the name or the parts.
     pub fn read_commit(repo: Repo, name: Option<&str>, shape: CopySpec) -> Result<Toolkit> {
         let commit = match name {
             None => repo.head()?.commit,
@@ -69,13 +71,13 @@ impl Toolkit {
         let tree = repo.tree_of(commit)?;
         let place = repo.root().display().to_string();
         let Some(package) = repo.entry_at(tree, &RepoPath::new(PACKAGE))? else {
-            return Err(not_toolkit_error(&place, &format!("there is no `{PACKAGE}` in it")));
+            return Err(not_toolkit_error(&place, &format!("it has no `{PACKAGE}`")));
         };
         if repo.entry_at(tree, &RepoPath::new(COPY))?.is_some() {
             return Err(Error::usage(format!(
-                "`{place}` is no checkout of the toolkit: it has been given a copy (`{COPY}`)"
+                "`{place}` is not a checkout of the toolkit: it has a vendored copy (`{COPY}`)"
             ))
-            .with_hint("its own changes would go along; use the repository from which it came"));
+            .with_hint("use the original repository; a copy has local changes"));
         }
         let text = repo.read_blob(package.id)?;
         let ToolkitPackage { version, excluded: left_out } =
@@ -84,32 +86,32 @@ impl Toolkit {
                     not_toolkit_error(&place, &format!("`{PACKAGE}` {why}"))
                 }
                 PackageFault::NewerFormat(format) => Error::unable(format!(
-                    "the toolkit in `{place}` is laid out in a way that this xtask does not know \
+                    "the toolkit in `{place}` has a layout that this xtask does not know \
                      (format {format}; it knows up to {FORMAT})"
                 ))
                 .with_hint(
-                    "upgrade to an earlier version first, with `--ref`: it knows the next one",
+                    "first upgrade to an earlier version with `--ref`: it knows the newer layout",
                 ),
             })?;
         let has = |path: &str| Ok(repo.entry_at(tree, &RepoPath::new(path))?.is_some());
         if shape.name != SOURCE {
             if !has(NAME_FILE)? {
-                return Err(too_old_error(&place, "cannot lie under another name"));
+                return Err(too_old_error(&place, "does not support another name"));
             }
             if let Some(lock) = repo.entry_at(tree, &RepoPath::new("xtask/Cargo.lock"))? {
                 let lock = String::from_utf8_lossy(&repo.read_blob(lock.id)?).into_owned();
                 if lock.contains(&format!("\nname = \"{}\"\n", shape.name)) {
                     return Err(Error::usage(format!(
-                        "the toolkit is built with a package `{}`",
+                        "the toolkit already depends on a package named `{}`",
                         shape.name
                     ))
-                    .with_hint("another name, such as `--name tasks`"));
+                    .with_hint("use another name, such as `--name tasks`"));
                 }
             }
         }
         let has_parts = String::from_utf8_lossy(&text).contains("\n[features]\n");
         if !shape.parts.is_all() && !has_parts {
-            return Err(too_old_error(&place, "has no parts"));
+            return Err(too_old_error(&place, "does not support `--parts`"));
         }
         let mut contents = Vec::new();
         for (path, entry) in repo.list_tree(tree, &PathsBelow(&RepoPath::new("xtask")))? {
@@ -117,9 +119,7 @@ impl Toolkit {
                 continue;
             }
             if let Some(why) = find_path_fault(&path, entry) {
-                return Err(Error::usage(format!(
-                    "the toolkit in `{place}` cannot be vendored: {why}"
-                )));
+                return Err(Error::usage(format!("cannot vendor the toolkit in `{place}`: {why}")));
             }
             if path.as_bytes() != README_PATHS.0.as_bytes() {
                 contents.push((path, entry, repo.read_blob(entry.id)?));
@@ -170,7 +170,7 @@ impl Toolkit {
         })
     }
 
-    /// The same, in another shape.
+    /// Reads the same commit for another shape.
     pub fn with_spec(self, shape: CopySpec) -> Result<Toolkit> {
         if shape == self.spec {
             return Ok(self);
@@ -179,31 +179,31 @@ impl Toolkit {
         Toolkit::read_commit(self.repo, Some(&commit), shape)
     }
 
-    /// The repository that holds it.
+    /// Returns the repository of the toolkit.
     #[must_use]
     pub fn repo(&self) -> &Repo {
         &self.repo
     }
 
-    /// The paths that a repository gets, with what stands there.
+    /// Returns the files of a copy, by their paths there.
     #[must_use]
     pub fn files(&self) -> &BTreeMap<RepoPath, TreeEntry> {
         &self.files
     }
 
-    /// The files that a repository gets to begin with, by the path that they have in the toolkit.
+    /// Returns the templates of files outside of `xtask/`, by their paths in the toolkit.
     #[must_use]
     pub fn templates(&self) -> &BTreeMap<RepoPath, TreeEntry> {
         &self.templates
     }
 
-    /// Whether it has a file, given or not, at a path.
+    /// Returns whether the toolkit has a file or template at a path.
     #[must_use]
     pub fn has_file(&self, path: &RepoPath) -> bool {
         self.files.contains_key(path) || self.templates.contains_key(path)
     }
 
-    /// The content of one of its files.
+    /// Returns the content of a file or template.
     pub fn read_content(&self, entry: TreeEntry) -> Result<Vec<u8>> {
         match self.transformed.get(&entry.id) {
             Some(content) => Ok(content.clone()),
@@ -211,9 +211,9 @@ impl Toolkit {
         }
     }
 
-    /// What a file may have been at an earlier commit, by the path that it has in a repository: as it is given now with
-    /// these parts or with all, and as the commit has it, which was given before. Nothing where this clone does not have that commit, or
-    /// the commit not that file.
+    /// Returns the possible contents of a file at an earlier commit, by its path in a copy: transformed for these
+    /// parts, transformed for all parts, and unchanged, as earlier versions vendored it. The result is empty if
+    /// this clone does not have the commit, or the commit does not have the file.
     pub fn find_earlier_contents(
         &self,
         commit: Id,
@@ -244,7 +244,7 @@ impl Toolkit {
         Ok(found)
     }
 
-    /// How this toolkit stands to one of a commit, by its history.
+    /// Compares the commit of this toolkit with another one, by history.
     pub fn compare_commit(&self, commit: Id) -> Result<CommitOrder> {
         if commit == self.commit {
             return Ok(CommitOrder::Same);
@@ -262,33 +262,33 @@ impl Toolkit {
         })
     }
 
-    /// Its version and commit, as people read them.
+    /// Returns the version and the commit, e.g. `0.2.0 (1a2b3c4d5e)`.
     #[must_use]
     pub fn describe_version(&self) -> String {
         format!("{} ({})", self.version, self.repo.short_id(self.commit))
     }
 }
 
-/// A path from `xtask/` on.
+/// Returns a path relative to `xtask/`.
 fn path_in_toolkit(path: &RepoPath) -> String {
     let path = path.to_string();
     path.strip_prefix("xtask/").map_or(path.clone(), str::to_owned)
 }
 
-/// How one state of the toolkit stands to another.
+/// The order of two commits of the toolkit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommitOrder {
-    /// It comes before.
+    /// This commit is an ancestor of the other.
     Before,
-    /// They are one.
+    /// They are the same.
     Same,
-    /// It comes after.
+    /// The other is an ancestor of this commit.
     After,
-    /// It is of another line, or this clone does not know the other.
+    /// They have diverged, or this clone does not have the other.
     Unknown,
 }
 
-/// Why a path of the toolkit cannot be given to others.
+/// Returns why a path of the toolkit cannot be vendored, if it cannot.
 fn find_path_fault(path: &RepoPath, entry: TreeEntry) -> Option<String> {
     let Ok(name) = std::str::from_utf8(path.as_bytes()) else {
         return Some(format!("the name `{path}` is not UTF-8"));
@@ -300,32 +300,37 @@ fn find_path_fault(path: &RepoPath, entry: TreeEntry) -> Option<String> {
         return Some(format!("`{path}` must not be written: {why}"));
     }
     let is_file = matches!(entry.mode, FileMode::File | FileMode::Executable);
-    (!is_file).then(|| format!("`{path}` is a symlink or a submodule, and only files go along"))
+    (!is_file).then(|| {
+        format!("`{path}` is a symlink or a submodule; only regular files can be vendored")
+    })
 }
 
-/// A repository on this machine that is named as the source.
+/// Opens the repository of the toolkit on this machine.
 pub fn open_checkout(folder: &Path) -> Result<Repo> {
     Repo::discover(folder).map_err(|cause| {
-        Error::usage(format!("`{}` is no checkout of the toolkit", folder.display()))
+        Error::usage(format!("`{}` is not a checkout of the toolkit", folder.display()))
             .with_cause(cause)
     })
 }
 
-/// The files of a toolkit that are not as they are committed, and so do not go along.
+/// Returns the files of the toolkit with uncommitted changes, which are not vendored.
 pub fn list_uncommitted(repo: &Repo) -> Result<Vec<String>> {
     let mut found = repo.list_uncommitted()?;
     found.retain(|path| path.starts_with("xtask/"));
     Ok(found)
 }
 
-/// That they do not go along, in words.
+/// Returns the warning about uncommitted changes.
 #[must_use]
 pub fn describe_uncommitted(uncommitted: &[String]) -> String {
-    format!("the toolkit goes as it is committed; not yet in it: {}", join_names(uncommitted, 3))
+    format!(
+        "the toolkit has uncommitted changes, which are not included: {}",
+        join_names(uncommitted, 3)
+    )
 }
 
 fn resolve_commit(repo: &Repo, name: &str) -> Result<Id> {
-    // In a fresh clone only the branch that was checked out has a local name.
+    // A fresh clone has a local branch only for the one that is checked out.
     for name in [name.to_owned(), format!("origin/{name}")] {
         if let Ok(Revision::Commit(id)) = repo.parse_revision(&name) {
             return Ok(id);
@@ -343,7 +348,7 @@ fn too_old_error(place: &str, what: &str) -> Error {
 }
 
 fn not_toolkit_error(place: &str, why: &str) -> Error {
-    Error::usage(format!("`{place}` is no checkout of the toolkit: {why}"))
+    Error::usage(format!("`{place}` is not a checkout of the toolkit: {why}"))
 }
 
 struct ToolkitPackage {
@@ -357,10 +362,10 @@ enum PackageFault {
     Invalid(&'static str),
 }
 
-/// What `xtask/Cargo.toml` says of the toolkit.
+/// Parses `xtask/Cargo.toml`.
 fn parse_package(text: &[u8]) -> Result<ToolkitPackage, PackageFault> {
     let text = std::str::from_utf8(text).map_err(|_| PackageFault::Invalid("is not UTF-8"))?;
-    let table = DeTable::parse(text).map_err(|_| PackageFault::Invalid("cannot be read"))?;
+    let table = DeTable::parse(text).map_err(|_| PackageFault::Invalid("is not valid TOML"))?;
     let at = |keys: &[&str]| {
         let mut keys = keys.iter();
         let first = table.get_ref().get(*keys.next()?)?.get_ref();
@@ -374,9 +379,7 @@ fn parse_package(text: &[u8]) -> Result<ToolkitPackage, PackageFault> {
         .and_then(|number| number.as_str().parse().ok());
     match format {
         None => {
-            return Err(PackageFault::Invalid(
-                "has no `package.metadata.vendor`, as that of the toolkit has",
-            ));
+            return Err(PackageFault::Invalid("has no `package.metadata.vendor.format`"));
         }
         Some(newer) if newer > FORMAT => return Err(PackageFault::NewerFormat(newer)),
         Some(_) => {}

@@ -1,9 +1,13 @@
-//! A newer toolkit, into a repository that has one: a three-way merge between what came, what is there
-//! now and what comes, as one commit on the canonical branch.
+//! Merges a newer toolkit into a copy: a three-way merge between the vendored version, the canonical branch and the
+//! new version, as one commit on the canonical branch.
 //!
-//! Files that were not touched are replaced, changed ones merged. While one path is in conflict nothing
-//! lands at all: half an upgrade would not build, and every branch would get it. What came is known by
-//! the digests of the manifest; a base that does not fit them is no base.
+//! ```text
+//! base (VENDORED.toml)  +  ours (canonical branch)  +  theirs (new toolkit)  ->  UpgradePlan  ->  commit
+//! ```
+//!
+//! Files without local changes are replaced, changed ones are merged. If one path conflicts, nothing is committed:
+//! half an upgrade would not build, and every branch would get it. The base is identified by the checksums of the
+//! manifest; content with another checksum is not used as a base.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,64 +33,63 @@ use xtask_git::{
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::managed::ManagedPaths;
 
-/// How conflicts at some paths are to end, for those who need no text for it.
+/// How to resolve the conflicts at some paths without editing.
 #[derive(Clone, Debug, Default)]
 pub struct ConflictResolution {
-    /// Where what is here stays.
+    /// The paths at which the version of the canonical branch is kept.
     pub ours: BTreeSet<RepoPath>,
-    /// Where what comes is taken.
+    /// The paths at which the new version is taken.
     pub theirs: BTreeSet<RepoPath>,
 }
 
-/// What an upgrade would do.
+/// The plan of an upgrade.
 pub struct UpgradePlan {
-    /// What sync goes by.
     pub context: SyncContext,
-    /// Where the canonical branch stands.
+    /// The canonical branch and its tip.
     pub canonical_branch: CanonicalBranch,
-    /// What is there.
+    /// The present manifest.
     pub old: VendorManifest,
-    /// What comes.
+    /// The manifest after the upgrade.
     pub new: VendorManifest,
     /// The paths that change.
     pub changed: Vec<PathChange>,
-    /// Those of them where changes made here were merged with what comes.
+    /// The changed paths at which local changes were merged with the new version.
     pub merged: Vec<RepoPath>,
-    /// Paths that were changed here alone, and stay.
+    /// The paths with local changes that the new version does not touch.
     pub kept: Vec<RepoPath>,
-    /// What cannot be merged, with its three versions.
+    /// The unresolved conflicts, with their three versions.
     pub conflicts: Vec<(PathConflict, MergeTriple)>,
-    /// Conflicts that somebody has decided.
+    /// The conflicts that were resolved with `ConflictResolution` or by editing.
     pub resolved: Vec<MergeTriple>,
-    /// Files outside of `xtask/` that came with the toolkit and are left alone, each with the file of
-    /// the toolkit that has changed; nothing where the toolkit does not have it any more.
+    /// Vendored files outside of `xtask/` that are not updated, because they are not managed, each with the path of
+    /// its template, or `None` if the new toolkit has no such template.
     pub left_alone: Vec<(String, Option<String>)>,
-    /// How many files the new toolkit has elsewhere. What was changed in them here goes along.
+    /// The number of files that the new toolkit has at another path; their local changes move along.
     pub moved_count: usize,
-    /// The new tree; one without what comes where there are conflicts.
+    /// The resulting tree; without the new version if there are conflicts.
     pub tree: Id,
 }
 
 impl UpgradePlan {
-    /// Whether all is there already.
+    /// Returns whether the copy has the new version already.
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.old.files == self.new.files && self.old.parts == self.new.parts
     }
 
-    /// What comes, as people read it.
+    /// Returns the new version, e.g. `0.2.0 (1a2b3c4d5e)`.
     #[must_use]
     pub fn describe_new_version(&self) -> String {
         format!("{} ({})", self.new.version, short_id(&self.new.commit))
     }
 
-    /// What is there, in the same way.
+    /// Returns the present version, e.g. `0.1.0 (5e4d3c2b1a)`.
     #[must_use]
     pub fn describe_old_version(&self) -> String {
         format!("{} ({})", self.old.version, short_id(&self.old.commit))
     }
 
-    /// The message of the commit.
+    /// Returns the message of the commit.
     #[must_use]
     pub fn commit_message(&self) -> String {
         let mut text = format!(
@@ -117,7 +120,7 @@ fn short_id(id: &str) -> &str {
     id.get(..10).unwrap_or(id)
 }
 
-/// What is vendored on the canonical branch, for the question where it comes from.
+/// Reads the manifest on the canonical branch.
 pub fn read_canonical_manifest(repo: &Repo) -> Result<VendorManifest> {
     let context = context::read_context(repo)?;
     let ground = locate_canonical_branch(repo, &context)?;
@@ -127,18 +130,18 @@ pub fn read_canonical_manifest(repo: &Repo) -> Result<VendorManifest> {
 fn read_manifest(repo: &Repo, tree: Id, branch: &str) -> Result<VendorManifest> {
     let Some(entry) = repo.entry_at(tree, &RepoPath::new(MANIFEST))? else {
         return Err(Error::usage(format!(
-            "`{branch}` holds no `{MANIFEST}`: nothing was vendored there, so there is nothing to upgrade"
+            "`{branch}` has no `{MANIFEST}`: no toolkit was vendored there"
         ))
-        .with_hint("in a checkout of the toolkit: `cargo xtask vendor DIR` puts it into a repository")
+        .with_hint("in a checkout of the toolkit, `cargo xtask vendor DIR` adds it to a repository")
         .with_hint(format!(
-            "if another branch has it: `cargo xtask reverse-sync BRANCH COMMIT` brings it to `{branch}`"
+            "if another branch has it, `cargo xtask reverse-sync BRANCH COMMIT` copies it to `{branch}`"
         )));
     };
     VendorManifest::parse(&repo.read_blob(entry.id)?)
 }
 
-/// Looks what an upgrade to this toolkit would do. Objects are written into `repo`, which may be one in
-/// memory; nothing else is.
+/// Plans the upgrade to a toolkit. Objects are written into `repo`, which may be in memory; no ref or file is
+/// changed. Returns an error if the toolkit is not newer, or a path of the copy is not managed.
 pub fn plan_upgrade(
     repo: &Repo,
     toolkit: &Toolkit,
@@ -187,7 +190,7 @@ pub fn plan_upgrade(
         }
         if let Some(from) = old.placed.get(name) {
             if file.is_none() {
-                // What the toolkit does not have any more belongs to the repository from now on.
+                // A file that the new toolkit does not have belongs to the repository from now on.
                 left.push((name.clone(), None));
                 new.placed.remove(name);
                 continue;
@@ -200,11 +203,11 @@ pub fn plan_upgrade(
         }
         if !managed.contains_path(path.as_bytes()) {
             return Err(Error::usage(format!(
-                "`{path}` is no managed path, so nothing there can be upgraded"
+                "`{path}` is not a managed path, so it cannot be upgraded"
             ))
             .with_hint(format!(
-                "`[managed] include` of `{SYNC_FILE}` on `{}` should hold `/{NAME}/`, and `exclude` \
-                 nothing of it",
+                "add `/{NAME}/` to `[managed] include` of `{SYNC_FILE}` on `{}`, and remove it from \
+                 `exclude`",
                 ground.branch
             )));
         }
@@ -221,7 +224,7 @@ pub fn plan_upgrade(
         };
         threes.push(MergeTriple { path, base, ours, theirs });
     }
-    // The launcher was a program of the repository once, and is an example now.
+    // In earlier versions the launcher was a binary, and now it is an example.
     for name in [".cargo/config.toml", ".cargo/config"] {
         let path = RepoPath::new(name);
         let Some(ours) = repo.entry_at(tree, &path)? else { continue };
@@ -256,8 +259,8 @@ pub fn plan_upgrade(
     Ok(upgrade)
 }
 
-/// The tree and the manifest as they would be if the toolkit had had its files where the new one has them, and where
-/// each of those was before.
+/// Applies the file moves of the new toolkit to the tree and the manifest. Returns both, and the previous paths of
+/// the moved files by their new ones.
 fn follow_moves(
     repo: &Repo,
     tree: Id,
@@ -287,7 +290,7 @@ fn follow_moves(
         moved.insert(to, from);
     }
     for template in old.placed.values_mut() {
-        // Those are named as they lie in the toolkit.
+        // Templates are named by their paths in the toolkit.
         if let Some(now) =
             file_renames::find_new_path(template).filter(|now| !comes(template) && comes(now))
         {
@@ -298,8 +301,8 @@ fn follow_moves(
     Ok((tree, old, moved))
 }
 
-/// A path that comes must differ from those that are there by more than case: there are disks on which
-/// they would be one.
+/// Returns an error if a new path differs from another one in `tree` by case only, because on a case-insensitive file
+/// system they would be the same file.
 fn check_case_collisions(repo: &Repo, tree: Id, threes: &[MergeTriple]) -> Result<()> {
     let new: Vec<&RepoPath> = threes
         .iter()
@@ -314,27 +317,27 @@ fn check_case_collisions(repo: &Repo, tree: Id, threes: &[MergeTriple]) -> Resul
     match new.iter().find_map(|path| Some((path, found.get(*path)?))) {
         None => Ok(()),
         Some((path, other)) => Err(Error::negative(format!(
-            "`{path}` comes, and differs from `{other}` by case alone; nothing was changed"
+            "the new file `{path}` differs from `{other}` only by case; nothing was changed"
         ))
         .with_hint(format!("rename `{other}` on the branch first"))),
     }
 }
 
-/// Whether what is there is what came.
+/// Returns whether a file has the checksum `came`.
 fn matches_checksum(repo: &Repo, entry: TreeEntry, came: Option<&String>) -> bool {
     let is_file = matches!(entry.mode, FileMode::File | FileMode::Executable);
     let mark = |content: Vec<u8>| compute_checksum(&content, entry.mode == FileMode::Executable);
     is_file && repo.read_blob(entry.id).is_ok_and(|content| Some(&mark(content)) == came)
 }
 
-/// A file that comes.
+/// A file of the new toolkit.
 struct IncomingFile {
     entry: TreeEntry,
     content: Vec<u8>,
     checksum: String,
 }
 
-/// What comes, by the path that it gets.
+/// Returns the files of the new toolkit, by their paths in the copy.
 fn read_incoming_files(
     toolkit: &Toolkit,
     old: &VendorManifest,
@@ -352,7 +355,7 @@ fn read_incoming_files(
     Ok(found)
 }
 
-/// A toolkit that is older than what is there is nothing to upgrade to.
+/// Returns an error if the toolkit is older than the copy, or the order cannot be determined.
 fn check_not_older(old: &VendorManifest, toolkit: &Toolkit) -> Result<()> {
     let age = match Id::from_hex(old.commit.as_bytes()) {
         Ok(commit) => toolkit.compare_commit(commit)?,
@@ -366,40 +369,40 @@ fn check_not_older(old: &VendorManifest, toolkit: &Toolkit) -> Result<()> {
     }
     if toolkit.version == old.version && age == CommitOrder::Unknown {
         return Err(Error::negative(format!(
-            "{} is not known to be newer than what is vendored here, {} ({}); nothing was changed",
+            "cannot determine whether {} is newer than the vendored {} ({}); nothing was changed",
             toolkit.describe_version(),
             old.version,
             short_id(&old.commit)
         ))
-        .with_hint("it has the same version, and its history does not hold the commit from which this came")
+        .with_hint("it has the same version, and its history does not contain the vendored commit")
         .with_hint("a shallow clone has no history: `git fetch --unshallow` there"));
     }
     Err(Error::negative(format!(
-        "{} is older than what is vendored here, {} ({}); nothing was changed",
+        "{} is older than the vendored {} ({}); nothing was changed",
         toolkit.describe_version(),
         old.version,
         short_id(&old.commit)
     ))
-    .with_hint("`--ref` names another branch, tag or commit of it")
-    .with_hint("to go back: `git revert` of the commit that has upgraded, on the canonical branch"))
+    .with_hint("use `--ref` for another branch, tag or commit of it")
+    .with_hint("to go back, `git revert` the commit of the upgrade on the canonical branch"))
 }
 
-/// Where contents can be found as they came.
+/// Finds the vendored content of a file, to be the base of a merge.
 struct BaseFinder<'a> {
     repo: &'a Repo,
     tip: Id,
     old: &'a VendorManifest,
     toolkit: &'a Toolkit,
-    /// Which file of the toolkit each file outside of `xtask/` came from.
+    /// The path of the template, by the path of each file outside of `xtask/`.
     placed: &'a BTreeMap<String, String>,
-    /// Where files lay before they moved.
+    /// The previous paths of moved files, by their new ones.
     old_paths: &'a BTreeMap<RepoPath, RepoPath>,
 }
 
 impl BaseFinder<'_> {
-    /// A path as it came: in the toolkit at its commit, or in the repository since the manifest has
-    /// stood as it does. Where it cannot be found, what stands for it is like nothing else, so that
-    /// changes on both sides conflict.
+    /// Returns a path as it was vendored: from the toolkit at its commit, or from the history of the repository
+    /// back to the commit that wrote the manifest. If it is not found, returns an entry with the null ID, which
+    /// equals no other, so that changes on both sides conflict.
     fn find_base(&self, path: &RepoPath, came: &str) -> Result<TreeEntry> {
         let mode = if has_executable_suffix(came) { FileMode::Executable } else { FileMode::File };
         let path = self.old_paths.get(path).unwrap_or(path);
@@ -432,7 +435,7 @@ impl BaseFinder<'_> {
     }
 }
 
-/// Merges all of them, and puts what comes of it into the upgrade.
+/// Merges all paths, and stores the results in `upgrade`.
 fn merge_paths(
     repo: &Repo,
     upgrade: &mut UpgradePlan,
@@ -448,7 +451,7 @@ fn merge_paths(
     let labels = (&names.0[..], &names.1[..]);
     let change = |three: &MergeTriple| PathChange {
         path: three.path.clone(),
-        // A base that is not known is none, for a text.
+        // For a text, an unknown base is the same as no base.
         old: three.base.filter(|base| {
             base.id != repo.null_id() || three.ours.is_none() || three.theirs.is_none()
         }),
@@ -486,15 +489,14 @@ fn merge_paths(
     }
     for named in sides.ours.iter().chain(&sides.theirs) {
         if !upgrade.resolved.iter().any(|three| three.path == *named) {
-            return Err(Error::usage(format!("`{named}` is not in conflict")).with_hint(
-                "`--ours` and `--theirs` decide conflicts, as a plain run has named them",
-            ));
+            return Err(Error::usage(format!("`{named}` is not in conflict"))
+                .with_hint("run without `--ours` and `--theirs` to list the conflicts"));
         }
     }
     let all: Vec<PathChange> = changes.into_values().collect();
     let carried = cherry_pick_changes(repo, tools.disk, tree, &all, labels)?;
     for conflict in carried.conflicts {
-        // What was decided may be in the way of something else.
+        // A resolution may block another path, e.g. a file where a folder must be.
         if let Some(three) = of(&conflict.path) {
             open.insert(conflict.path.clone(), (conflict, three.clone()));
         }
@@ -522,14 +524,14 @@ fn merge_paths(
     Ok(())
 }
 
-/// Puts an upgrade without conflicts on the canonical branch. Says where it is then; nothing where
-/// the branch has moved since.
+/// Commits an upgrade without conflicts to the canonical branch. Returns the commit, or `None` if the branch has
+/// moved since the plan was made.
 pub fn commit_upgrade(repo: &Repo, upgrade: &UpgradePlan, tools: &Tools<'_>) -> Result<Option<Id>> {
     let committer = repo.committer(tools.world.now_seconds())?;
     tools
         .disk
         .check_gate("write the commit of the upgrade")
-        .map_err(|cause| Error::unable("the commit cannot be written").with_cause(cause))?;
+        .map_err(|cause| Error::unable("cannot write the commit").with_cause(cause))?;
     let new = repo.write_commit(&NewCommit {
         tree: upgrade.tree,
         parents: &[upgrade.canonical_branch.tip],
@@ -548,8 +550,7 @@ pub fn commit_upgrade(repo: &Repo, upgrade: &UpgradePlan, tools: &Tools<'_>) -> 
     Ok(Some(new))
 }
 
-/// Puts the texts of conflicts beside the branch. Answers with a line for each: what is wrong, and
-/// where its text lies or what decides it.
+/// Writes the files for resolving the conflicts. Returns a line for each conflict, with its file or its cause.
 pub fn write_conflict_files(
     repo: &Repo,
     upgrade: &UpgradePlan,
@@ -565,7 +566,7 @@ pub fn write_conflict_files(
                 let mut line =
                     format!("{path}: both changed the same lines, in {places}: {}", file.display());
                 for other in three.find_earlier_conflicts(repo) {
-                    line.push_str(&format!(" (an earlier text of it: {})", other.display()));
+                    line.push_str(&format!(" (an earlier conflict of it: {})", other.display()));
                 }
                 line
             }
@@ -575,18 +576,16 @@ pub fn write_conflict_files(
     Ok(lines)
 }
 
-/// What a conflict is about, where it is not about lines.
+/// Describes a conflict in one line.
 #[must_use]
 pub fn describe_conflict(clash: &ConflictKind) -> String {
     match clash {
         ConflictKind::Lines { .. } => "both changed the same lines".to_owned(),
-        ConflictKind::DeletedByUs => "it was removed here, and comes changed".to_owned(),
-        ConflictKind::DeletedByThem => {
-            "it was changed here, and the new toolkit does not have it".to_owned()
-        }
-        ConflictKind::NotText => "both changed it, and it is no text".to_owned(),
+        ConflictKind::DeletedByUs => "removed here, but changed in the new version".to_owned(),
+        ConflictKind::DeletedByThem => "changed here, but removed in the new version".to_owned(),
+        ConflictKind::NotText => "both changed it, and it is binary".to_owned(),
         ConflictKind::NotMerged(_) => {
-            "both changed it, and git's attributes say that it is not merged".to_owned()
+            "both changed it, and git's attributes forbid merging it".to_owned()
         }
         ConflictKind::InTheWay(other) => {
             format!("`{other}` is in its place here; move it away on the branch first")

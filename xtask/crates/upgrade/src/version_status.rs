@@ -1,23 +1,23 @@
-//! What `status` says of a vendored toolkit: its version, which of its files were changed here, and
-//! whether the canonical branch has a newer one.
+//! The status of a vendored toolkit for `status`: its version, the files with local changes, and whether the
+//! canonical branch has another version. For example: `0.1.0 (1a2b3c4d5e); xtask/src/cli.rs was changed here`.
 
 use super::manifest::{MANIFEST, VendorManifest, compute_checksum};
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
 use xtask_git::{FileMode, Id, Repo, TreeEntry};
 
-/// How a branch stands to what was vendored.
+/// The status of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionStatus {
-    /// What is vendored here.
+    /// The manifest on this branch.
     pub manifest: VendorManifest,
-    /// The files of it that are not as they came, or are gone.
+    /// The files that were changed or removed locally.
     pub changed: Vec<String>,
-    /// What is vendored on the canonical branch, where that is something else.
+    /// The manifest on the canonical branch, if it is of another commit.
     pub canonical: Option<VendorManifest>,
 }
 
-/// Looks at a branch by its tree, beside the canonical one. Nothing where nothing was vendored.
+/// Returns the status of the copy in `tree`, compared with the tree `canonical`; `None` if there is no copy.
 pub fn read_version_status(
     repo: &Repo,
     tree: Id,
@@ -38,7 +38,7 @@ pub fn read_version_status(
         }
     }
     let canonical = match canonical {
-        // One that cannot be read there is told about by whoever goes by it.
+        // An invalid manifest there is reported by the commands that use it.
         Some(canonical) => find_manifest(repo, canonical).ok().flatten(),
         None => None,
     };
