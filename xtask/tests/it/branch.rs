@@ -80,7 +80,7 @@ fn branch_check_reports_each_broken_rule_with_a_fix_command() {
     feature(&repo, "feature/good", 2);
     repo.xtask(&["branch", "check"]).success().says("good").says("2 days old, 1 commit on `main`");
     feature(&repo, "feature/soon", 12);
-    check(&repo, "feature/soon").success().says("that is 12 days old: ");
+    check(&repo, "feature/soon").success().says("that is 12 days old, 2 days before the limit");
     feature(&repo, "feature/old", 15);
     check(&repo, "feature/old").status(1).says("15 days old, more than the limit of 14 days");
     feature(&repo, "feature/Bad_Name", 1);
@@ -134,7 +134,7 @@ fn branch_check_detects_a_branch_forked_from_another_base() {
     repo.git(&["switch", "-q", "-c", "feature/a", "develop"]);
     commit_aged(&repo, "src/mine", "1\n", 1);
     let said = check(&repo, "feature/a").status(1);
-    said.says("has 1 commit of `develop`").says("git rebase --onto main develop feature/a");
+    said.says("contains 1 commit of `develop`").says("git rebase --onto main develop feature/a");
     // A branch that `develop` has taken in whole was not forked there.
     feature(&repo, "feature/b", 1);
     repo.in_worktree("develop", |develop| {
@@ -437,7 +437,7 @@ fn branch_prune_deletes_only_merged_branches_and_can_be_undone() {
     repo.xtask(&["branch", "prune"]).success().says("nothing was deleted");
     for (name, why) in [
         ("feature/unique", "has 1 commit that"),
-        ("feature/here", "is checked out in"),
+        ("feature/here", "checked out in"),
         ("main", "is protected"),
         ("develop", "is protected"),
         ("orchestration-tools", "is protected"),
@@ -458,7 +458,7 @@ fn branch_prune_deletes_only_merged_branches_and_can_be_undone() {
     assert_eq!(repo.scene(), before);
     // A fresh one goes only by its name; the others by saying so.
     let said = repo.xtask(&["branch", "prune", "--yes"]).success();
-    assert_eq!(said.out.matches("brings it back").count(), 3);
+    assert_eq!(said.out.matches("restores it").count(), 3);
     // Commits whose content alone has arrived are held by nothing else, and are kept for a while.
     let pruned = repo.git(&["for-each-ref", "--format=%(refname:lstrip=4)", "refs/xtask/pruned"]);
     assert_eq!(pruned, "feature/squashed\nfeature/squashed-long-ago\n");

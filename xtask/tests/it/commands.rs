@@ -16,7 +16,7 @@ fn setup_creates_the_canonical_branch_once() {
     repo.git(&["branch", "--quiet", "-D", "orchestration-tools"]);
     repo.xtask(&["setup"])
         .success()
-        .says("`orchestration-tools` is new")
+        .says("created `orchestration-tools`")
         .says("not on the remote yet")
         .says("there is no remote `origin`");
     assert_eq!(repo.id("orchestration-tools"), repo.head());
@@ -140,10 +140,7 @@ fn undo_reverts_run_by_run_and_refuses_files_changed_since() {
     repo.write("src/app", "on top\n");
     let top = repo.commit("on top");
     repo.write("setup/new", "changed since\n");
-    repo.xtask(&["undo", &id])
-        .status(1)
-        .says("1 path changed since and left alone")
-        .says("setup/new");
+    repo.xtask(&["undo", &id]).status(1).says("1 path changed since, and kept").says("setup/new");
     assert_eq!(repo.head(), top);
     assert_eq!(repo.read("setup/a"), "a1\n");
     assert_eq!(repo.read("setup/new"), "changed since\n");
@@ -205,7 +202,7 @@ fn switch_moves_the_overlay_to_the_new_branch() {
     repo.write("setup/new", "edited on top\n");
     repo.xtask(&["switch", "feature"]).success().says("`setup/new` was changed since");
     assert_eq!(repo.read("setup/new"), "edited on top\n");
-    repo.xtask(&["switch", "nowhere"]).status(2).says("there is no branch");
+    repo.xtask(&["switch", "nowhere"]).status(2).says("no such branch");
 }
 
 #[test]
@@ -409,7 +406,7 @@ fn failed_switch_leaves_the_overlay_unchanged() {
     repo.xtask(&["sync", "--no-commit"]).success();
     repo.write("src/app", "in the way\n");
     let before = repo.scene();
-    repo.xtask(&["switch", "nosuch"]).status(2).says("there is no branch `nosuch`");
+    repo.xtask(&["switch", "nosuch"]).status(2).says("no such branch: `nosuch`");
     assert_eq!(repo.scene(), before);
     repo.xtask(&["switch", "main"]).status(3).says("the overlay was restored");
     assert_eq!(repo.scene(), before);
@@ -459,7 +456,7 @@ fn diff_does_not_report_untracked_files_as_deleted() {
     repo.xtask(&["sync", "--no-commit"]).success();
     assert_eq!(repo.xtask(&["diff"]).success().out, "");
     repo.write("setup/new", "other\n");
-    repo.xtask(&["diff"]).success().says("`setup/new` is not tracked").never_says("deleted");
+    repo.xtask(&["diff"]).success().says("`setup/new` is untracked").never_says("deleted");
 }
 
 #[test]

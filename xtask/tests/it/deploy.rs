@@ -238,7 +238,7 @@ fn status_shows_the_deployed_release_and_commits_behind() {
     assert_eq!((&json["ok"], &json["release"]), (&Value::Bool(true), &Value::Null));
     site.deploy().success();
     let commit = site.repo.head();
-    let json = status("verified just now, as `main` is");
+    let json = status("verified just now, up to date with `main`");
     assert_eq!(
         (&json["behind"], &json["commit"]),
         (&Value::from(0), &Value::from(commit.as_str()))

@@ -173,7 +173,7 @@ fn release_is_built_locally_and_served_on_the_host() {
     dry.says("not checked: the program is not on the host yet").says("all further steps run on");
     far.xtask(&["deploy", "prod", "--verify"]).status(1).says("nothing is deployed");
     far.xtask(&["history", "prod"]).success().says("never deployed");
-    far.xtask(&["status"]).success().says("prod: nothing is known here");
+    far.xtask(&["status"]).success().says("prod: not known here");
     far.xtask(&["rollback", "prod", "--yes"]).status(1).says("never deployed");
     assert_eq!(seen(), before, "looking changes nothing, here or there");
 
@@ -224,7 +224,7 @@ fn ps_logs_and_stop_work_on_a_remote_layer() {
     far.xtask(&["logs", "--layer", "prod", "-n", "5"]).success();
     far.xtask(&["logs", "--layer", "prod", "x; y'z"]).status(2).says("no log of `x; y'z`");
     far.xtask(&["restart", "--layer", "prod"]).status(2).says("cargo xtask rollback prod");
-    far.xtask(&["stop", "--layer", "prod", "other"]).status(2).says("runs no service `other`");
+    far.xtask(&["stop", "--layer", "prod", "other"]).status(2).says("has no service `other`");
     far.xtask(&["stop", "--layer", "prod"]).success().says("stopped: api");
     assert_eq!(far.site.says(), None);
     far.xtask(&["ps", "--layer", "prod"]).success().says("no release of layer `prod` is running");

@@ -462,7 +462,9 @@ fn service_commands_of_a_compose_layer_invoke_compose() {
         docker --context far compose --project-name repo-prod --project-directory ROOT --file ROOT/compose.yml restart -- web
         docker --context far compose --project-name repo-prod --project-directory ROOT --file ROOT/compose.yml stop
     "#]].assert_eq(&all.concat());
-    site.xtask(&["start", "--layer", "prod", "--clean"]).status(2).says("`--clean` is not for");
+    site.xtask(&["start", "--layer", "prod", "--clean"])
+        .status(2)
+        .says("`--clean` is not supported by");
     let dry = site.xtask(&["start", "--layer", "prod", "--dry-run"]).success();
     dry.says("up --detach --wait");
     site.repo.write("deployment/prod.toml", format!("[deploy]\n{KUBERNETES}\n"));

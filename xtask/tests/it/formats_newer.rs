@@ -223,7 +223,7 @@ fn unreadable_state_format_is_refused_with_the_reason() {
     symlink("format", &file).unwrap();
     repo.xtask(&["sync"]).status(3).says("symbolic links");
     let ran = repo.try_git(&["switch", "-c", "other"]).success();
-    ran.says("post-checkout did nothing: the format of the state").says("symbolic links");
+    ran.says("post-checkout did nothing: cannot read the state format").says("symbolic links");
 }
 
 #[test]
@@ -282,7 +282,10 @@ fn newer_hooks_off_record_is_neither_replaced_nor_removed() {
     let ran = repo.try_git(&["switch", "-c", "other"]).success();
     ran.says("post-checkout did nothing").says("written by a newer xtask");
     same(&state(&repo), &before, "all together");
-    repo.xtask(&["hooks", "status"]).success().says("off: the note").says("by a newer xtask");
+    repo.xtask(&["hooks", "status"])
+        .success()
+        .says("inactive: the record of disabled hooks")
+        .says("by a newer xtask");
 }
 
 #[test]

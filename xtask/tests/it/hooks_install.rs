@@ -160,7 +160,7 @@ fn foreign_hook_that_replaced_a_shim_is_reported_and_kept() {
     status.says("another hook has replaced pre-commit");
     let before = hooks_of(&repo);
     let refused = repo.xtask(&["install-hooks", "--this-program"]).status(1);
-    refused.says("left alone: another hook has replaced the shim");
+    refused.says("skipped: another hook has replaced the shim");
     assert_eq!(hooks_of(&repo), before);
     repo.xtask(&["uninstall-hooks"]).success().says("another program's, kept");
     assert!(repo.read(".git/hooks/pre-commit").contains("another manager"));
@@ -418,7 +418,7 @@ fn reinstalling_prunes_old_programs() {
 fn hooks_need_canonical_sources_or_this_program() {
     let lab = Lab::new();
     let repo = lab.repo();
-    let ran = repo.xtask(&["install-hooks"]).status(1).says("holds no `xtask/`");
+    let ran = repo.xtask(&["install-hooks"]).status(1).says("has no `xtask/`");
     ran.says("--this-program");
     assert!(!repo.has(".git/hooks/post-checkout"));
     let ran = repo.xtask(&["setup"]).success().says("the hooks were not installed");
@@ -508,7 +508,7 @@ fn hooks_can_be_disabled_per_worktree_or_for_all() {
     repo.xtask(&["hooks", "disable"]).success();
     repo.write(".git/xtask/hooks-off-here", "damaged");
     assert!(!syncs(&repo));
-    repo.xtask(&["hooks", "status"]).success().says("damaged");
+    repo.xtask(&["hooks", "status"]).success().says("record of disabled hooks is corrupt");
     repo.xtask(&["hooks", "enable"]).success();
     assert!(syncs(&repo));
 }

@@ -258,7 +258,7 @@ fn damaged_hooks_off_record_is_removed_by_the_suggested_command() {
     let lab = Lab::new();
     let repo = pushed(&lab);
     repo.write(".git/xtask/hooks-off", "damaged");
-    repo.xtask(&["hooks", "status"]).says("damaged");
+    repo.xtask(&["hooks", "status"]).says("record of disabled hooks is corrupt");
     let refused = repo.xtask(&["hooks", "enable"]).status(3);
     refused.says("`cargo xtask hooks enable --all` removes it");
     repo.xtask(&["hooks", "enable", "--all"]).success();

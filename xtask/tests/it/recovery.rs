@@ -353,7 +353,7 @@ fn backup_respects_size_limits_and_reports_omissions() {
     });
     repo.write("large", vec![b'x'; 101 << 20]);
     let ran = repo.xtask(&["backup"]).status(1);
-    ran.says("not saved: large: it has").says("not saved: `nested`, another repository");
+    ran.says("not saved: large: its size is").says("not saved: `nested`, another repository");
 }
 
 /// A rebase that has stopped at a conflict, with more lying about.
@@ -394,7 +394,7 @@ fn recover_ends_a_rebase_and_restore_resumes_it() {
     let repo = broken_rebase(&lab);
     let before = promised(&repo);
     let shown = repo.xtask(&["recover", "git", "--yes"]).success();
-    shown.says("end the rebase in progress").says("as `origin/main` is");
+    shown.says("end the rebase in progress").says("at `origin/main`");
     assert_eq!(repo.status(), "?? loose\n");
     assert_eq!(repo.git(&["branch", "--show-current"]), "main\n");
     assert_eq!(repo.head(), repo.id("origin/main"));

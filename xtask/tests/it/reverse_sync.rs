@@ -160,7 +160,7 @@ fn merge_commit_is_taken_relative_to_its_mainline() {
         place.git(&["merge", "-q", "--no-ff", "-X", "ours", "-m", "merge main", "main"]);
     });
     let range = ["reverse-sync", "merging", "orchestration-tools..merging", "--dry-run"];
-    repo.xtask(&range).success().says("2 commits would go on");
+    repo.xtask(&range).success().says("2 commits would be added to");
     repo.xtask(&["reverse-sync", "feature", "feature", "--mainline", "1", "--yes"]).success();
     assert_eq!(repo.git(&["show", "orchestration-tools:setup/side"]), "side\n");
     assert_eq!(repo.git(&["show", "orchestration-tools:setup/a"]), "a1\n");
@@ -402,7 +402,7 @@ fn remote_canonical_branch_is_created_locally_unless_diverged() {
     let clone = lab.place("clone");
     // A range by the name of a branch that is only at the remote.
     let range = ["reverse-sync", "feature", "main..feature", "--dry-run"];
-    clone.xtask(&range).success().says("2 commits would go on");
+    clone.xtask(&range).success().says("2 commits would be added to");
     clone.xtask(&["reverse-sync", "origin/feature", "origin/feature", "--yes"]).success();
     assert_eq!(clone.id("orchestration-tools^"), repo.id("orchestration-tools"));
     assert_eq!(

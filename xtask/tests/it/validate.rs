@@ -381,7 +381,7 @@ fn configuration_faults_are_reported_with_lines_and_nothing_runs() {
     }
     fs::remove_file(repo.dir.join(VALIDATE_FILE)).unwrap();
     fs::create_dir(repo.dir.join(VALIDATE_FILE)).unwrap();
-    repo.xtask(&["validate"]).status(2).says("no file");
+    repo.xtask(&["validate"]).status(2).says("not a file");
 }
 
 #[test]

@@ -237,7 +237,7 @@ fn vendor_refuses_unsuitable_targets_without_changes() {
     guest.write("Cargo.toml", "[workspace]\nmembers = ['tools/*']\n");
     guest.write("tools/mine/Cargo.toml", "[package]\nname = 'xtask'\nversion = '1.0.0'\n");
     guest.commit("tools of our own");
-    refused(1, "already stands for `run --package tools --`", &|| {});
+    refused(1, "is already an alias for `run --package tools --`", &|| {});
     vendor(&toolkit, &[]).status(1).says("tools/mine").says("nothing was changed");
 }
 
@@ -379,9 +379,9 @@ fn upgrade_conflict_changes_nothing_until_it_is_resolved() {
     let ran = upgrade(&guest, &[]).status(1);
     ran.clone()
         .says("2 conflicts")
-        .says("xtask/old.txt: it was changed here")
+        .says("xtask/old.txt: changed here")
         .says("--ours")
-        .says("then again `cargo xtask upgrade --from ../toolkit`");
+        .says("then run `cargo xtask upgrade --from ../toolkit` again");
     assert_eq!(guest.git(&["rev-parse", "HEAD"]), tip);
     assert_eq!(guest.git(&["status", "--porcelain"]), "");
     let file = ran.err.lines().find_map(|line| Some(line.split_once("in 1 place: ")?.1.to_owned()));

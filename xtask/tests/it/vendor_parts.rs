@@ -126,7 +126,7 @@ fn upgrade_can_add_parts_and_keeps_the_selection() {
     // What was changed here is not taken away with its part.
     place.write("xtask/src/extra.rs", "pub const EXTRA: u8 = 2;\n");
     place.commit("ours");
-    upgrade(&place, &["--parts", "sync"]).status(1).says("xtask/src/extra.rs: it was changed here");
+    upgrade(&place, &["--parts", "sync"]).status(1).says("xtask/src/extra.rs: changed here");
     upgrade(&place, &["--parts", "sync", "--theirs", "xtask/src/extra.rs"]).success();
     assert!(!place.has("xtask/src/extra.rs"));
     assert_eq!(place.git(&["status", "--porcelain"]), "");
@@ -224,9 +224,7 @@ fn vendor_writes_and_reports_the_protected_branches() {
     vendor(&toolkit, &["--protect", "none,main"]).status(2).says("`none` alone");
     place.write("setup/branches.toml", "protected = []\n");
     place.commit("rules of their own");
-    vendor(&toolkit, &["--protect", "main"])
-        .status(2)
-        .says("`setup/branches.toml` is there already");
+    vendor(&toolkit, &["--protect", "main"]).status(2).says("`setup/branches.toml` already exists");
     vendor(&toolkit, &[]).success();
     assert_eq!(place.read("setup/branches.toml"), "protected = []\n");
 }

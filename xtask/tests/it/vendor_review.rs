@@ -155,7 +155,7 @@ fn upgrade_carries_local_changes_to_files_the_toolkit_moved() {
     toolkit.write(&format!("{new}/lib.rs"), text("mod").replace("four", "four of theirs"));
     toolkit.remove(&format!("{old}/gone.rs"));
     newer(&toolkit);
-    upgrade(&guest, &["--dry-run"]).success().says("3 files that the new toolkit has elsewhere");
+    upgrade(&guest, &["--dry-run"]).success().says("3 files moved in the new version");
     upgrade(&guest, &[]).success().says(&format!("merge   {new}/lib.rs"));
     let merged = guest.read(&format!("{new}/lib.rs"));
     assert!(merged.contains("one of ours") && merged.contains("four of theirs"), "{merged}");
@@ -179,7 +179,7 @@ fn moved_toolkit_template_leaves_the_generated_file_in_place() {
         "xtask/src/elsewhere/justfile",
     ]);
     toolkit.commit("it moves");
-    upgrade(&guest, &[]).success().says("`justfile` is no longer part of the toolkit; it stays");
+    upgrade(&guest, &[]).success().says("`justfile` is no longer part of the toolkit; it is kept");
     assert_eq!(guest.git(&["show", "orchestration-tools:justfile"]), justfile);
     let manifest = guest.git(&["show", "orchestration-tools:xtask/VENDORED.toml"]);
     assert!(!manifest.contains("\"justfile\""), "{manifest}");
@@ -219,7 +219,7 @@ fn upgrade_refuses_toolkit_files_that_are_not_managed() {
     newer(&toolkit);
     let tip = guest.head();
     for args in [&[][..], &["--check"]] {
-        upgrade(&guest, args).status(2).says("`xtask/notes.txt` is no managed path");
+        upgrade(&guest, args).status(2).says("`xtask/notes.txt` is not a managed path");
     }
     assert_eq!(guest.head(), tip);
 }
@@ -305,7 +305,7 @@ fn manual_steps_are_reported_even_with_quiet() {
     let guest = guest(&lab, &[("Cargo.toml", "[workspace\nmembers = []\n")]);
     for args in [&["-q"][..], &["-q", "--dry-run"], &["--dry-run"]] {
         let ran = vendor(&toolkit, args).success();
-        let again = ran.says("`Cargo.toml` is left to you").says("members = [\"xtask/launcher\"]");
+        let again = ran.says("edit `Cargo.toml` manually").says("members = [\"xtask/launcher\"]");
         assert_eq!(again.out.is_empty(), args.contains(&"-q"));
         guest.git(&["reset", "--quiet", "--hard"]);
     }
