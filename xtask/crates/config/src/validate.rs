@@ -112,6 +112,14 @@ pub struct Fix {
     pub timeout_s: u64,
 }
 
+impl Fix {
+    /// Returns the value of `risk`: `safe` or `risky`.
+    #[must_use]
+    pub fn risk(&self) -> &'static str {
+        if self.is_risky { "risky" } else { "safe" }
+    }
+}
+
 /// A check (`[[check]]`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {

@@ -11,29 +11,23 @@ use std::time::Duration;
 
 use super::fix_backup::{FixPhase, FixRecord, FixRequest, FixUndoReport};
 use super::log::LogLevel;
-use super::outcome::{CheckOutcome, CheckResult, FixResult, FixStatus, judge_exit, plain_result};
+use super::outcome::{CheckOutcome, FixResult, FixStatus, Verdict, judge_exit};
 use super::plan::{CheckStage, order_by_needs};
 use super::runner::{FixMode, Runner, run_without_terminal};
 use xtask_base::error::Result;
-use xtask_base::path::RepoPath;
 use xtask_base::words::{join_names, pluralize};
 use xtask_config::CheckKind;
 
 impl Runner<'_, '_, '_> {
     /// Finishes a check that ran, or queues its fix if `fix_mode` allows it.
-    pub(super) fn finish_or_queue_fix(&mut self, at: usize, mut ended: CheckResult) {
+    pub(super) fn finish_or_queue_fix(&mut self, at: usize, mut ended: Verdict) {
         let check = self.check(at);
         if ended.outcome == CheckOutcome::Failed
             && let Some(fix) = &check.fix
             && !std::mem::replace(&mut self.is_fix_tried[at], true)
             && !self.is_interrupted()
         {
-            let advised = |reason: &str| FixResult {
-                status: FixStatus::Advised,
-                reason: reason.to_owned(),
-                paths: Vec::new(),
-                can_be_undone: false,
-            };
+            let advised = |reason: &str| FixResult::advised(fix, reason);
             let advice = match self.options.fix_mode {
                 FixMode::Off => Some(advised("fixes are off")),
                 FixMode::Safe if fix.is_risky => {
@@ -56,7 +50,7 @@ impl Runner<'_, '_, '_> {
     }
 
     /// Runs the fix of a failed check, then the check again; restores the files if it still fails.
-    pub(super) fn run_fix(&mut self, at: usize, failed: CheckResult) -> Result<()> {
+    pub(super) fn run_fix(&mut self, at: usize, failed: Verdict) -> Result<()> {
         let check = self.check(at);
         let Some(fix) = &check.fix else { return Ok(()) };
         self.fix_count += 1;
@@ -70,12 +64,7 @@ impl Runner<'_, '_, '_> {
             at: site.tools.world.now_seconds(),
             branch: site.repo.current_branch(),
         };
-        let mut done = FixResult {
-            status: FixStatus::Advised,
-            reason: String::new(),
-            paths: Vec::new(),
-            can_be_undone: false,
-        };
+        let mut done = FixResult::advised(fix, "");
         self.log
             .write_line(LogLevel::Status, &format!("{}: fix: {}", check.name, fix.command.text));
         let begun = match site.fixes.begin_fix(&purpose) {
@@ -83,7 +72,7 @@ impl Runner<'_, '_, '_> {
             Err(failure) => {
                 let details = failure.details().iter().map(|detail| format!("; {detail}"));
                 done.reason = format!("{failure}{}", details.collect::<String>());
-                self.finish_check(at, CheckResult { fix: Some(done), ..failed });
+                self.finish_check(at, Verdict { fix: Some(done), ..failed });
                 return Ok(());
             }
         };
@@ -96,27 +85,29 @@ impl Runner<'_, '_, '_> {
         };
         let noted = site.fixes.finish_fix(begun.clone());
         let place = site.fixes.fix_folder(&begun).display().to_string();
-        done.paths = noted.as_ref().map(FixRecord::changed_paths).unwrap_or_default();
+        let changed = noted.as_ref().map(FixRecord::changed_paths).unwrap_or_default();
+        done.paths = changed.iter().map(ToString::to_string).collect();
         self.inspector.forget_programs();
         let fixed = ran.and_then(|end| {
             let output = end.output.clone();
             match judge_exit(check, end) {
-                CheckResult { outcome: CheckOutcome::Passed, .. } => Ok(()),
-                CheckResult { reason, .. } => Err(format!("{reason}\n{output}")),
+                Verdict { outcome: CheckOutcome::Passed, .. } => Ok(()),
+                Verdict { reason, .. } => Err(format!("{reason}\n{output}")),
             }
         });
         let again = match &fixed {
             // A check that cannot run again counts as failed.
             Ok(()) => Some(match self.rerun_check(at) {
                 Ok(ended) => ended,
-                Err(failure) => plain_result(CheckOutcome::Failed, &failure.to_string()),
+                Err(failure) => Verdict::failed(&failure.to_string()),
             }),
             Err(_) => None,
         };
         match again {
             Some(ended) if ended.outcome == CheckOutcome::Passed => {
                 done.status = FixStatus::Applied;
-                done.can_be_undone = noted.as_ref().is_ok_and(FixRecord::has_changes_to_undo);
+                let can_be_undone = noted.as_ref().is_ok_and(FixRecord::has_changes_to_undo);
+                done.undo = can_be_undone.then(|| site.run_id.to_owned());
                 done.reason = match &noted {
                     Ok(record) if record.phase == FixPhase::Unknown => format!(
                         "the check passed afterwards; not all changes could be recorded, so an undo keeps \
@@ -136,7 +127,7 @@ impl Runner<'_, '_, '_> {
                 let reason = format!("fixed by `{}`", fix.command.text);
                 let changed = done.paths.clone();
                 let ended =
-                    CheckResult { outcome: CheckOutcome::Fixed, reason, fix: Some(done), ..ended };
+                    Verdict { outcome: CheckOutcome::Fixed, reason, fix: Some(done), ..ended };
                 self.finish_check(at, ended);
                 self.requeue_affected(at, &changed)
             }
@@ -177,24 +168,24 @@ impl Runner<'_, '_, '_> {
                 if let Err(why) = &fixed {
                     ended.output.push_str(&format!("\n[fix failed: {why}]\n"));
                 }
-                self.finish_check(at, CheckResult { fix: Some(done), ..ended });
+                self.finish_check(at, Verdict { fix: Some(done), ..ended });
                 Ok(())
             }
         }
     }
 
-    fn rerun_check(&mut self, at: usize) -> Result<CheckResult> {
+    fn rerun_check(&mut self, at: usize) -> Result<Verdict> {
         let check = self.check(at);
         let needs = self.resolve_needs(at)?;
         self.snapshots[at] = Some(self.inspector.take_snapshot(self.config(), at, needs)?);
         self.prepare_check(at);
         let CheckKind::Run(command) = &check.kind else {
             let (ended, duration_ms) = self.measure_time(|run| run.run_builtin(at));
-            return self.record_result(at, CheckResult { duration_ms, ..ended });
+            return self.record_result(at, Verdict { duration_ms, ..ended });
         };
         let program = match self.build_program(check, command) {
             Ok(program) => program,
-            Err(why) => return Ok(plain_result(CheckOutcome::Failed, &why)),
+            Err(why) => return Ok(Verdict::failed(&why)),
         };
         let longest = Duration::from_secs(check.timeout_s);
         let tools = self.context.tools;
@@ -205,12 +196,15 @@ impl Runner<'_, '_, '_> {
     }
 
     /// Queues every check that had passed and depends on files `changed` by a fix.
-    fn requeue_affected(&mut self, fixed: usize, changed: &[RepoPath]) -> Result<()> {
-        let names: Vec<String> = changed.iter().map(ToString::to_string).collect();
-        let what = match names.len() {
+    fn requeue_affected(&mut self, fixed: usize, changed: &[String]) -> Result<()> {
+        let what = match changed.len() {
             0 => format!("the fix of `{}` ran", self.check(fixed).name),
             _ => {
-                format!("the fix of `{}` changed {}", self.check(fixed).name, join_names(&names, 3))
+                format!(
+                    "the fix of `{}` changed {}",
+                    self.check(fixed).name,
+                    join_names(changed, 3)
+                )
             }
         };
         // In order of `needs`, so that each check sees the new state of those before it.

@@ -19,6 +19,7 @@ use super::cacheability::{
 };
 use super::input_set::InputSet;
 use super::inspector::{InputInspector, MAX_INPUT_FILES, now_ns, path_from_root};
+use super::outcome::CheckNote;
 use super::programs::{
     self, FALLBACK_ARGUMENTS, QueryContext, ToolCache, ToolObservation, ToolQuery,
     list_tool_variables, version_arguments,
@@ -45,7 +46,7 @@ pub struct InputSnapshot {
     /// The reason the check cannot be cached; `None` if it can.
     pub unknown_reason: Option<String>,
     /// Hints for the user.
-    pub notes: Vec<String>,
+    pub notes: Vec<CheckNote>,
     /// The files, their folders and the targets of symlinks, with their stat data.
     inputs: Arc<InputSet>,
     /// The answers to version queries.
@@ -152,7 +153,7 @@ impl InputInspector<'_> {
         let mut notes = Vec::new();
         if !found.unmatched.is_empty() {
             let idle = join_names(&found.unmatched, 3);
-            notes.push(format!("`inputs` has {idle}, which matches no file"));
+            notes.push(CheckNote::UnmatchedInputs(idle.clone()));
             unknown = unknown.or_else(|| {
                 Some(format!(
                     "`inputs` has {idle}, which matches no file, so it always runs; write `\\` in front of a literal \
@@ -165,10 +166,7 @@ impl InputInspector<'_> {
         let missing: Vec<String> =
             found.missing.iter().filter(is_input).map(ToString::to_string).collect();
         if !missing.is_empty() {
-            notes.push(format!(
-                "`inputs` has {}, and there is no such file",
-                join_names(&missing, 3)
-            ));
+            notes.push(CheckNote::MissingInputs(join_names(&missing, 3)));
         }
         if let Some((path, why)) = found.unreadable.first() {
             unknown = unknown.or_else(|| Some(format!("cannot read `{path}`: {why}")));

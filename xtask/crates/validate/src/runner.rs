@@ -11,13 +11,16 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use super::builtin_checks::{self, CheckFinding, RepoChecks};
+use super::builtin_checks::{self, CheckFinding, RepoChecks, describe_check};
 use super::cache_key::describe_differences;
 use super::fix_backup::FixStore;
 use super::input_snapshot::{InputSnapshot, NeededCheck};
 use super::inspector::InputInspector;
+use super::load_checks::LoadedChecks;
 use super::log::{LogLevel, RunLog};
-use super::outcome::{CheckOutcome, CheckResult, FixResult, FixStatus, judge_exit, plain_result};
+use super::outcome::{
+    CheckNote, CheckOutcome, CheckResult, FixResult, FixStatus, Verdict, judge_exit,
+};
 use super::plan::{CheckSelection, CheckStage, Readiness, compute_readiness};
 use super::programs;
 use super::result_cache::{CachedPass, ResultCache};
@@ -36,11 +39,11 @@ const TICK: Duration = Duration::from_millis(50);
 /// The receiver of progress events.
 pub trait RunListener {
     fn on_check_started(&self, check: &Check);
-    fn on_check_ended(&self, check: &Check, ended: &CheckResult);
+    fn on_check_ended(&self, ended: &CheckResult);
     /// Called about every `TICK`.
     fn on_tick(&self);
     /// Asks the user whether a fix may run; `false` if there is no terminal.
-    fn confirm_fix(&self, check: &Check, fix: &Fix, failed: &CheckResult) -> bool;
+    fn confirm_fix(&self, check: &Check, fix: &Fix, failed: &Verdict) -> bool;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +71,19 @@ pub struct RunOptions {
     pub jobs: usize,
 }
 
+impl RunOptions {
+    /// Uses cached passes and as many parallel commands as this machine has cores.
+    #[must_use]
+    pub fn fast(fix_mode: FixMode) -> RunOptions {
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        RunOptions { fast: true, dry_run: false, why: false, fix_mode, jobs }
+    }
+}
+
 /// Everything that a run uses.
 pub struct RunContext<'a> {
     pub repo: &'a Repo,
-    pub config: &'a ValidateConfig,
+    pub checks: &'a LoadedChecks,
     pub tools: &'a Tools<'a>,
     pub cache: &'a ResultCache,
     pub fixes: &'a FixStore<'a>,
@@ -108,7 +120,7 @@ pub(super) struct Runner<'a, 'o, 'l> {
     /// Checks that were left out, so that their products are unknown.
     is_unknown: Vec<bool>,
     /// Failed checks whose fix is queued.
-    pub(super) to_fix: Vec<(usize, CheckResult)>,
+    pub(super) to_fix: Vec<(usize, Verdict)>,
     pub(super) is_fix_tried: Vec<bool>,
     pub(super) fix_count: usize,
     warnings: Vec<String>,
@@ -125,7 +137,7 @@ pub fn run_checks(
     observer: &mut InputInspector<'_>,
     log: &mut RunLog<'_>,
 ) -> Result<CheckResults> {
-    let checks = &site.config.checks;
+    let checks = &site.checks.config.checks;
     let mut run = Runner {
         context: site,
         options,
@@ -149,7 +161,8 @@ pub fn run_checks(
             CheckSelection::No(why) | CheckSelection::NotHere(why) => {
                 run.stages[at] = CheckStage::LeftOut;
                 run.is_unknown[at] = matches!(chosen, CheckSelection::No(_));
-                run.results[at] = Some(plain_result(CheckOutcome::LeftOut, why));
+                run.results[at] =
+                    Some(run.build_result(at, Verdict::new(CheckOutcome::LeftOut, why)));
             }
             CheckSelection::For(name) => run.run_reasons[at].push(format!("`{name}` needs it")),
             CheckSelection::Yes => {}
@@ -158,18 +171,18 @@ pub fn run_checks(
     let wanted: Vec<usize> =
         (0..checks.len()).filter(|at| run.stages[*at] == CheckStage::Waiting).collect();
     let _held = site.tools.interrupts.defer_signals();
-    run.inspector.query_tools(site.config, &wanted)?;
+    run.inspector.query_tools(&site.checks.config, &wanted)?;
     std::thread::scope(|scope| run.run_all(scope))?;
     run.finish()
 }
 
 impl<'a> Runner<'a, '_, '_> {
     pub(super) fn config(&self) -> &'a ValidateConfig {
-        self.context.config
+        &self.context.checks.config
     }
 
     pub(super) fn check(&self, at: usize) -> &'a Check {
-        &self.context.config.checks[at]
+        &self.config().checks[at]
     }
 
     pub(super) fn is_interrupted(&self) -> bool {
@@ -191,7 +204,7 @@ impl<'a> Runner<'a, '_, '_> {
                 match compute_readiness(self.config(), &self.stages, at) {
                     Readiness::NotYet => {}
                     Readiness::Never(why) => {
-                        self.finish_check(at, plain_result(CheckOutcome::Blocked, &why));
+                        self.finish_check(at, Verdict::new(CheckOutcome::Blocked, &why));
                         has_moved = true;
                     }
                     Readiness::Now if running < self.options.jobs && self.to_fix.is_empty() => {
@@ -298,12 +311,12 @@ impl<'a> Runner<'a, '_, '_> {
             );
             let reason = format!("passed {} in this very state", format_ago(now, pass.at));
             let ended =
-                CheckResult { output: pass.output, ..plain_result(CheckOutcome::Cached, &reason) };
+                Verdict { output: pass.output, ..Verdict::new(CheckOutcome::Cached, &reason) };
             self.finish_check(at, ended);
             return Ok(false);
         }
         if self.options.dry_run {
-            self.finish_check(at, plain_result(CheckOutcome::Planned, "it would run"));
+            self.finish_check(at, Verdict::new(CheckOutcome::Planned, "it would run"));
             return Ok(false);
         }
         self.prepare_check(at);
@@ -312,7 +325,7 @@ impl<'a> Runner<'a, '_, '_> {
         self.log.write_line(LogLevel::Status, &format!("{} started", check.name));
         let CheckKind::Run(command) = &check.kind else {
             let (ended, duration_ms) = self.measure_time(|run| run.run_builtin(at));
-            let ended = self.record_result(at, CheckResult { duration_ms, ..ended })?;
+            let ended = self.record_result(at, Verdict { duration_ms, ..ended })?;
             self.finish_or_queue_fix(at, ended);
             return Ok(false);
         };
@@ -320,7 +333,7 @@ impl<'a> Runner<'a, '_, '_> {
         self.inspector.forget_input_sets();
         match program {
             Err(why) => {
-                let ended = self.record_result(at, plain_result(CheckOutcome::Failed, &why))?;
+                let ended = self.record_result(at, Verdict::failed(&why))?;
                 self.finish_or_queue_fix(at, ended);
                 Ok(false)
             }
@@ -444,7 +457,7 @@ impl<'a> Runner<'a, '_, '_> {
         })
     }
 
-    pub(super) fn run_builtin(&mut self, at: usize) -> CheckResult {
+    pub(super) fn run_builtin(&mut self, at: usize) -> Verdict {
         let check = self.check(at);
         let site = self.context;
         let (root, world) = (self.inspector.root(), site.tools.world);
@@ -453,9 +466,9 @@ impl<'a> Runner<'a, '_, '_> {
             builtin_checks::run_builtin_check(check, view, site.repo, world, root, site.repo_checks)
         });
         match found {
-            Some(Ok(words)) => plain_result(CheckOutcome::Passed, &words),
-            Some(Err(words)) => plain_result(CheckOutcome::Failed, &words),
-            None => plain_result(CheckOutcome::Failed, "not a built-in check"),
+            Some(Ok(words)) => Verdict::new(CheckOutcome::Passed, &words),
+            Some(Err(words)) => Verdict::failed(&words),
+            None => Verdict::failed("not a built-in check"),
         }
     }
 
@@ -472,23 +485,17 @@ impl<'a> Runner<'a, '_, '_> {
         at: usize,
         result: Result<GroupOutput>,
         duration_ms: u64,
-    ) -> Result<CheckResult> {
+    ) -> Result<Verdict> {
         let ended = match result {
             Ok(end) => judge_exit(self.check(at), end),
-            Err(failure) => plain_result(CheckOutcome::Failed, &failure.to_string()),
+            Err(failure) => Verdict::failed(&failure.to_string()),
         };
-        self.record_result(at, CheckResult { duration_ms, ..ended })
+        self.record_result(at, Verdict { duration_ms, ..ended })
     }
 
     /// Adds the state of the check to its result, and saves a pass if no input has changed.
-    pub(super) fn record_result(
-        &mut self,
-        at: usize,
-        mut ended: CheckResult,
-    ) -> Result<CheckResult> {
+    pub(super) fn record_result(&mut self, at: usize, mut ended: Verdict) -> Result<Verdict> {
         let Some(view) = &self.snapshots[at] else { return Ok(ended) };
-        ended.inputs = view.file_count();
-        ended.key = Some(view.key.clone());
         ended.notes.extend(view.notes.iter().cloned());
         if ended.outcome != CheckOutcome::Passed {
             // A concurrent run may have saved a pass in the meantime, but this result is newer.
@@ -502,10 +509,7 @@ impl<'a> Runner<'a, '_, '_> {
         }
         let moved = self.find_changes(at)?;
         if !moved.is_empty() {
-            ended.notes.push(format!(
-                "{} changed while it ran: its pass is not cached",
-                join_first(&moved, 3)
-            ));
+            ended.notes.push(CheckNote::ChangedInputs(join_first(&moved, 3)));
             return Ok(ended);
         }
         if !self.can_save {
@@ -558,16 +562,11 @@ impl<'a> Runner<'a, '_, '_> {
     }
 
     /// Records the final result of a check.
-    pub(super) fn finish_check(&mut self, at: usize, mut ended: CheckResult) {
+    pub(super) fn finish_check(&mut self, at: usize, mut ended: Verdict) {
         let check = self.check(at);
-        if let Some(view) = self.snapshots[at].as_ref() {
-            ended.inputs = view.file_count();
-            ended.key = Some(view.key.clone());
-            if ended.notes.is_empty() {
-                ended.notes.extend(view.notes.iter().cloned());
-            }
+        if let Some(view) = self.snapshots[at].as_ref().filter(|_| ended.notes.is_empty()) {
+            ended.notes.extend(view.notes.iter().cloned());
         }
-        ended.run_reasons = self.run_reasons[at].clone();
         if ended.fix.is_none()
             && let Some(fix) = self.past_fixes[at].take()
         {
@@ -597,8 +596,34 @@ impl<'a> Runner<'a, '_, '_> {
         if ended.outcome == CheckOutcome::Failed {
             self.log.write_line(LogLevel::Info, &ended.output);
         }
-        self.context.listener.on_check_ended(check, &ended);
-        self.results[at] = Some(ended);
+        let result = self.build_result(at, ended);
+        self.context.listener.on_check_ended(&result);
+        self.results[at] = Some(result);
+    }
+
+    fn build_result(&self, at: usize, verdict: Verdict) -> CheckResult {
+        let check = self.check(at);
+        let view = self.snapshots[at].as_ref();
+        // The default checks name files that a project may not have, so a note about unmatched `inputs` is noise.
+        let is_told =
+            |note: &CheckNote| self.context.checks.file.is_some() || !note.is_about_inputs();
+        CheckResult {
+            name: check.name.clone(),
+            phase: self.config().phases[check.phase].name.clone(),
+            outcome: verdict.outcome,
+            reason: verdict.reason,
+            run_reasons: self.run_reasons[at].clone(),
+            notes: verdict.notes.into_iter().filter(is_told).collect(),
+            command: describe_check(check),
+            runs_command: matches!(check.kind, CheckKind::Run(_)),
+            duration_ms: verdict.duration_ms,
+            exit_code: verdict.exit_code,
+            output: verdict.output,
+            inputs: view.map_or(0, InputSnapshot::file_count),
+            key: view.map(|view| view.key.clone()),
+            fix: verdict.fix,
+            line: self.context.checks.file.as_ref().map(|_| check.line),
+        }
     }
 
     fn finish(mut self) -> Result<CheckResults> {
@@ -609,7 +634,7 @@ impl<'a> Runner<'a, '_, '_> {
             if self.results[at].is_none() {
                 self.finish_check(
                     at,
-                    plain_result(
+                    Verdict::new(
                         CheckOutcome::Interrupted,
                         "the run was interrupted before this check",
                     ),
@@ -628,7 +653,7 @@ impl<'a> Runner<'a, '_, '_> {
     }
 }
 
-fn to_millis(duration: Duration) -> u64 {
+pub(super) fn to_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
