@@ -9,11 +9,12 @@
 
 use std::time::Duration;
 
+use super::check_command::run_without_terminal;
 use super::fix_backup::{FixPhase, FixRecord, FixRequest, FixUndoReport};
 use super::log::LogLevel;
 use super::outcome::{CheckOutcome, FixResult, FixStatus, Verdict, judge_exit};
 use super::plan::{CheckStage, order_by_needs};
-use super::runner::{FixMode, Runner, run_without_terminal};
+use super::runner::{FixMode, Runner};
 use xtask_base::error::Result;
 use xtask_base::words::{join_names, pluralize};
 use xtask_config::CheckKind;
@@ -24,7 +25,7 @@ impl Runner<'_, '_, '_> {
         let check = self.check(at);
         if ended.outcome == CheckOutcome::Failed
             && let Some(fix) = &check.fix
-            && !std::mem::replace(&mut self.is_fix_tried[at], true)
+            && !std::mem::replace(&mut self.states[at].is_fix_tried, true)
             && !self.is_interrupted()
         {
             let advised = |reason: &str| FixResult::advised(fix, reason);
@@ -177,7 +178,7 @@ impl Runner<'_, '_, '_> {
     fn rerun_check(&mut self, at: usize) -> Result<Verdict> {
         let check = self.check(at);
         let needs = self.resolve_needs(at)?;
-        self.snapshots[at] = Some(self.inspector.take_snapshot(self.config(), at, needs)?);
+        self.states[at].snapshot = Some(self.inspector.take_snapshot(self.config(), at, needs)?);
         self.prepare_check(at);
         let CheckKind::Run(command) = &check.kind else {
             let (ended, duration_ms) = self.measure_time(|run| run.run_builtin(at));
@@ -209,8 +210,8 @@ impl Runner<'_, '_, '_> {
         };
         // In order of `needs`, so that each check sees the new state of those before it.
         for at in order_by_needs(self.config()) {
-            let is_past = self.stages[at] == CheckStage::Succeeded && at != fixed;
-            let Some(old) = self.snapshots[at].as_ref().filter(|_| is_past) else { continue };
+            let is_past = self.states[at].stage == CheckStage::Succeeded && at != fixed;
+            let Some(old) = self.states[at].snapshot.as_ref().filter(|_| is_past) else { continue };
             let (key, is_unknown) = (old.key.clone(), old.unknown_reason.is_some());
             let needs = self.resolve_needs(at)?;
             let view = self.inspector.take_snapshot(self.config(), at, needs)?;
@@ -222,12 +223,12 @@ impl Runner<'_, '_, '_> {
             );
             let is_known = !is_unknown && view.unknown_reason.is_none();
             let is_same = is_apart || view.key == key && is_known;
-            self.snapshots[at] = Some(view);
+            self.states[at].snapshot = Some(view);
             if !is_same {
-                self.stages[at] = CheckStage::Waiting;
-                let past = self.results[at].take();
-                self.past_fixes[at] = past.and_then(|ended| ended.fix);
-                self.run_reasons[at].push(what.clone());
+                self.states[at].stage = CheckStage::Waiting;
+                let past = self.states[at].result.take();
+                self.states[at].past_fix = past.and_then(|ended| ended.fix);
+                self.states[at].run_reasons.push(what.clone());
             }
         }
         Ok(())

@@ -167,8 +167,9 @@ pub fn order_by_needs(config: &ValidateConfig) -> Vec<usize> {
     order
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CheckStage {
+    #[default]
     Waiting,
     Running,
     Succeeded,
@@ -189,30 +190,28 @@ pub enum Readiness {
 /// Computes whether the check at index `at` may start: all `needs` have passed, all earlier phases have
 /// ended, and no earlier gate phase has a failed check.
 #[must_use]
-pub fn compute_readiness(config: &ValidateConfig, stages: &[CheckStage], at: usize) -> Readiness {
+pub fn compute_readiness(
+    config: &ValidateConfig,
+    stage_of: &dyn Fn(usize) -> CheckStage,
+    at: usize,
+) -> Readiness {
     let check = &config.checks[at];
     for need in &check.needs {
-        if stages[*need] == CheckStage::Failed {
+        if stage_of(*need) == CheckStage::Failed {
             let name = &config.checks[*need].name;
             return Readiness::Never(format!("`{name}`, which it needs, did not pass"));
         }
     }
-    let is_bad = |phase: usize| {
-        let mut of_phase = config.checks.iter().zip(stages).filter(|(c, _)| c.phase == phase);
-        of_phase.any(|(_, stage)| *stage == CheckStage::Failed)
-    };
+    let stages = || config.checks.iter().enumerate().map(|(at, other)| (other.phase, stage_of(at)));
+    let is_bad = |phase: usize| stages().any(|entry| entry == (phase, CheckStage::Failed));
     let shut = (0..check.phase).find(|phase| config.phases[*phase].is_gate && is_bad(*phase));
     if let Some(phase) = shut {
         let name = &config.phases[phase].name;
         return Readiness::Never(format!("the earlier phase `{name}` did not pass"));
     }
     let is_open = |stage: CheckStage| matches!(stage, CheckStage::Waiting | CheckStage::Running);
-    let is_early = config
-        .checks
-        .iter()
-        .zip(stages)
-        .any(|(other, stage)| other.phase < check.phase && is_open(*stage));
-    let waits = check.needs.iter().any(|need| is_open(stages[*need]));
+    let is_early = stages().any(|(phase, stage)| phase < check.phase && is_open(stage));
+    let waits = check.needs.iter().any(|need| is_open(stage_of(*need)));
     if is_early || waits { Readiness::NotYet } else { Readiness::Now }
 }
 
@@ -298,7 +297,8 @@ mod tests {
     fn checks_wait_for_needs_and_phases_and_stop_at_gates() {
         use CheckStage::{Failed, LeftOut, Running, Succeeded, Waiting};
         let config = config();
-        let at = |stages: [CheckStage; 5], at: usize| compute_readiness(&config, &stages, at);
+        let at =
+            |stages: [CheckStage; 5], at: usize| compute_readiness(&config, &|at| stages[at], at);
         assert_eq!(at([Waiting; 5], 0), Readiness::Now);
         assert_eq!(at([Running, Waiting, Waiting, LeftOut, Waiting], 4), Readiness::NotYet);
         assert_eq!(at([Succeeded, Waiting, Waiting, LeftOut, Waiting], 4), Readiness::Now);

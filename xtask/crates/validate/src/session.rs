@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::builtin_checks::RepoChecks;
+use super::check_command::to_millis;
 use super::fix_backup::{FixRecord, FixStore};
 use super::history::{self, PastCheck, PastRun, RunTrigger};
 use super::inspector::InputInspector;
@@ -20,7 +21,7 @@ use super::outcome::{CheckOutcome, CheckResult};
 use super::plan::CheckSelection;
 use super::report::ValidateReport;
 use super::result_cache::ResultCache;
-use super::runner::{CheckResults, RunContext, RunListener, RunOptions, run_checks, to_millis};
+use super::runner::{CheckResults, RunContext, RunListener, RunOptions, run_checks};
 use super::webhook::{self, WebhookPayload};
 use xtask_base::environment::format_rfc3339;
 use xtask_base::error::{Error, Result};
