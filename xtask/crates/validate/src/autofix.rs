@@ -17,7 +17,14 @@ use super::plan::{CheckStage, order_by_needs};
 use super::runner::{FixMode, Runner};
 use xtask_base::error::Result;
 use xtask_base::words::{join_names, pluralize};
-use xtask_config::CheckKind;
+use xtask_config::{Check, CheckKind, Fix};
+
+/// Why the command of a fix failed.
+struct FixFailure {
+    reason: String,
+    /// The reason, and the output of the command if it ran.
+    text: String,
+}
 
 impl Runner<'_, '_, '_> {
     /// Finishes a check that ran, or queues its fix if `fix_mode` allows it.
@@ -54,123 +61,89 @@ impl Runner<'_, '_, '_> {
     pub(super) fn run_fix(&mut self, at: usize, failed: Verdict) -> Result<()> {
         let check = self.check(at);
         let Some(fix) = &check.fix else { return Ok(()) };
+        self.log
+            .write_line(LogLevel::Status, &format!("{}: fix: {}", check.name, fix.command.text));
+        let begun = match self.begin_fix(check, fix) {
+            Ok(begun) => begun,
+            Err(failure) => {
+                let details = failure.details().iter().map(|detail| format!("; {detail}"));
+                let reason = format!("{failure}{}", details.collect::<String>());
+                let fix = Some(FixResult::advised(fix, &reason));
+                self.finish_check(at, Verdict { fix, ..failed });
+                return Ok(());
+            }
+        };
+        let ran = self.run_fix_command(check, fix);
+        let recorded = self.context.fixes.finish_fix(begun.clone());
+        self.inspector.forget_programs();
+        let changed = recorded.as_ref().map(FixRecord::changed_paths).unwrap_or_default();
+        let changed: Vec<String> = changed.iter().map(ToString::to_string).collect();
+        let done = FixResult { paths: changed.clone(), ..FixResult::advised(fix, "") };
+        let copies = self.context.fixes.fix_folder(&begun).display().to_string();
+        // A check that cannot run again counts as failed.
+        let again = ran.is_ok().then(|| {
+            self.rerun_check(at).unwrap_or_else(|failure| Verdict::failed(&failure.to_string()))
+        });
+        match again {
+            Some(passed) if passed.outcome == CheckOutcome::Passed => {
+                let can_be_undone = recorded.as_ref().is_ok_and(FixRecord::has_changes_to_undo);
+                let done = FixResult {
+                    status: FixStatus::Applied,
+                    reason: describe_applied(&recorded, changed.len(), &copies),
+                    undo: can_be_undone.then(|| self.context.run_id.to_owned()),
+                    ..done
+                };
+                let reason = format!("fixed by `{}`", fix.command.text);
+                let (outcome, fix) = (CheckOutcome::Fixed, Some(done));
+                self.finish_check(at, Verdict { outcome, reason, fix, ..passed });
+                self.requeue_affected(at, &changed)
+            }
+            not_passed => {
+                let undone = recorded.and_then(|record| self.context.fixes.undo_fix(record));
+                let what = describe_undone(&undone, &copies);
+                let reason = match &ran {
+                    Ok(()) => format!("it ran, but the check still fails{what}"),
+                    Err(failure) => format!("it failed{what}: {}", failure.reason),
+                };
+                let is_whole =
+                    undone.is_ok_and(|done| done.kept.is_empty() && !done.leaves_new_things);
+                let status = if is_whole { FixStatus::Restored } else { FixStatus::PartlyRestored };
+                let mut ended = not_passed.unwrap_or(failed);
+                if let Err(failure) = &ran {
+                    ended.output.push_str(&format!("\n[fix failed: {}]\n", failure.text));
+                }
+                let fix = Some(FixResult { status, reason, ..done });
+                self.finish_check(at, Verdict { fix, ..ended });
+                Ok(())
+            }
+        }
+    }
+
+    /// Saves the files that the fix may write.
+    fn begin_fix(&mut self, check: &Check, fix: &Fix) -> Result<FixRecord> {
         self.fix_count += 1;
-        let site = self.context;
-        let purpose = FixRequest {
-            run: site.run_id,
+        let context = self.context;
+        context.fixes.begin_fix(&FixRequest {
+            run: context.run_id,
             number: self.fix_count,
             check: &check.name,
             command: &fix.command.text,
             writes: &fix.writes,
-            at: site.tools.world.now_seconds(),
-            branch: site.repo.current_branch(),
-        };
-        let mut done = FixResult::advised(fix, "");
-        self.log
-            .write_line(LogLevel::Status, &format!("{}: fix: {}", check.name, fix.command.text));
-        let begun = match site.fixes.begin_fix(&purpose) {
-            Ok(begun) => begun,
-            Err(failure) => {
-                let details = failure.details().iter().map(|detail| format!("; {detail}"));
-                done.reason = format!("{failure}{}", details.collect::<String>());
-                self.finish_check(at, Verdict { fix: Some(done), ..failed });
-                return Ok(());
-            }
-        };
-        let program = self.build_program(check, &fix.command);
-        let longest = Duration::from_secs(fix.timeout_s);
-        let stop = || site.tools.interrupts.was_interrupted();
-        let ran = match program {
-            Ok(program) => run_without_terminal(program, longest, &stop).map_err(|e| e.to_string()),
-            Err(why) => Err(why),
-        };
-        let noted = site.fixes.finish_fix(begun.clone());
-        let place = site.fixes.fix_folder(&begun).display().to_string();
-        let changed = noted.as_ref().map(FixRecord::changed_paths).unwrap_or_default();
-        done.paths = changed.iter().map(ToString::to_string).collect();
-        self.inspector.forget_programs();
-        let fixed = ran.and_then(|end| {
-            let output = end.output.clone();
-            match judge_exit(check, end) {
-                Verdict { outcome: CheckOutcome::Passed, .. } => Ok(()),
-                Verdict { reason, .. } => Err(format!("{reason}\n{output}")),
-            }
-        });
-        let again = match &fixed {
-            // A check that cannot run again counts as failed.
-            Ok(()) => Some(match self.rerun_check(at) {
-                Ok(ended) => ended,
-                Err(failure) => Verdict::failed(&failure.to_string()),
-            }),
-            Err(_) => None,
-        };
-        match again {
-            Some(ended) if ended.outcome == CheckOutcome::Passed => {
-                done.status = FixStatus::Applied;
-                let can_be_undone = noted.as_ref().is_ok_and(FixRecord::has_changes_to_undo);
-                done.undo = can_be_undone.then(|| site.run_id.to_owned());
-                done.reason = match &noted {
-                    Ok(record) if record.phase == FixPhase::Unknown => format!(
-                        "the check passed afterwards; not all changes could be recorded, so an undo keeps \
-                         new files (the originals are saved in {place})"
-                    ),
-                    Ok(_) if done.paths.is_empty() => "the check passed afterwards".to_owned(),
-                    Ok(_) => {
-                        let changed = pluralize(done.paths.len(), "file");
-                        format!("the check passed afterwards; {changed} changed")
-                    }
-                    Err(failure) => {
-                        format!(
-                            "the check passed afterwards; {failure} (the originals are saved in {place})"
-                        )
-                    }
-                };
-                let reason = format!("fixed by `{}`", fix.command.text);
-                let changed = done.paths.clone();
-                let ended =
-                    Verdict { outcome: CheckOutcome::Fixed, reason, fix: Some(done), ..ended };
-                self.finish_check(at, ended);
-                self.requeue_affected(at, &changed)
-            }
-            not_passed => {
-                let put_back = noted.and_then(|record| site.fixes.undo_fix(record));
-                let what = match &put_back {
-                    Err(failure) => {
-                        format!("; cannot restore its files ({failure}); copies are in {place}")
-                    }
-                    Ok(done) if !done.kept.is_empty() => {
-                        let names: Vec<String> =
-                            done.kept.iter().map(ToString::to_string).collect();
-                        let names = join_names(&names, 3);
-                        format!("; cannot restore {names}; copies are in {place}")
-                    }
-                    Ok(FixUndoReport { leaves_new_things: true, .. }) => {
-                        "; not all of its changes could be recorded, so new files stay".to_owned()
-                    }
-                    Ok(FixUndoReport { restored, .. }) if restored.is_empty() => String::new(),
-                    Ok(FixUndoReport { restored, .. }) => {
-                        let number = pluralize(restored.len(), "file");
-                        format!(
-                            "; {number} restored (the versions of the fix are saved in {place})"
-                        )
-                    }
-                };
-                let is_whole =
-                    put_back.is_ok_and(|done| done.kept.is_empty() && !done.leaves_new_things);
-                done.status =
-                    if is_whole { FixStatus::Restored } else { FixStatus::PartlyRestored };
-                done.reason = match &fixed {
-                    Ok(()) => format!("it ran, but the check still fails{what}"),
-                    Err(why) => {
-                        format!("it failed{what}: {}", why.lines().next().unwrap_or_default())
-                    }
-                };
-                let mut ended = not_passed.unwrap_or(failed);
-                if let Err(why) = &fixed {
-                    ended.output.push_str(&format!("\n[fix failed: {why}]\n"));
-                }
-                self.finish_check(at, Verdict { fix: Some(done), ..ended });
-                Ok(())
+            at: context.tools.world.now_seconds(),
+            branch: context.repo.current_branch(),
+        })
+    }
+
+    fn run_fix_command(&self, check: &Check, fix: &Fix) -> Result<(), FixFailure> {
+        let not_run = |reason: String| FixFailure { text: reason.clone(), reason };
+        let program = self.build_program(check, &fix.command).map_err(not_run)?;
+        let stop = || self.is_interrupted();
+        let end = run_without_terminal(program, Duration::from_secs(fix.timeout_s), &stop)
+            .map_err(|failure| not_run(failure.to_string()))?;
+        match judge_exit(check, end) {
+            Verdict { outcome: CheckOutcome::Passed, .. } => Ok(()),
+            Verdict { reason, output, .. } => {
+                Err(FixFailure { text: format!("{reason}\n{output}"), reason })
             }
         }
     }
@@ -232,5 +205,40 @@ impl Runner<'_, '_, '_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Describes a fix that helped; `copies` is the folder with the originals.
+fn describe_applied(recorded: &Result<FixRecord>, changed: usize, copies: &str) -> String {
+    match recorded {
+        Ok(record) if record.phase == FixPhase::Unknown => format!(
+            "the check passed afterwards; not all changes could be recorded, so an undo keeps \
+             new files (the originals are saved in {copies})"
+        ),
+        Ok(_) if changed == 0 => "the check passed afterwards".to_owned(),
+        Ok(_) => format!("the check passed afterwards; {} changed", pluralize(changed, "file")),
+        Err(failure) => {
+            format!("the check passed afterwards; {failure} (the originals are saved in {copies})")
+        }
+    }
+}
+
+/// Describes what became of the files of a fix that did not help, to follow other words.
+fn describe_undone(undone: &Result<FixUndoReport>, copies: &str) -> String {
+    match undone {
+        Err(failure) => format!("; cannot restore its files ({failure}); copies are in {copies}"),
+        Ok(done) if !done.kept.is_empty() => {
+            let names: Vec<String> = done.kept.iter().map(ToString::to_string).collect();
+            let names = join_names(&names, 3);
+            format!("; cannot restore {names}; copies are in {copies}")
+        }
+        Ok(FixUndoReport { leaves_new_things: true, .. }) => {
+            "; not all of its changes could be recorded, so new files stay".to_owned()
+        }
+        Ok(FixUndoReport { restored, .. }) if restored.is_empty() => String::new(),
+        Ok(FixUndoReport { restored, .. }) => {
+            let number = pluralize(restored.len(), "file");
+            format!("; {number} restored (the versions of the fix are saved in {copies})")
+        }
     }
 }
