@@ -10,7 +10,8 @@
 use std::time::Duration;
 
 use super::check_command::run_without_terminal;
-use super::fix_backup::{FixPhase, FixRecord, FixRequest, FixUndoReport};
+use super::fix_backup::{FixPhase, FixRecord, FixRequest};
+use super::fix_undo::FixUndoReport;
 use super::log::LogLevel;
 use super::outcome::{CheckOutcome, FixResult, FixStatus, Verdict, judge_exit};
 use super::plan::{CheckStage, order_by_needs};

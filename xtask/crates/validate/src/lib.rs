@@ -18,6 +18,8 @@ pub mod cache_key;
 pub mod cacheability;
 mod check_command;
 pub mod fix_backup;
+mod fix_snapshot;
+pub mod fix_undo;
 pub mod history;
 pub mod input_files;
 mod input_set;
