@@ -33,7 +33,7 @@ pub(super) fn run(session: &Session, repo: &Repo, index: &Path) -> CommandResult
     let Some(entry) = repo.entry_at(context.canonical.tree, &path)? else { return Ok(SUCCESS) };
     let text = String::from_utf8_lossy(&repo.read_blob(entry.id)?).into_owned();
     let checks = LoadedChecks::parse(&text)?;
-    if !checks.config.checks.iter().any(|check| check.before_commit) {
+    if !checks.config.checks.iter().any(|check| check.conditions.before_commit) {
         return Ok(SUCCESS);
     }
     let here = RunEnvironment { is_ci: false, ..run_environment(session) };

@@ -60,7 +60,7 @@ pub fn select_checks(
             if !wish.only.is_empty() && !names(&wish.only) {
                 return CheckSelection::No("not selected by `--only`".to_owned());
             }
-            if wish.before_commit && !check.before_commit {
+            if wish.before_commit && !check.conditions.before_commit {
                 return CheckSelection::No("not marked for `pre-commit`".to_owned());
             }
             if wish.gates_only && has_gates && !config.phases[check.phase].is_gate {
@@ -74,16 +74,19 @@ pub fn select_checks(
         if matches!(chosen, CheckSelection::No(_)) {
             continue;
         }
-        if !check.os.is_empty() && !check.os.iter().any(|os| os == here.system) {
-            *chosen = CheckSelection::NotHere(format!("only on {}", check.os.join(" and ")));
+        if !check.conditions.os.is_empty()
+            && !check.conditions.os.iter().any(|os| os == here.system)
+        {
+            *chosen =
+                CheckSelection::NotHere(format!("only on {}", check.conditions.os.join(" and ")));
             continue;
         }
         let names = |words: &[String]| words.iter().any(|word| is_named(config, check, word));
         let reason = if names(&wish.skip) {
             "left out by `--skip`".to_owned()
-        } else if wish.skip_tests && check.runs_tests {
+        } else if wish.skip_tests && check.conditions.runs_tests {
             "left out by `--skip-tests`".to_owned()
-        } else if here.is_ci && !check.runs_in_ci {
+        } else if here.is_ci && !check.conditions.runs_in_ci {
             "left out because `CI` is set".to_owned()
         } else {
             continue;
@@ -116,13 +119,14 @@ fn add_needed_checks(config: &ValidateConfig, chosen: &mut [CheckSelection]) {
 fn is_named(config: &ValidateConfig, check: &Check, word: &str) -> bool {
     check.name == word
         || config.phases[check.phase].name == word
-        || check.tags.iter().any(|tag| tag == word)
+        || check.conditions.tags.iter().any(|tag| tag == word)
 }
 
 fn check_names(config: &ValidateConfig, wish: &CheckFilter) -> Result<()> {
     let checks = config.checks.iter().map(|check| check.name.as_str());
     let phases = config.phases.iter().map(|phase| phase.name.as_str());
-    let tags = config.checks.iter().flat_map(|check| check.tags.iter().map(String::as_str));
+    let tags =
+        config.checks.iter().flat_map(|check| check.conditions.tags.iter().map(String::as_str));
     let known: Vec<&str> = checks.chain(phases).chain(tags).collect();
     let unknown: Vec<String> = wish
         .only
