@@ -154,10 +154,7 @@ impl Runner<'_, '_, '_> {
         let needs = self.resolve_needs(at)?;
         self.states[at].snapshot = Some(self.inspector.take_snapshot(self.config(), at, needs)?);
         self.prepare_check(at);
-        let CheckKind::Run(command) = &check.kind else {
-            let (ended, duration_ms) = self.measure_time(|run| run.run_builtin(at));
-            return self.record_result(at, Verdict { duration_ms, ..ended });
-        };
+        let CheckKind::Run(command) = &check.kind else { return self.run_builtin(at) };
         let program = match self.build_program(check, command) {
             Ok(program) => program,
             Err(why) => return Ok(Verdict::failed(&why)),

@@ -52,7 +52,13 @@ impl Runner<'_, '_, '_> {
         })
     }
 
-    pub(super) fn run_builtin(&mut self, at: usize) -> Verdict {
+    /// Runs a built-in check and records its result.
+    pub(super) fn run_builtin(&mut self, at: usize) -> Result<Verdict> {
+        let (verdict, duration_ms) = self.measure_time(|run| run.judge_builtin(at));
+        self.record_result(at, Verdict { duration_ms, ..verdict })
+    }
+
+    fn judge_builtin(&mut self, at: usize) -> Verdict {
         let check = self.check(at);
         let site = self.context;
         let (root, world) = (self.inspector.root(), site.tools.world);

@@ -12,6 +12,7 @@ use super::cache_key::describe_differences;
 use super::input_snapshot::{InputSnapshot, NeededCheck};
 use super::log::LogLevel;
 use super::outcome::{CheckNote, CheckOutcome, Verdict};
+use super::plan::walk_needs;
 use super::result_cache::CachedPass;
 use super::runner::Runner;
 use xtask_base::environment::format_ago;
@@ -41,25 +42,16 @@ impl Runner<'_, '_, '_> {
 
     /// Returns the reason the products of a check, or of its needs, are unknown, if so.
     fn find_unknown_need(&self, start: usize) -> Option<String> {
-        let mut open = vec![start];
-        let mut seen = vec![false; self.states.len()];
-        while let Some(at) = open.pop() {
-            if std::mem::replace(&mut seen[at], true) {
-                continue;
+        let is_command = |check: &Check| matches!(check.kind, CheckKind::Run(_));
+        // A built-in check has no products, but its needs may have.
+        for at in walk_needs(self.config(), start, is_command) {
+            let (check, state) = (self.check(at), &self.states[at]);
+            let name = &check.name;
+            if state.is_unknown {
+                return Some(format!("`{name}`, which it needs, was left out"));
             }
-            let check = self.check(at);
-            if self.states[at].is_unknown {
-                return Some(format!("`{}`, which it needs, was left out", check.name));
-            }
-            if !matches!(check.kind, CheckKind::Run(_)) {
-                // A built-in check has no products, but its needs may have.
-                open.extend(&check.needs);
-            } else if self.states[at]
-                .snapshot
-                .as_ref()
-                .is_some_and(|view| view.unknown_reason.is_some())
-            {
-                let name = &check.name;
+            let has_reason = |view: &InputSnapshot| view.unknown_reason.is_some();
+            if is_command(check) && state.snapshot.as_ref().is_some_and(has_reason) {
                 return Some(format!("it needs `{name}`, which cannot be cached, so it runs"));
             }
         }
@@ -176,16 +168,10 @@ impl Runner<'_, '_, '_> {
 
     /// Lists the changes since the check started, in its own inputs and in those of its needs.
     fn find_changes(&mut self, at: usize) -> Result<Vec<String>> {
-        let mut open = vec![at];
-        let mut seen = vec![false; self.states.len()];
         let mut all = Vec::new();
-        while let Some(next) = open.pop() {
-            if std::mem::replace(&mut seen[next], true) {
-                continue;
-            }
-            let check = self.check(next);
-            open.extend(&check.needs);
-            if let Some(view) = &self.states[next].snapshot {
+        for at in walk_needs(self.config(), at, |_| false) {
+            let check = self.check(at);
+            if let Some(view) = &self.states[at].snapshot {
                 all.extend(self.inspector.find_changes(check, view)?);
             }
         }

@@ -146,29 +146,35 @@ fn check_names(config: &ValidateConfig, wish: &CheckFilter) -> Result<()> {
 /// Returns the indices of all checks in an order in which each comes after its `needs`.
 #[must_use]
 pub fn order_by_needs(config: &ValidateConfig) -> Vec<usize> {
-    let mut order = Vec::new();
-    let mut is_done = vec![false; config.checks.len()];
-    for start in 0..config.checks.len() {
-        // The depth-first path: each check, and the number of its needs already visited.
-        let mut way = vec![(start, 0)];
-        while let Some((at, next)) = way.last_mut() {
-            match config.checks[*at].needs.get(*next).copied() {
-                Some(need) => {
-                    *next += 1;
-                    if !is_done[need] {
-                        way.push((need, 0));
-                    }
-                }
-                None => {
-                    if !std::mem::replace(&mut is_done[*at], true) {
-                        order.push(*at);
-                    }
-                    way.pop();
-                }
-            }
+    fn push_after_needs(config: &ValidateConfig, at: usize, order: &mut Vec<usize>) {
+        if !order.contains(&at) {
+            config.checks[at].needs.iter().for_each(|need| push_after_needs(config, *need, order));
+            order.push(at);
         }
     }
+    let mut order = Vec::new();
+    (0..config.checks.len()).for_each(|at| push_after_needs(config, at, &mut order));
     order
+}
+
+/// Returns the index `start`, and those of all checks that it needs, transitively, but not through a check for which
+/// `stops` is true.
+pub(super) fn walk_needs(
+    config: &ValidateConfig,
+    start: usize,
+    stops: impl Fn(&Check) -> bool,
+) -> Vec<usize> {
+    let mut open = vec![start];
+    let mut found = Vec::new();
+    while let Some(at) = open.pop() {
+        if found.contains(&at) {
+            continue;
+        }
+        found.push(at);
+        let check = &config.checks[at];
+        open.extend(check.needs.iter().filter(|_| !stops(check)));
+    }
+    found
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

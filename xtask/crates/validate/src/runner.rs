@@ -279,8 +279,7 @@ impl<'a> Runner<'a, '_, '_> {
         self.context.listener.on_check_started(check);
         self.log.write_line(LogLevel::Status, &format!("{} started", check.name));
         let CheckKind::Run(command) = &check.kind else {
-            let (ended, duration_ms) = self.measure_time(|run| run.run_builtin(at));
-            let ended = self.record_result(at, Verdict { duration_ms, ..ended })?;
+            let ended = self.run_builtin(at)?;
             self.finish_or_queue_fix(at, ended);
             return Ok(false);
         };

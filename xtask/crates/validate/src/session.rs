@@ -221,14 +221,8 @@ fn run_at_location(
     listener: &dyn RunListener,
     log: &mut RunLog<'_>,
 ) -> Result<CheckResults> {
-    let state = state_folder(repo);
-    let cache = ResultCache::new(state.clone());
-    let mut inspector = match request.location {
-        CheckLocation::Worktree => InputInspector::of_worktree(repo, tools, state.join("looks")),
-        CheckLocation::Exported(root, files) => {
-            InputInspector::of_folder(repo, tools, root, files, state.join("looks-staged"))
-        }
-    };
+    let cache = ResultCache::new(state_folder(repo));
+    let mut inspector = InputInspector::new(repo, tools, request.location);
     if request.options.dry_run {
         inspector.use_cached_versions(&cache);
     }
