@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use super::check_command::run_without_terminal;
-use super::fix_backup::{FixPhase, FixRecord, FixRequest};
+use super::fix_backup::{FixPhase, FixRecord};
 use super::fix_undo::FixUndoReport;
 use super::log::LogLevel;
 use super::outcome::{CheckOutcome, FixResult, FixStatus, Verdict, judge_exit};
@@ -124,13 +124,18 @@ impl Runner<'_, '_, '_> {
     fn begin_fix(&mut self, check: &Check, fix: &Fix) -> Result<FixRecord> {
         self.fix_count += 1;
         let context = self.context;
-        context.fixes.begin_fix(&FixRequest {
-            run: context.run_id,
+        context.fixes.begin_fix(FixRecord {
+            run: context.run_id.to_owned(),
             number: self.fix_count,
-            check: &check.name,
-            command: &fix.command.text,
-            writes: &fix.writes,
+            check: check.name.clone(),
+            command: fix.command.text.clone(),
+            worktree: self.inspector.root().display().to_string(),
             at: context.tools.world.now_seconds(),
+            phase: FixPhase::Open,
+            writes: fix.writes.iter().map(ToString::to_string).collect(),
+            changes: Vec::new(),
+            folders_before: Vec::new(),
+            folders_made: Vec::new(),
             branch: context.repo.current_branch(),
         })
     }

@@ -68,7 +68,7 @@ pub struct FixRecord {
     pub at: i64,
     pub phase: FixPhase,
     /// The paths that the fix may write.
-    writes: Vec<String>,
+    pub(super) writes: Vec<String>,
     pub(super) changes: Vec<FixChange>,
     /// The folders that existed before.
     pub(super) folders_before: Vec<String>,
@@ -87,6 +87,10 @@ impl FixRecord {
             || !self.folders_made.is_empty()
     }
 
+    fn write_paths(&self) -> Vec<RepoPath> {
+        self.writes.iter().map(|path| RepoPath::new(path.as_bytes())).collect()
+    }
+
     #[must_use]
     pub fn changed_paths(&self) -> Vec<RepoPath> {
         let changed = self.changes.iter().filter(|change| change.before != change.after);
@@ -99,19 +103,6 @@ pub struct FixStore<'a> {
     pub folder: PathBuf,
     pub root: &'a Path,
     pub disk: &'a Disk<'a>,
-}
-
-pub struct FixRequest<'a> {
-    pub run: &'a str,
-    /// The number of the fix within its run, from 1.
-    pub number: usize,
-    pub check: &'a str,
-    pub command: &'a str,
-    pub writes: &'a [RepoPath],
-    /// The present, in seconds since the epoch.
-    pub at: i64,
-    /// The branch; `None` if HEAD is detached.
-    pub branch: Option<String>,
 }
 
 impl FixStore<'_> {
@@ -130,30 +121,15 @@ impl FixStore<'_> {
     }
 
     /// Copies all files in `writes` and writes the record of a fix that is about to start.
-    pub fn begin_fix(&self, purpose: &FixRequest<'_>) -> Result<FixRecord> {
-        self.remove_oldest_runs(purpose.run)?;
-        let copies = self.copies_folder(purpose.run, purpose.number);
+    pub fn begin_fix(&self, mut record: FixRecord) -> Result<FixRecord> {
+        self.remove_oldest_runs(&record.run)?;
+        let copies = self.copies_folder(&record.run, record.number);
         create_private_folder(self.disk, &copies)
             .with_context(|| format!("cannot create the folder `{}`", copies.display()))?;
-        let before = self.take_snapshot(purpose.writes, Some(&copies))?;
-        let changes = before.files.into_iter();
-        let changes = changes
-            .map(|(path, kept)| FixChange { path, before: Some(kept), after: None })
-            .collect();
-        let record = FixRecord {
-            run: purpose.run.to_owned(),
-            number: purpose.number,
-            check: purpose.check.to_owned(),
-            command: purpose.command.to_owned(),
-            worktree: self.root.display().to_string(),
-            at: purpose.at,
-            phase: FixPhase::Open,
-            writes: purpose.writes.iter().map(ToString::to_string).collect(),
-            changes,
-            folders_before: to_names(before.folders),
-            folders_made: Vec::new(),
-            branch: purpose.branch.clone(),
-        };
+        let before = self.take_snapshot(&record.write_paths(), Some(&copies))?;
+        let change = |(path, kept)| FixChange { path, before: Some(kept), after: None };
+        record.changes = before.files.into_iter().map(change).collect();
+        record.folders_before = to_names(before.folders);
         self.write_record(&record)?;
         self.disk
             .write_atomically(&self.folder.join(OPEN_MARKER), b"")
@@ -172,9 +148,7 @@ impl FixStore<'_> {
 
     /// Records the state after the command of a fix has ended.
     pub fn finish_fix(&self, mut record: FixRecord) -> Result<FixRecord> {
-        let writes: Vec<RepoPath> =
-            record.writes.iter().map(|path| RepoPath::new(path.as_bytes())).collect();
-        let seen = self.take_snapshot(&writes, None);
+        let seen = self.take_snapshot(&record.write_paths(), None);
         if let Ok(mut after) = seen {
             for change in &mut record.changes {
                 change.after = after.files.remove(&change.path);
