@@ -2,20 +2,22 @@
 
 use std::path::Path;
 
-use super::checks::{self, ProgressReporter, RepoCheckRunner, build_report};
+use super::checks::{run_checks, run_environment};
 use super::session::{Session, print_hook_message};
 use super::{CommandResult, SUCCESS};
-use xtask_base::error::ErrorKind;
+use xtask_base::error::{ErrorKind, Result};
 use xtask_base::path::RepoPath;
 use xtask_config::VALIDATE_FILE;
 use xtask_git::{OperationKind, Repo};
 use xtask_hooks::pause;
 use xtask_report as report;
-use xtask_report::validate::ReportDetail;
 use xtask_sync::context;
-use xtask_validate::plan::{CheckFilter, RunEnvironment, select_checks};
+use xtask_validate::history::RunTrigger;
+use xtask_validate::load_checks::LoadedChecks;
+use xtask_validate::plan::{CheckFilter, CheckSelection, RunEnvironment, select_checks};
+use xtask_validate::report::{ReportDetail, ValidateReport};
 use xtask_validate::runner::{FixMode, RunOptions};
-use xtask_validate::session::{CheckLocation, ValidationRequest, run_validation};
+use xtask_validate::session::{CheckLocation, ValidationRequest};
 use xtask_validate::staged_tree;
 
 /// Runs the `before_commit` checks of the canonical branch on the staged state of `index`. Returns exit code 1, which
@@ -30,56 +32,55 @@ pub(super) fn run(session: &Session, repo: &Repo, index: &Path) -> CommandResult
     let path = RepoPath::new(VALIDATE_FILE);
     let Some(entry) = repo.entry_at(context.canonical.tree, &path)? else { return Ok(SUCCESS) };
     let text = String::from_utf8_lossy(&repo.read_blob(entry.id)?).into_owned();
-    let checks = checks::parse_checks(&text)?;
-    if !checks.config.checks.iter().any(|check| check.before_commit) {
+    let checks = LoadedChecks::parse(&text)?;
+    if !checks.config.checks.iter().any(|check| check.conditions.before_commit) {
         return Ok(SUCCESS);
     }
-    let here = RunEnvironment { system: std::env::consts::OS, is_ci: false };
-    let wish = CheckFilter { before_commit: true, ..CheckFilter::default() };
-    let chosen = select_checks(&checks.config, &wish, here)?;
+    let here = RunEnvironment { is_ci: false, ..run_environment(session) };
+    let filter = CheckFilter { before_commit: true, ..CheckFilter::default() };
+    let selection = select_checks(&checks.config, &filter, here)?;
+    let done = check_staged_state(session, repo, index, &checks, &selection)?;
+    if done.ok && !done.is_interrupted {
+        return Ok(SUCCESS);
+    }
+    let detail = ReportDetail { all: false, quiet: true, why: false };
+    print_hook_message("commit refused: checks failed on the staged state");
+    report::print_hook_line(done.render_summary(detail).trim_end());
+    print_hook_message("`git commit --no-verify` commits anyway");
+    Ok(ErrorKind::Negative.exit_code())
+}
+
+/// Runs the checks on the staged state, again if it was edited in the worktree during the run.
+fn check_staged_state(
+    session: &Session,
+    repo: &Repo,
+    index: &Path,
+    checks: &LoadedChecks,
+    selection: &[CheckSelection],
+) -> Result<ValidateReport> {
     let tools = session.tools();
-    let options = RunOptions {
-        fast: true,
-        dry_run: false,
-        why: false,
-        fix_mode: FixMode::Off,
-        jobs: std::thread::available_parallelism().map_or(1, usize::from),
-    };
-    let shower = ProgressReporter::new(&checks, session.verbosity, false);
-    let around = RepoCheckRunner { repo, tools };
-    let (mut place, mut _lock) = staged_tree::prepare_location(repo, index, &tools)?;
-    let done = loop {
-        let is_here = matches!(place, CheckLocation::Worktree);
-        let order = ValidationRequest {
-            config: &checks.config,
-            selection: &chosen,
-            options,
-            location: place,
-            started_by: "pre-commit",
+    let (mut location, mut _lock) = staged_tree::prepare_location(repo, index, &tools)?;
+    loop {
+        let is_worktree = matches!(location, CheckLocation::Worktree);
+        let request = ValidationRequest {
+            checks,
+            selection,
+            options: RunOptions::fast(FixMode::Off),
+            location,
+            started_by: RunTrigger::PreCommit,
             keeps_log: true,
             records_history: true,
             waits_for_lock: false,
-            command: "pre-commit".to_owned(),
+            command: RunTrigger::PreCommit.command().to_owned(),
         };
-        let done = run_validation(repo, &tools, order, &around, &shower, &|text| {
-            print_hook_message(text)
-        })?;
-        if !is_here || !done.is_ok() {
-            break done;
+        let done = run_checks(session, repo, request, false, &|text| print_hook_message(text))?;
+        if !is_worktree || !done.ok {
+            return Ok(done);
         }
         // If the worktree was edited during the run, the checked state is not the one that is committed.
-        (place, _lock) = staged_tree::prepare_location(repo, index, &tools)?;
-        if matches!(place, CheckLocation::Worktree) {
-            break done;
+        (location, _lock) = staged_tree::prepare_location(repo, index, &tools)?;
+        if matches!(location, CheckLocation::Worktree) {
+            return Ok(done);
         }
-    };
-    if done.is_ok() && !done.results.is_interrupted {
-        return Ok(SUCCESS);
     }
-    let report = build_report(repo, &checks, &done, true, false);
-    let detail = ReportDetail { all: false, quiet: true, why: false };
-    print_hook_message("commit refused: checks failed on the staged state");
-    report::print_hook_line(report.render_summary(detail).trim_end());
-    print_hook_message("`git commit --no-verify` commits anyway");
-    Ok(ErrorKind::Negative.exit_code())
 }

@@ -66,7 +66,7 @@ fn deploy_layer(
     let _held = tools.interrupts.defer_signals();
     let (_lock, mended) = executor::lock_and_recover(site, DeployAction::Deploy)?;
     session.warn_recovered(mended);
-    if checks::run_full_validation(session, "deploy")? != SUCCESS {
+    if checks::run_full_validation(session)? != SUCCESS {
         return Err(Error::negative("nothing was deployed: this checkout is not healthy")
             .with_hint("`cargo xtask validate` shows the failed checks"));
     }

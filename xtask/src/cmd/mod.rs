@@ -52,6 +52,8 @@ mod recover;
 mod remote_deploy;
 #[cfg(feature = "deploy")]
 mod remote_services;
+#[cfg(feature = "checks")]
+mod repo_checks;
 #[cfg(feature = "services")]
 mod restart;
 mod restore;

@@ -249,7 +249,7 @@ fn repair_environment(session: &Session, repo: &Repo, faults: &mut Vec<Error>) {
     if let Err(failure) = synced() {
         faults.push(failure);
     }
-    match checks::run_with_fixes(session, "recover") {
+    match checks::run_with_fixes(session) {
         Ok(SUCCESS) => {}
         Ok(_) => faults.push(
             Error::negative("some checks failed")

@@ -257,7 +257,7 @@ fn run_deploy(
             &there.handshake.history,
         )?;
     }
-    if checks::run_full_validation(session, "deploy")? != SUCCESS {
+    if checks::run_full_validation(session)? != SUCCESS {
         return Err(Error::negative("nothing was deployed: this checkout is not healthy")
             .with_hint("`cargo xtask validate` shows the failed checks"));
     }

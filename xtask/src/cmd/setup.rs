@@ -20,8 +20,7 @@ pub(super) fn run(session: &Session, args: &SetupArgs) -> CommandResult {
     let hooks = if args.no_hooks { Ok(true) } else { try_install_hooks(session) };
     let healthy = code;
     #[cfg(feature = "checks")]
-    let healthy =
-        if code == SUCCESS { checks::run_gate_checks(session, "setup", true)? } else { healthy };
+    let healthy = if code == SUCCESS { checks::run_setup_checks(session)? } else { healthy };
     if code == SUCCESS {
         print_next_steps(session, matches!(hooks, Ok(true)), healthy == SUCCESS)?;
     }

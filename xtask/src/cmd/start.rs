@@ -210,7 +210,7 @@ fn verify_services(session: &Session, stack: &Stack, layer: &Layer) -> CommandRe
     }
     report::print_output(&text)?;
     session.print_info("environment:");
-    let code = checks::run_gate_checks(session, "start --verify", false)?;
+    let code = checks::run_start_checks(session)?;
     if faults.is_empty() {
         return Ok(code);
     }

@@ -5,34 +5,27 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::checks::{
-    LoadedChecks, ProgressReporter, RepoCheckRunner, build_report, describe_check, exit_code,
-    fix_risk, read_worktree_checks, undo_fixes,
-};
+use super::checks::{exit_code, read_worktree_checks, run_checks, run_environment, undo_fixes};
 use super::session::Session;
 use super::{CommandResult, SUCCESS};
 use crate::cli::ValidateArgs;
 use xtask_base::digest;
-use xtask_base::environment::format_rfc3339;
 use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::words::quote_for_shell;
 use xtask_git::Repo;
-use xtask_report::findings;
-use xtask_report::github::{render_annotations, render_step_summary};
-use xtask_report::junit::render_junit;
-use xtask_report::sarif::render_sarif;
-use xtask_report::validate::{
-    CheckHistoryLine, CheckHistoryReport, CheckListLine, CheckListReport, ReportDetail,
-    ValidateReport,
-};
 use xtask_report::{self as report, Verbosity};
-use xtask_validate::cacheability::uncacheable_reason;
-use xtask_validate::history;
-use xtask_validate::plan::{CheckFilter, RunEnvironment, select_checks};
+use xtask_validate::history::{self, RunTrigger};
+use xtask_validate::load_checks::LoadedChecks;
+use xtask_validate::plan::{CheckFilter, select_checks};
+use xtask_validate::report::check_history::CheckHistoryReport;
+use xtask_validate::report::check_list::CheckListReport;
+use xtask_validate::report::findings;
+use xtask_validate::report::github::{render_annotations, render_step_summary};
+use xtask_validate::report::junit::render_junit;
+use xtask_validate::report::sarif::render_sarif;
+use xtask_validate::report::{ReportDetail, ValidateReport};
 use xtask_validate::runner::{FixMode, RunOptions};
-use xtask_validate::session::{
-    CheckLocation, CompletedRun, ValidationRequest, history_file, run_validation,
-};
+use xtask_validate::session::{CheckLocation, ValidationRequest, history_file};
 
 /// The section of git's configuration that `--persist` writes.
 const SETTINGS: &str = "xtask.validate.";
@@ -69,6 +62,23 @@ impl EffectiveFlags {
         }
     }
 
+    fn run_options(&self, args: &ValidateArgs) -> RunOptions {
+        let fix_mode = match self {
+            _ if args.yes => FixMode::All,
+            EffectiveFlags { no_fix: true, .. } => FixMode::Off,
+            EffectiveFlags { interactive: true, .. } => FixMode::Ask,
+            _ => FixMode::Safe,
+        };
+        let options = RunOptions::fast(fix_mode);
+        RunOptions {
+            fast: self.fast,
+            dry_run: self.dry_run,
+            why: args.why,
+            jobs: args.jobs.map_or(options.jobs, usize::from),
+            ..options
+        }
+    }
+
     /// Saves the flags as defaults of this clone. `--dry-run` is not saved, as it would disable all later runs.
     fn save_defaults(&self, repo: &Repo) -> Result<()> {
         let flags = [
@@ -90,14 +100,56 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
     if args.history {
         return show_history(session, &repo, args);
     }
+    let flags = EffectiveFlags::new(session, &repo, args);
     if let Some(run) = &args.undo {
-        return undo_fixes(session, &repo, run, EffectiveFlags::new(session, &repo, args).dry_run);
+        return undo_fixes(session, &repo, run, flags.dry_run);
     }
     let checks = read_worktree_checks(&repo)?;
     if args.list {
         return show_list(session, &checks, args);
     }
-    let flags = EffectiveFlags::new(session, &repo, args);
+    check_can_run(&repo, args, &flags)?;
+    let filter = CheckFilter {
+        only: args.only.clone(),
+        skip: args.skip.clone(),
+        skip_tests: flags.skip_tests,
+        ..CheckFilter::default()
+    };
+    let selection = select_checks(&checks.config, &filter, run_environment(session))?;
+    if flags.persist && !flags.dry_run {
+        flags.save_defaults(&repo)?;
+    }
+    if checks.file.is_none() {
+        session.print_info(
+            "no `setup/validate.toml`: running the default checks (`--list` shows them)",
+        );
+    }
+    let request = ValidationRequest {
+        checks: &checks,
+        selection: &selection,
+        options: flags.run_options(args),
+        location: CheckLocation::Worktree,
+        started_by: RunTrigger::Validate,
+        keeps_log: !flags.no_log,
+        records_history: true,
+        waits_for_lock: true,
+        command: render_command(session, args, &flags),
+    };
+    let output = Output::new(session, args, &flags);
+    let waiting = |text: &str| report::print_warning(text);
+    let done = run_checks(session, &repo, request, output.has_lines, &waiting)?;
+    output.print_report(session, args, &done)?;
+    print_warnings(session, &done);
+    if !flags.dry_run {
+        write_reports(session, &repo, &checks, args, &done)?;
+    } else if args.junit.is_some() || args.sarif.is_some() || args.github {
+        report::print_warning("a dry run writes no reports");
+    }
+    Ok(exit_code(&done))
+}
+
+/// Returns an error if no terminal can confirm fixes, or if files are in conflict.
+fn check_can_run(repo: &Repo, args: &ValidateArgs, flags: &EffectiveFlags) -> Result<()> {
     if flags.interactive && !report::can_prompt() && !args.yes {
         return Err(Error::usage("`--interactive` asks before each fix, and there is no terminal")
             .with_hint("`--no-fix` runs none; `--yes` runs risky ones, too"));
@@ -112,83 +164,51 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
         ))
         .with_hint("`git status` names them"));
     }
-    let wish = CheckFilter {
-        only: args.only.clone(),
-        skip: args.skip.clone(),
-        skip_tests: flags.skip_tests,
-        ..CheckFilter::default()
-    };
-    let here =
-        RunEnvironment { system: std::env::consts::OS, is_ci: session.world.is_truthy("CI") };
-    let chosen = select_checks(&checks.config, &wish, here)?;
-    if flags.persist && !flags.dry_run {
-        flags.save_defaults(&repo)?;
+    Ok(())
+}
+
+/// How the result is printed.
+struct Output {
+    detail: ReportDetail,
+    /// Whether stdout is reserved for a report of another format.
+    is_for_a_program: bool,
+    /// Whether each check gets a line as it ends, for a pipe; a terminal gets a table at the end.
+    has_lines: bool,
+}
+
+impl Output {
+    fn new(session: &Session, args: &ValidateArgs, flags: &EffectiveFlags) -> Output {
+        let detail = ReportDetail {
+            all: session.verbosity == Verbosity::Verbose,
+            quiet: session.verbosity == Verbosity::Quiet,
+            why: args.why || flags.dry_run,
+        };
+        let is_for_a_program =
+            [&args.junit, &args.sarif].into_iter().flatten().any(|file| file == Path::new(STDOUT));
+        let has_lines =
+            !args.json && !report::is_stdout_terminal() && !detail.why && !is_for_a_program;
+        Output { detail, is_for_a_program, has_lines }
     }
-    if checks.file.is_none() {
-        session.print_info(
-            "no `setup/validate.toml`: running the default checks (`--list` shows them)",
-        );
-    }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let options = RunOptions {
-        fast: flags.fast,
-        dry_run: flags.dry_run,
-        why: args.why,
-        fix_mode: match flags {
-            _ if args.yes => FixMode::All,
-            EffectiveFlags { no_fix: true, .. } => FixMode::Off,
-            EffectiveFlags { interactive: true, .. } => FixMode::Ask,
-            _ => FixMode::Safe,
-        },
-        jobs: args.jobs.map_or(cores, usize::from),
-    };
-    let order = ValidationRequest {
-        config: &checks.config,
-        selection: &chosen,
-        options,
-        location: CheckLocation::Worktree,
-        started_by: "validate",
-        keeps_log: !flags.no_log,
-        records_history: true,
-        waits_for_lock: true,
-        command: render_command(session, args, &flags),
-    };
-    let detail = ReportDetail {
-        all: session.verbosity == Verbosity::Verbose,
-        quiet: session.verbosity == Verbosity::Quiet,
-        why: args.why || flags.dry_run,
-    };
-    // A pipe gets a line for each check as it ends; a terminal gets a table at the end.
-    let is_for_a_program =
-        [&args.junit, &args.sarif].into_iter().flatten().any(|file| file == Path::new(STDOUT));
-    let has_lines = !args.json && !report::is_stdout_terminal() && !detail.why && !is_for_a_program;
-    let shower = ProgressReporter::new(&checks, session.verbosity, has_lines);
-    let around = RepoCheckRunner { repo: &repo, tools: session.tools() };
-    let done = run_validation(&repo, &session.tools(), order, &around, &shower, &|text| {
-        report::print_warning(text)
-    })?;
-    shower.into_result()?;
-    let report = build_report(&repo, &checks, &done, flags.fast, flags.dry_run);
-    let token = args.github.then(|| random_token(session));
-    if let Some(token) = &token {
-        // Output of checks must not be taken for workflow commands by GitHub.
-        report::print_output(&format!("::stop-commands::{token}\n"))?;
-    }
-    if !is_for_a_program {
-        print_report(args, &report, detail, has_lines)?;
-    }
-    if let Some(token) = &token {
-        report::print_output(&format!("::{token}::\n"))?;
-    }
-    print_warnings(session, &done);
-    if flags.dry_run {
-        if args.junit.is_some() || args.sarif.is_some() || args.github {
-            report::print_warning("a dry run writes no reports");
+
+    fn print_report(
+        &self,
+        session: &Session,
+        args: &ValidateArgs,
+        done: &ValidateReport,
+    ) -> Result<()> {
+        let token = args.github.then(|| random_token(session));
+        if let Some(token) = &token {
+            // Output of checks must not be taken for workflow commands by GitHub.
+            report::print_output(&format!("::stop-commands::{token}\n"))?;
         }
-    } else {
-        write_reports(session, &repo, &checks, args, &report)?;
+        match self {
+            _ if self.is_for_a_program => {}
+            _ if args.json => report::print_json(done)?,
+            _ if self.has_lines => report::print_output(&done.render_summary(self.detail))?,
+            _ => report::print_output(&done.render_text(self.detail))?,
+        }
+        token.map_or(Ok(()), |token| report::print_output(&format!("::{token}::\n")))
     }
-    Ok(exit_code(&done))
 }
 
 /// The file name that means stdout.
@@ -310,59 +330,25 @@ fn render_command(session: &Session, args: &ValidateArgs, flags: &EffectiveFlags
     words.join(" ")
 }
 
-fn print_report(
-    args: &ValidateArgs,
-    report: &ValidateReport,
-    detail: ReportDetail,
-    has_lines: bool,
-) -> Result<()> {
-    if args.json {
-        return report::print_json(report);
-    }
-    if has_lines {
-        return report::print_output(&report.render_summary(detail));
-    }
-    report::print_output(&format!(
-        "{}{}",
-        report.render_table(detail),
-        report.render_summary(detail)
-    ))
-}
-
 /// Prints the warnings of the run, and the path of its log if it failed.
-fn print_warnings(session: &Session, done: &CompletedRun) {
-    for warning in &done.results.warnings {
+fn print_warnings(session: &Session, done: &ValidateReport) {
+    for warning in &done.warnings {
         report::print_warning(warning);
     }
     if let Some(log) = &done.log
-        && !done.is_ok()
+        && !done.ok
     {
-        session.print_info(&format!("log: {}", log.display()));
+        session.print_info(&format!("log: {log}"));
     }
 }
 
 fn show_history(session: &Session, repo: &Repo, args: &ValidateArgs) -> CommandResult {
-    let runs = history::read_history(&history_file(repo));
-    let lines = history::compute_statistics(&runs).into_iter().map(|one| CheckHistoryLine {
-        check: one.check,
-        runs: one.runs,
-        pass_rate: one.pass_rate,
-        hit_rate: one.hit_rate,
-        median_ms: one.median_ms,
-        p95_ms: one.p95_ms,
-        last: one.last,
-    });
-    let report = CheckHistoryReport {
-        schema: "xtask.validate-history/1",
-        runs: runs.len(),
-        since: runs.first().map(|run| format_rfc3339(run.at)),
-        checks: lines.collect(),
-    };
+    let report = CheckHistoryReport::new(&history::read_history(&history_file(repo)));
     if args.json {
         report::print_json(&report)?;
         return Ok(SUCCESS);
     }
-    if runs.is_empty() {
+    if report.runs == 0 {
         session.print_info("no validation has been run in this clone");
     }
     report::print_output(&report.render_text())?;
@@ -370,28 +356,7 @@ fn show_history(session: &Session, repo: &Repo, args: &ValidateArgs) -> CommandR
 }
 
 fn show_list(session: &Session, checks: &LoadedChecks, args: &ValidateArgs) -> CommandResult {
-    let config = &checks.config;
-    let lines = config.checks.iter().enumerate().map(|(at, check)| CheckListLine {
-        name: check.name.clone(),
-        phase: config.phases[check.phase].name.clone(),
-        command: describe_check(check),
-        needs: check.needs.iter().map(|need| config.checks[*need].name.clone()).collect(),
-        tags: check.tags.clone(),
-        os: check.os.clone(),
-        tests: check.runs_tests,
-        ci: check.runs_in_ci,
-        before_commit: check.before_commit,
-        always: uncacheable_reason(config, at),
-        ttl_ms: check.ttl_s.map(|seconds| seconds.saturating_mul(1000)),
-        fix: check.fix.as_ref().map(|fix| fix.command.text.clone()),
-        risk: check.fix.as_ref().map(fix_risk),
-    });
-    let report = CheckListReport {
-        schema: "xtask.validate-list/1",
-        config: checks.file.clone(),
-        phases: config.phases.iter().map(|phase| (phase.name.clone(), phase.is_gate)).collect(),
-        checks: lines.collect(),
-    };
+    let report = CheckListReport::new(&checks.config, checks.file.as_deref());
     if args.json {
         report::print_json(&report)?;
         return Ok(SUCCESS);

@@ -11,28 +11,29 @@ use std::path::Path;
 
 use expect_test::expect;
 use serde_json::{Value, json};
-use xtask_report::findings::{self, FileFinding, FindingLevel, FindingsByCheck};
-use xtask_report::github::{
+use xtask_validate::outcome::{CheckNote, CheckOutcome, CheckResult, FixResult, FixStatus};
+use xtask_validate::report::ValidateReport;
+use xtask_validate::report::findings::{self, FileFinding, FindingLevel, FindingsByCheck};
+use xtask_validate::report::github::{
     MAX_ANNOTATIONS, MAX_SUMMARY_BYTES, render_annotations, render_step_summary,
 };
-use xtask_report::junit::render_junit;
-use xtask_report::sanitize::sanitize_text;
-use xtask_report::sarif::render_sarif;
-use xtask_report::validate::{CheckLine, CheckStatus, FixLine, FixOutcome, ValidateReport};
+use xtask_validate::report::junit::render_junit;
+use xtask_validate::report::sanitize::sanitize_text;
+use xtask_validate::report::sarif::render_sarif;
 
 use crate::builds::homes;
 use crate::testkit::{Lab, circle, snapshot, write_script};
 use xml::Element;
 
-const OUTCOMES: [CheckStatus; 8] = [
-    CheckStatus::Passed,
-    CheckStatus::Cached,
-    CheckStatus::Fixed,
-    CheckStatus::Failed,
-    CheckStatus::Blocked,
-    CheckStatus::LeftOut,
-    CheckStatus::Interrupted,
-    CheckStatus::Planned,
+const OUTCOMES: [CheckOutcome; 8] = [
+    CheckOutcome::Passed,
+    CheckOutcome::Cached,
+    CheckOutcome::Fixed,
+    CheckOutcome::Failed,
+    CheckOutcome::Blocked,
+    CheckOutcome::LeftOut,
+    CheckOutcome::Interrupted,
+    CheckOutcome::Planned,
 ];
 
 /// Texts that mean something to one of the formats.
@@ -59,13 +60,13 @@ const NASTY: [&str; 20] = [
     "\n\n# heading\n\n",
 ];
 
-fn check(name: &str, outcome: CheckStatus) -> CheckLine {
-    CheckLine {
+fn check(name: &str, outcome: CheckOutcome) -> CheckResult {
+    CheckResult {
         name: name.to_owned(),
         phase: "quality".to_owned(),
         outcome,
         reason: format!("it is {}", outcome.name()),
-        why: Vec::new(),
+        run_reasons: Vec::new(),
         notes: Vec::new(),
         command: format!("run {name}"),
         runs_command: true,
@@ -79,7 +80,7 @@ fn check(name: &str, outcome: CheckStatus) -> CheckLine {
     }
 }
 
-fn report(checks: Vec<CheckLine>) -> ValidateReport {
+fn report(checks: Vec<CheckResult>) -> ValidateReport {
     ValidateReport {
         schema: "xtask-validate-1",
         run: "20260102-030405-6".to_owned(),
@@ -94,6 +95,7 @@ fn report(checks: Vec<CheckLine>) -> ValidateReport {
         checks,
         warnings: Vec::new(),
         log: None,
+        is_interrupted: false,
     }
 }
 
@@ -123,21 +125,21 @@ impl Random {
     }
 
     fn report(&mut self) -> (ValidateReport, FindingsByCheck) {
-        let checks = (0..self.below(30)).map(|number| CheckLine {
+        let checks = (0..self.below(30)).map(|number| CheckResult {
             // Only names are read as words by whoever fills the report.
             name: format!("check-{number}{}", self.text()),
             phase: self.text(),
             reason: self.text(),
-            notes: vec![self.text()],
+            notes: vec![CheckNote::UnmatchedInputs(self.text())],
             command: self.text(),
             runs_command: true,
             output: self.text().repeat(self.below(50)),
             duration_ms: self.below(1 << 40) as u64,
             line: Some(self.below(3)).filter(|line| *line > 0),
-            fix: Some(FixLine {
+            fix: Some(FixResult {
                 command: self.text(),
                 risk: "safe",
-                outcome: FixOutcome::Restored,
+                status: FixStatus::Restored,
                 reason: self.text(),
                 undo: None,
                 paths: vec![self.text()],
@@ -152,7 +154,7 @@ impl Random {
         report.config = report.config.filter(|_| self.below(2) == 0);
         report.warnings = (0..self.below(30)).map(|_| self.text()).collect();
         let mut findings = FindingsByCheck::new();
-        for check in report.checks.iter().filter(|check| check.outcome == CheckStatus::Failed) {
+        for check in report.checks.iter().filter(|check| check.outcome == CheckOutcome::Failed) {
             let found = (0..self.below(30)).map(|_| FileFinding {
                 path: format!("src/{}", self.text()),
                 line: Some(self.below(3) as u64).filter(|line| *line > 0),
@@ -318,13 +320,13 @@ fn junit_is_well_formed_for_arbitrary_check_output() {
 #[test]
 fn junit_contains_the_output_of_failed_checks() {
     for text in NASTY.iter().filter(|text| !text.trim().is_empty()) {
-        let mut check = check("a", CheckStatus::Failed);
+        let mut check = check("a", CheckOutcome::Failed);
         check.output = (*text).to_owned();
         let document = read_junit(&report(vec![check]));
         let case = document.children[0].all("testcase")[0].clone();
         assert_eq!(case.all("failure")[0].text, sanitize_text(text));
     }
-    let mut check = check("a", CheckStatus::Failed);
+    let mut check = check("a", CheckOutcome::Failed);
     check.output = format!("first\n{}\nlast", "0123456789".repeat(1 << 18));
     let text = render_junit(&report(vec![check]));
     assert!(text.len() < (1 << 20) + 4_096, "{}", text.len());
@@ -340,7 +342,7 @@ fn sarif_has_results_for_failed_and_blocked_checks() {
     let run = &document["runs"][0];
     let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
     let rules: Vec<&str> = rules.iter().map(|rule| rule["id"].as_str().unwrap()).collect();
-    assert_eq!(rules, OUTCOMES.map(CheckStatus::name));
+    assert_eq!(rules, OUTCOMES.map(CheckOutcome::name));
     let invocation = &run["invocations"][0];
     assert_eq!(invocation["executionSuccessful"], json!(false), "it was interrupted");
     assert_eq!(invocation["startTimeUtc"], "2026-01-02T03:04:05Z");
@@ -365,7 +367,7 @@ fn sarif_has_results_for_failed_and_blocked_checks() {
 
 #[test]
 fn sarif_has_a_result_for_every_finding() {
-    let report = report(vec![check("a", CheckStatus::Failed), check("b", CheckStatus::Passed)]);
+    let report = report(vec![check("a", CheckOutcome::Failed), check("b", CheckOutcome::Passed)]);
     let mut found = vec![finding("src/a b#1.rs", 3, "first"), finding("src/b.rs", 4, "second")];
     found[1].column = None;
     found[1].level = FindingLevel::Note;
@@ -444,7 +446,7 @@ fn sarif_is_valid_for_arbitrary_check_output() {
         read_sarif(report, findings);
     });
     read_sarif(&report(Vec::new()), &FindingsByCheck::new());
-    let checks = (0..30).map(|number| check(&number.to_string(), CheckStatus::Failed)).collect();
+    let checks = (0..30).map(|number| check(&number.to_string(), CheckOutcome::Failed)).collect();
     let found: Vec<FileFinding> = (1..=1_000).map(|line| finding("a", line, "x")).collect();
     let findings = (0..30).map(|number| (number.to_string(), found.clone())).collect();
     let text = render_sarif(&report(checks), &findings);
@@ -457,10 +459,10 @@ fn sarif_is_valid_for_arbitrary_check_output() {
 #[test]
 fn annotations_alternate_between_checks_and_stop_at_ten() {
     let names = ["a", "b", "c"];
-    let mut checks: Vec<CheckLine> =
-        names.iter().map(|name| check(name, CheckStatus::Failed)).collect();
+    let mut checks: Vec<CheckResult> =
+        names.iter().map(|name| check(name, CheckOutcome::Failed)).collect();
     checks[2].output = "50%\nof it".to_owned();
-    checks.push(check("blocked", CheckStatus::Blocked));
+    checks.push(check("blocked", CheckOutcome::Blocked));
     let found = |name: &str, count: u64| {
         let found = (1..=count).map(|line| finding(&format!("{name}.rs"), line, "wrong: a, b"));
         (name.to_owned(), found.collect::<Vec<_>>())
@@ -493,7 +495,7 @@ fn annotations_are_single_commands_for_arbitrary_check_output() {
     every_seed(|report, findings, seed| {
         let text = render_annotations(report, findings);
         let failed =
-            report.checks.iter().filter(|check| check.outcome == CheckStatus::Failed).count();
+            report.checks.iter().filter(|check| check.outcome == CheckOutcome::Failed).count();
         assert!(text.lines().count() <= MAX_ANNOTATIONS, "seed {seed}");
         assert!(text.lines().count() >= failed.min(MAX_ANNOTATIONS), "seed {seed}");
         for line in text.lines() {
@@ -525,10 +527,10 @@ fn step_summary_lists_all_checks_and_failures() {
     report.warnings = vec!["the webhook did not answer".to_owned()];
     report.checks[3].output = "first\n```\n</details>\nlast\n".to_owned();
     report.checks[3].reason = "exit code 1 | <b>".to_owned();
-    report.checks[3].fix = Some(FixLine {
+    report.checks[3].fix = Some(FixResult {
         command: "cargo fmt".to_owned(),
         risk: "safe",
-        outcome: FixOutcome::Advised,
+        status: FixStatus::Advised,
         reason: "fixes are off".to_owned(),
         undo: None,
         paths: Vec::new(),
@@ -572,7 +574,7 @@ fn step_summary_lists_all_checks_and_failures() {
         </details>
     "#]].assert_eq(&render_step_summary(&report, &FindingsByCheck::new()));
     let passed =
-        self::report(vec![check("a", CheckStatus::Passed), check("b", CheckStatus::Cached)]);
+        self::report(vec![check("a", CheckOutcome::Passed), check("b", CheckOutcome::Cached)]);
     expect![[r#"
         ## Validation passed
 
@@ -645,10 +647,10 @@ fn step_summary_stays_within_its_limit_and_reports_omissions() {
         (5, 1_000, "~\n`\n"),
     ] {
         let names: Vec<String> = (0..checks).map(|number| format!("check-{number}")).collect();
-        let lines = names.iter().map(|name| CheckLine {
+        let lines = names.iter().map(|name| CheckResult {
             output: output.to_owned(),
             reason: "<|>".repeat(200),
-            ..check(name, CheckStatus::Failed)
+            ..check(name, CheckOutcome::Failed)
         });
         let report = report(lines.collect());
         let found: Vec<FileFinding> =

@@ -7,11 +7,13 @@ use std::time::Duration;
 use xtask_base::error::{Error, Result};
 use xtask_base::lock::Lock;
 use xtask_base::process::is_running;
-use xtask_config::{Check, Fix, VALIDATE_FILE, ValidateConfig};
+use xtask_config::{Check, Fix, VALIDATE_FILE};
 use xtask_git::Repo;
 use xtask_git::Tools;
 use xtask_validate::builtin_checks::{CheckFinding, RepoChecks};
-use xtask_validate::outcome::CheckResult;
+use xtask_validate::history::RunTrigger;
+use xtask_validate::load_checks::LoadedChecks;
+use xtask_validate::outcome::{CheckResult, Verdict};
 use xtask_validate::plan::{CheckFilter, RunEnvironment, select_checks};
 use xtask_validate::runner::{FixMode, RunListener, RunOptions};
 use xtask_validate::session::{CheckLocation as Where, ValidationRequest, run_validation};
@@ -312,18 +314,18 @@ struct Refuser;
 
 impl RunListener for Refuser {
     fn on_check_started(&self, _check: &Check) {}
-    fn on_check_ended(&self, _check: &Check, _ended: &CheckResult) {}
+    fn on_check_ended(&self, _ended: &CheckResult) {}
     fn on_tick(&self) {}
-    fn confirm_fix(&self, _check: &Check, _fix: &Fix, _failed: &CheckResult) -> bool {
+    fn confirm_fix(&self, _check: &Check, _fix: &Fix, _failed: &Verdict) -> bool {
         false
     }
 }
 
 impl RunListener for Nobody {
     fn on_check_started(&self, _check: &Check) {}
-    fn on_check_ended(&self, _check: &Check, _ended: &CheckResult) {}
+    fn on_check_ended(&self, _ended: &CheckResult) {}
     fn on_tick(&self) {}
-    fn confirm_fix(&self, _check: &Check, _fix: &Fix, _failed: &CheckResult) -> bool {
+    fn confirm_fix(&self, _check: &Check, _fix: &Fix, _failed: &Verdict) -> bool {
         true
     }
 }
@@ -352,22 +354,22 @@ fn validate_with(
     watcher: &dyn RunListener,
 ) -> Result<()> {
     let text = fs::read_to_string(repo.root().join(VALIDATE_FILE)).unwrap();
-    let config = ValidateConfig::parse(VALIDATE_FILE, &text)?;
+    let checks = LoadedChecks::parse(&text)?;
     let here = RunEnvironment { system: "linux", is_ci: false };
-    let chosen = select_checks(&config, &CheckFilter::default(), here)?;
+    let chosen = select_checks(&checks.config, &CheckFilter::default(), here)?;
     let order = ValidationRequest {
-        config: &config,
+        checks: &checks,
         selection: &chosen,
         options: RunOptions { fast: true, dry_run: false, why: false, fix_mode: fixes, jobs: 2 },
         location: Where::Worktree,
-        started_by: "validate",
+        started_by: RunTrigger::Validate,
         keeps_log: true,
         records_history: true,
         waits_for_lock: true,
         command: "validate".to_owned(),
     };
     let done = run_validation(repo, tools, order, &Nobody, watcher, &|_| {})?;
-    if done.is_ok() { Ok(()) } else { Err(Error::negative("not healthy")) }
+    if done.ok { Ok(()) } else { Err(Error::negative("not healthy")) }
 }
 
 /// A fix that is asked about runs if somebody says yes, also a risky one, and not otherwise.

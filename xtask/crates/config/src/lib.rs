@@ -14,6 +14,8 @@ const _: Option<&str> = option_env!("XTASK_SOURCES_CONFIG");
 
 mod branches;
 #[cfg(feature = "checks")]
+mod check_kind;
+#[cfg(feature = "checks")]
 #[cfg_attr(
     not(feature = "services"),
     expect(dead_code, reason = "layers of services are read by more of it")
@@ -53,6 +55,8 @@ mod value_syntax;
 
 pub use branches::{BranchRule, BranchesConfig, Enforcement, NameRule};
 #[cfg(feature = "checks")]
+pub use check_kind::CheckKind;
+#[cfg(feature = "checks")]
 pub use command::CommandLine;
 #[cfg(feature = "services")]
 pub use deploy::{DeployConfig, DeployEngine, DeployStep, StepMoment};
@@ -72,7 +76,7 @@ pub use service::{
 };
 pub use sync::{BranchException, CommitIdentity, Forge, HookMode, SyncConfig};
 #[cfg(feature = "checks")]
-pub use validate::{Check, CheckKind, CheckPhase, Fix, ValidateConfig, is_webhook};
+pub use validate::{Check, CheckPhase, Fix, RunConditions, ValidateConfig, is_webhook};
 
 /// The path of the sync configuration in the repository.
 pub const SYNC_FILE: &str = "setup/sync.toml";

@@ -14,8 +14,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use semver::VersionReq;
-
+use super::check_kind::{CheckKind, read_check_kind};
 use super::command::{CommandLine, read_command};
 use super::cycles::find_cycles;
 use super::reader::{Faults, TableReader, suggest_nearest};
@@ -48,57 +47,10 @@ const DEFAULT_LOGS: u64 = 20;
 const LONGEST_NAME: usize = 100;
 
 /// The values of `os`, named as in Rust's `target_os`.
-const SYSTEMS: [(&str, &str); 3] = [("linux", "linux"), ("macos", "macos"), ("windows", "windows")];
+const SYSTEMS: [&str; 3] = ["linux", "macos", "windows"];
 
 /// The maximum number of checks; a larger number is a mistake.
 const MOST_CHECKS: usize = 2000;
-
-/// The keys that determine the kind of a check. Exactly one must be present.
-const KIND_KEYS: [&str; 7] = ["run", "tool", "file", "env-var", "disk", "port-free", "built-in"];
-
-/// The kind of a check.
-#[derive(Clone, Debug, PartialEq)]
-pub enum CheckKind {
-    /// A command must exit with code 0.
-    Run(CommandLine),
-    /// A program must be found in `PATH`, with a matching version.
-    Tool {
-        /// The name of the program.
-        tool: String,
-        /// The accepted versions.
-        version: Option<VersionReq>,
-        /// The command that prints the version, if it differs from `TOOL --version`.
-        version_command: Option<CommandLine>,
-    },
-    /// These files must exist.
-    File(Vec<RepoPath>),
-    /// These environment variables must be set and not empty.
-    EnvVar(Vec<String>),
-    /// The minimum free disk space for a run, in bytes.
-    Disk(u64),
-    /// No process listens on these ports.
-    PortFree(Vec<u16>),
-    /// `user.name` and `user.email` of git are set.
-    GitIdentity,
-    /// The git hooks are installed and will run in this worktree.
-    Hooks,
-    /// All managed files are up to date.
-    Sync,
-    /// The current branch follows the branch rules.
-    Branches,
-}
-
-/// The constructor of a built-in check, given the minimum free disk space in bytes.
-type MakeBuiltIn = fn(u64) -> CheckKind;
-
-/// The values of `built-in`.
-const BUILT_IN_CHECKS: [(&str, MakeBuiltIn); 5] = [
-    ("git-identity", |_| CheckKind::GitIdentity),
-    ("hooks", |_| CheckKind::Hooks),
-    ("sync", |_| CheckKind::Sync),
-    ("branches", |_| CheckKind::Branches),
-    ("disk", CheckKind::Disk),
-];
 
 /// The automatic fix of a failed check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +62,14 @@ pub struct Fix {
     pub writes: Vec<RepoPath>,
     /// The maximum duration, in seconds.
     pub timeout_s: u64,
+}
+
+impl Fix {
+    /// Returns the value of `risk`: `safe` or `risky`.
+    #[must_use]
+    pub fn risk(&self) -> &'static str {
+        if self.is_risky { "risky" } else { "safe" }
+    }
 }
 
 /// A check (`[[check]]`).
@@ -133,6 +93,16 @@ pub struct Check {
     pub ttl_s: Option<u64>,
     /// The maximum duration of the command, in seconds.
     pub timeout_s: u64,
+    pub conditions: RunConditions,
+    /// The automatic fix, if any.
+    pub fix: Option<Fix>,
+    /// The line of the check in the file.
+    pub line: usize,
+}
+
+/// In which runs a check takes part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunConditions {
     /// Whether the check runs tests, so that `--skip-tests` skips it.
     pub runs_tests: bool,
     /// The operating systems on which the check runs; if empty, all.
@@ -143,10 +113,6 @@ pub struct Check {
     pub runs_in_ci: bool,
     /// Whether `pre-commit` runs the check.
     pub before_commit: bool,
-    /// The automatic fix, if any.
-    pub fix: Option<Fix>,
-    /// The line of the check in the file.
-    pub line: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,16 +176,13 @@ impl ValidateConfig {
             } else if !file.has_key("check") {
                 file.add_fault("check", "no [[check]] found: nothing would be checked");
             }
-            let seconds = |key: &str, default| {
-                let read = |text: &str| parse_seconds(text).and_then(|s| u64::try_from(s).ok());
-                file.read_parsed(key, "a time such as `30s`", read).unwrap_or(default)
-            };
+            let lock_wait_s = read_seconds(file, "lock-wait", "a time such as `30s`");
             let webhook = file.read_parsed("webhook", WEBHOOK_WANTED, |text| {
                 is_webhook(text).then(|| text.to_owned())
             });
             let logs = file.read_number("logs-kept", 1..=10_000).unwrap_or(DEFAULT_LOGS);
             ValidateConfig {
-                lock_wait_s: seconds("lock-wait", DEFAULT_LOCK_WAIT_S),
+                lock_wait_s: lock_wait_s.unwrap_or(DEFAULT_LOCK_WAIT_S),
                 logs_kept: usize::try_from(logs).unwrap_or(usize::MAX),
                 webhook,
                 phases,
@@ -237,6 +200,8 @@ fn add_disk_check(checks: &mut Vec<Check>, bytes: u64, line: usize) {
     let disk = Check { kind: CheckKind::Disk(bytes), line, ..new_check("disk".to_owned()) };
     checks.push(disk);
 }
+
+const TIME_WANTED: &str = "a time such as `90s`, `10m` or `1h`";
 
 const WEBHOOK_WANTED: &str = "a URL that begins with `https://` (`http://` only for this \
                               machine), or `$NAME` for a variable with a URL";
@@ -268,11 +233,13 @@ fn new_check(name: String) -> Check {
         needs: Vec::new(),
         ttl_s: None,
         timeout_s: DEFAULT_TIMEOUT_S,
-        runs_tests: false,
-        runs_in_ci: true,
-        os: Vec::new(),
-        tags: Vec::new(),
-        before_commit: false,
+        conditions: RunConditions {
+            runs_tests: false,
+            runs_in_ci: true,
+            os: Vec::new(),
+            tags: Vec::new(),
+            before_commit: false,
+        },
         fix: None,
         line: 0,
     }
@@ -285,16 +252,7 @@ fn read_check(
     disk: u64,
 ) -> CheckDraft {
     check.require_key("name");
-    let name = check.read_parsed(
-        "name",
-        "a word without spaces or commas, and not the name of a phase",
-        |text| {
-            let is_word = !text.chars().any(|c| c.is_whitespace() || c.is_control() || c == ',');
-            let is_word = is_word && !phases.iter().any(|phase| phase.name == text);
-            (is_word && text.len() <= LONGEST_NAME && !text.starts_with('-'))
-                .then(|| text.to_owned())
-        },
-    );
+    let name = read_name(check, phases);
     let names: Vec<(&str, usize)> =
         phases.iter().enumerate().map(|(at, phase)| (phase.name.as_str(), at)).collect();
     if is_declared {
@@ -303,74 +261,29 @@ fn read_check(
     let default = phases.iter().position(|phase| phase.name == DEFAULT_PHASE).unwrap_or(0);
     let phase = check.read_choice("phase", &names).unwrap_or(default);
     let kind = read_check_kind(check, disk);
-    let is_command = matches!(kind, Some(CheckKind::Run(_)));
-    let runs_something = is_command || check.has_key("fix");
-    if !runs_something && kind.is_some() && check.has_key("cwd") {
-        check.add_fault("cwd", "`cwd` is for checks that `run` a command or have a `fix`");
+    let runs_something = matches!(kind, Some(CheckKind::Run(_))) || check.has_key("fix");
+    if let Some(kind) = &kind {
+        refuse_command_keys(check, kind, runs_something);
     }
-    let only_commands = ["tools", "shell", "timeout"];
-    for key in
-        only_commands.iter().filter(|key| !is_command && kind.is_some() && check.has_key(key))
-    {
-        check.add_fault(key, format!("`{key}` is for checks that `run` a command"));
-    }
-    let seconds = |key: &str| {
-        let read = |text: &str| parse_seconds(text).and_then(|s| u64::try_from(s).ok());
-        check.read_parsed(key, "a time such as `90s`, `10m` or `1h`", read)
-    };
+    // These are read even after a fault, so that all faults are reported at once.
     let cwd = check.read_parsed("cwd", INSIDE, parse_inner_path).filter(|_| runs_something);
-    let timeout_s = seconds("timeout").unwrap_or(DEFAULT_TIMEOUT_S);
-    let inputs = check.read_texts("inputs").unwrap_or_default();
-    for pattern in &inputs {
-        let literal = pattern.strip_prefix('!').unwrap_or(pattern);
-        if parse_inner_path(literal).is_none() {
-            check.add_fault("inputs", format!("`inputs` has `{pattern}`; it must be {INSIDE}"));
-        } else if expand_braces(literal).is_none() {
-            check.add_fault("inputs", "the braces in `inputs` expand to too many patterns");
-        }
-    }
+    let timeout_s = read_seconds(check, "timeout", TIME_WANTED).unwrap_or(DEFAULT_TIMEOUT_S);
+    let inputs = read_inputs(check);
     let env = check.read_texts("env").unwrap_or_default();
     for name in env.iter().filter(|name| !is_variable_name(name)) {
         check.add_fault("env", format!("`env` has the invalid variable name `{name}`"));
     }
-    let os = check.read_text_or_list("os").unwrap_or_default();
-    for name in os.iter().filter(|name| !SYSTEMS.iter().any(|(known, _)| known == name)) {
-        let near = suggest_nearest(name, SYSTEMS.iter().map(|(known, _)| *known));
-        check.add_fault(
-            "os",
-            format!("`os` has `{name}`; it must be one of linux, macos, windows{near}"),
-        );
-    }
-    let fix = check.read_table("fix", |fix| {
-        fix.require_key("run");
-        fix.require_key("risk");
-        let command = read_command(fix, "run", fix.read_bool("shell").unwrap_or(false));
-        let is_risky = fix.read_choice("risk", &[("safe", false), ("risky", true)]).unwrap_or(true);
-        let writes = fix.read_text_or_list("writes").unwrap_or_default();
-        let paths = writes.iter().filter_map(|path| {
-            let is_gits = |path: &RepoPath| path.components().any(|part| part == b".git");
-            let found = parse_inner_path(path)
-                .filter(|path| !path.as_bytes().contains(&b'*') && !is_gits(path));
-            if found.is_none() {
-                fix.add_fault(
-                    "writes",
-                    format!(
-                        "`writes` has `{path}`; it must be {INSIDE}, not a glob, and not inside `.git`"
-                    ),
-                );
-            }
-            found
-        });
-        let writes = paths.collect();
-        Some(Fix { command: command?, is_risky, writes, timeout_s })
-    });
-    // These are read even after a fault, so that all faults are reported at once.
+    let os = read_systems(check);
+    let fix = check.read_table("fix", |fix| read_fix(fix, timeout_s)).flatten();
     let tools = check.read_texts("tools").unwrap_or_default();
-    let ttl_s = seconds("ttl");
-    let tests = check.read_bool("tests").unwrap_or(false);
-    let ci = check.read_bool("ci").unwrap_or(true);
-    let tags = check.read_texts("tags").unwrap_or_default();
-    let before_commit = check.read_choice("hook", &[("pre-commit", true)]).unwrap_or(false);
+    let ttl_s = read_seconds(check, "ttl", TIME_WANTED);
+    let conditions = RunConditions {
+        runs_tests: check.read_bool("tests").unwrap_or(false),
+        runs_in_ci: check.read_bool("ci").unwrap_or(true),
+        os,
+        tags: check.read_texts("tags").unwrap_or_default(),
+        before_commit: check.read_choice("hook", &[("pre-commit", true)]).unwrap_or(false),
+    };
     check.has_key("shell");
     let draft = name.clone().zip(kind).map(|(name, kind)| Check {
         phase,
@@ -381,12 +294,8 @@ fn read_check(
         tools,
         ttl_s,
         timeout_s,
-        runs_tests: tests,
-        runs_in_ci: ci,
-        os,
-        tags,
-        before_commit,
-        fix: fix.flatten(),
+        conditions,
+        fix,
         line: check.key_line("name"),
         ..new_check(name)
     });
@@ -394,82 +303,80 @@ fn read_check(
     CheckDraft { check: draft, name, needs, span: check.key_span("needs", "name") }
 }
 
-/// Reads the kind of a check: exactly one of [`KIND_KEYS`].
-fn read_check_kind(check: &TableReader<'_>, disk: u64) -> Option<CheckKind> {
-    let there: Vec<&str> = KIND_KEYS.into_iter().filter(|key| check.has_key(key)).collect();
-    let is_tool = there == ["tool"];
-    for key in ["version", "ask"].into_iter().filter(|key| !is_tool && check.has_key(key)) {
-        check.add_fault(key, format!("`{key}` requires `tool`"));
+fn read_name(check: &TableReader<'_>, phases: &[CheckPhase]) -> Option<String> {
+    let wanted = "a word without spaces or commas, and not the name of a phase";
+    check.read_parsed("name", wanted, |text| {
+        let is_word = !text.chars().any(|c| c.is_whitespace() || c.is_control() || c == ',');
+        let is_word = is_word && !phases.iter().any(|phase| phase.name == text);
+        (is_word && text.len() <= LONGEST_NAME && !text.starts_with('-')).then(|| text.to_owned())
+    })
+}
+
+fn read_seconds(table: &TableReader<'_>, key: &str, wanted: &str) -> Option<u64> {
+    let read = |text: &str| parse_seconds(text).and_then(|seconds| u64::try_from(seconds).ok());
+    table.read_parsed(key, wanted, read)
+}
+
+/// Reports the keys that only checks with a command can have.
+fn refuse_command_keys(check: &TableReader<'_>, kind: &CheckKind, runs_something: bool) {
+    if !runs_something && check.has_key("cwd") {
+        check.add_fault("cwd", "`cwd` is for checks that `run` a command or have a `fix`");
     }
-    match there[..] {
-        [] => {
-            check.add_fault(
-                "name",
-                format!("the check has no kind: set one of {}", KIND_KEYS.join(", ")),
-            );
-            None
-        }
-        ["run"] => read_command(check, "run", check.read_bool("shell").unwrap_or(false))
-            .map(CheckKind::Run),
-        ["tool"] => {
-            let version = check.read_parsed("version", VERSION_WANTED, |text| {
-                VersionReq::parse(&text.replace(' ', ",").replace(",,", ",")).ok()
-            });
-            let ask = check.has_key("ask").then(|| read_command(check, "ask", false)).flatten();
-            let tool = check.read_parsed("tool", "the name of one program", |text| {
-                (!text.contains(char::is_whitespace)).then(|| text.to_owned())
-            });
-            Some(CheckKind::Tool { tool: tool?, version, version_command: ask })
-        }
-        ["file"] => {
-            let paths = require_non_empty(check, "file", check.read_text_or_list("file")?)?;
-            let read = paths.iter().map(|path| {
-                let found = parse_inner_path(path);
-                if found.is_none() {
-                    check.add_fault("file", format!("`file` has `{path}`; it must be {INSIDE}"));
-                }
-                found
-            });
-            // Collected first, so that every path is checked and all faults are found.
-            read.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>().map(CheckKind::File)
-        }
-        ["env-var"] => {
-            let names = require_non_empty(check, "env-var", check.read_text_or_list("env-var")?)?;
-            for name in names.iter().filter(|name| !is_variable_name(name)) {
-                check.add_fault("env-var", format!("invalid variable name `{name}`"));
-            }
-            Some(CheckKind::EnvVar(names))
-        }
-        ["disk"] => {
-            check.read_parsed("disk", "a size such as `2 GB`", parse_size).map(CheckKind::Disk)
-        }
-        ["port-free"] => {
-            let ports = check.read_numbers("port-free", 1..=u64::from(u16::MAX))?;
-            let ports = require_non_empty(check, "port-free", ports)?;
-            let ports = ports.into_iter().filter_map(|port| u16::try_from(port).ok());
-            Some(CheckKind::PortFree(ports.collect()))
-        }
-        ["built-in"] => check.read_choice("built-in", &BUILT_IN_CHECKS).map(|make| make(disk)),
-        _ => {
-            check.add_fault(
-                there[1],
-                format!("a check has exactly one kind, but this has {}", there.join(", ")),
-            );
-            None
-        }
+    let is_command = matches!(kind, CheckKind::Run(_));
+    for key in ["tools", "shell", "timeout"].iter().filter(|key| !is_command && check.has_key(key))
+    {
+        check.add_fault(key, format!("`{key}` is for checks that `run` a command"));
     }
 }
 
-/// Reports a fault if `list` is empty.
-fn require_non_empty<T>(check: &TableReader<'_>, key: &str, list: Vec<T>) -> Option<Vec<T>> {
-    if list.is_empty() {
-        check.add_fault(key, format!("`{key}` must not be empty"));
-        return None;
+fn read_inputs(check: &TableReader<'_>) -> Vec<String> {
+    let inputs = check.read_texts("inputs").unwrap_or_default();
+    for pattern in &inputs {
+        let literal = pattern.strip_prefix('!').unwrap_or(pattern);
+        if parse_inner_path(literal).is_none() {
+            check.add_fault("inputs", format!("`inputs` has `{pattern}`; it must be {INSIDE}"));
+        } else if expand_braces(literal).is_none() {
+            check.add_fault("inputs", "the braces in `inputs` expand to too many patterns");
+        }
     }
-    Some(list)
+    inputs
 }
 
-const VERSION_WANTED: &str = "a range of versions such as `>=3.12` or `>=18, <21`";
+fn read_systems(check: &TableReader<'_>) -> Vec<String> {
+    let os = check.read_text_or_list("os").unwrap_or_default();
+    for name in os.iter().filter(|name| !SYSTEMS.contains(&name.as_str())) {
+        let near = suggest_nearest(name, SYSTEMS.into_iter());
+        check.add_fault(
+            "os",
+            format!("`os` has `{name}`; it must be one of {}{near}", SYSTEMS.join(", ")),
+        );
+    }
+    os
+}
+
+fn read_fix(fix: &TableReader<'_>, timeout_s: u64) -> Option<Fix> {
+    fix.require_key("run");
+    fix.require_key("risk");
+    let command = read_command(fix, "run", fix.read_bool("shell").unwrap_or(false));
+    let is_risky = fix.read_choice("risk", &[("safe", false), ("risky", true)]).unwrap_or(true);
+    let writes = fix.read_text_or_list("writes").unwrap_or_default();
+    let paths = writes.iter().filter_map(|path| {
+        let is_gits = |path: &RepoPath| path.components().any(|part| part == b".git");
+        let found = parse_inner_path(path)
+            .filter(|path| !path.as_bytes().contains(&b'*') && !is_gits(path));
+        if found.is_none() {
+            fix.add_fault(
+                "writes",
+                format!(
+                    "`writes` has `{path}`; it must be {INSIDE}, not a glob, and not inside `.git`"
+                ),
+            );
+        }
+        found
+    });
+    let writes = paths.collect();
+    Some(Fix { command: command?, is_risky, writes, timeout_s })
+}
 
 /// Resolves `needs`, and reports duplicate names, unknown needs and cycles.
 fn resolve_needs(file: &TableReader<'_>, drafts: Vec<CheckDraft>) -> Vec<Check> {

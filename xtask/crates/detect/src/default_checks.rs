@@ -663,7 +663,11 @@ mod tests {
         let words: Vec<&str> =
             words.into_iter().filter(|word| !["uv", "poetry"].contains(word)).collect();
         let named = |checks: Vec<Check>| -> Vec<String> {
-            checks.into_iter().filter(|check| check.runs_tests).map(|check| check.name).collect()
+            checks
+                .into_iter()
+                .filter(|check| check.conditions.runs_tests)
+                .map(|check| check.name)
+                .collect()
         };
         assert_eq!(named(checks(&words)), ["cargo-test", "pytest", "npm-test", "go-test"]);
         let none: Vec<&str> = words.into_iter().filter(|word| *word != "tests").collect();

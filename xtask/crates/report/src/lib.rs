@@ -13,32 +13,21 @@ const _: Option<&str> = option_env!("XTASK_SOURCES_REPORT");
 pub mod backups;
 pub mod branches;
 pub mod changes;
-#[cfg(feature = "checks")]
-pub mod findings;
-#[cfg(feature = "checks")]
-pub mod github;
 pub mod hooks;
-#[cfg(feature = "checks")]
-pub mod junit;
 mod progress;
 pub mod propagate;
 #[cfg(feature = "services")]
 pub mod recovery;
 #[cfg(feature = "checks")]
 pub mod running_checks;
-#[cfg(feature = "checks")]
-pub mod sanitize;
-#[cfg(feature = "checks")]
-pub mod sarif;
 #[cfg(feature = "services")]
 pub mod services;
 pub mod status;
 pub mod sync;
-#[cfg(feature = "checks")]
-pub mod validate;
 pub mod why;
 
-use anstyle::{AnsiColor, Style};
+use anstyle::AnsiColor;
+pub use anstyle::Style;
 
 pub use progress::StderrProgress;
 
@@ -47,11 +36,11 @@ pub use xtask_base::words::pluralize;
 use xtask_base::error::{Error, Result};
 use xtask_base::words::{is_unsafe_char, sanitize_for_terminal};
 
-pub(crate) const BOLD: Style = Style::new().bold();
-pub(crate) const DIM: Style = Style::new().dimmed();
-pub(crate) const GREEN: Style = AnsiColor::Green.on_default();
-pub(crate) const YELLOW: Style = AnsiColor::Yellow.on_default();
-pub(crate) const RED: Style = AnsiColor::Red.on_default();
+pub const BOLD: Style = Style::new().bold();
+pub const DIM: Style = Style::new().dimmed();
+pub const GREEN: Style = AnsiColor::Green.on_default();
+pub const YELLOW: Style = AnsiColor::Yellow.on_default();
+pub const RED: Style = AnsiColor::Red.on_default();
 
 /// How much is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,31 +9,34 @@
 
 use std::time::Duration;
 
-use super::fix_backup::{FixPhase, FixRecord, FixRequest, FixUndoReport};
+use super::check_command::run_without_terminal;
+use super::fix_backup::{FixPhase, FixRecord};
+use super::fix_undo::FixUndoReport;
 use super::log::LogLevel;
-use super::outcome::{CheckOutcome, CheckResult, FixResult, FixStatus, judge_exit, plain_result};
+use super::outcome::{CheckOutcome, FixResult, FixStatus, Verdict, judge_exit};
 use super::plan::{CheckStage, order_by_needs};
-use super::runner::{FixMode, Runner, run_without_terminal};
+use super::runner::{FixMode, Runner};
 use xtask_base::error::Result;
-use xtask_base::path::RepoPath;
 use xtask_base::words::{join_names, pluralize};
-use xtask_config::CheckKind;
+use xtask_config::{Check, CheckKind, Fix};
+
+/// Why the command of a fix failed.
+struct FixFailure {
+    reason: String,
+    /// The reason, and the output of the command if it ran.
+    text: String,
+}
 
 impl Runner<'_, '_, '_> {
     /// Finishes a check that ran, or queues its fix if `fix_mode` allows it.
-    pub(super) fn finish_or_queue_fix(&mut self, at: usize, mut ended: CheckResult) {
+    pub(super) fn finish_or_queue_fix(&mut self, at: usize, mut ended: Verdict) {
         let check = self.check(at);
         if ended.outcome == CheckOutcome::Failed
             && let Some(fix) = &check.fix
-            && !std::mem::replace(&mut self.is_fix_tried[at], true)
+            && !std::mem::replace(&mut self.states[at].is_fix_tried, true)
             && !self.is_interrupted()
         {
-            let advised = |reason: &str| FixResult {
-                status: FixStatus::Advised,
-                reason: reason.to_owned(),
-                paths: Vec::new(),
-                can_be_undone: false,
-            };
+            let advised = |reason: &str| FixResult::advised(fix, reason);
             let advice = match self.options.fix_mode {
                 FixMode::Off => Some(advised("fixes are off")),
                 FixMode::Safe if fix.is_risky => {
@@ -56,145 +59,110 @@ impl Runner<'_, '_, '_> {
     }
 
     /// Runs the fix of a failed check, then the check again; restores the files if it still fails.
-    pub(super) fn run_fix(&mut self, at: usize, failed: CheckResult) -> Result<()> {
+    pub(super) fn run_fix(&mut self, at: usize, failed: Verdict) -> Result<()> {
         let check = self.check(at);
         let Some(fix) = &check.fix else { return Ok(()) };
-        self.fix_count += 1;
-        let site = self.context;
-        let purpose = FixRequest {
-            run: site.run_id,
-            number: self.fix_count,
-            check: &check.name,
-            command: &fix.command.text,
-            writes: &fix.writes,
-            at: site.tools.world.now_seconds(),
-            branch: site.repo.current_branch(),
-        };
-        let mut done = FixResult {
-            status: FixStatus::Advised,
-            reason: String::new(),
-            paths: Vec::new(),
-            can_be_undone: false,
-        };
         self.log
             .write_line(LogLevel::Status, &format!("{}: fix: {}", check.name, fix.command.text));
-        let begun = match site.fixes.begin_fix(&purpose) {
+        let begun = match self.begin_fix(check, fix) {
             Ok(begun) => begun,
             Err(failure) => {
                 let details = failure.details().iter().map(|detail| format!("; {detail}"));
-                done.reason = format!("{failure}{}", details.collect::<String>());
-                self.finish_check(at, CheckResult { fix: Some(done), ..failed });
+                let reason = format!("{failure}{}", details.collect::<String>());
+                let fix = Some(FixResult::advised(fix, &reason));
+                self.finish_check(at, Verdict { fix, ..failed });
                 return Ok(());
             }
         };
-        let program = self.build_program(check, &fix.command);
-        let longest = Duration::from_secs(fix.timeout_s);
-        let stop = || site.tools.interrupts.was_interrupted();
-        let ran = match program {
-            Ok(program) => run_without_terminal(program, longest, &stop).map_err(|e| e.to_string()),
-            Err(why) => Err(why),
-        };
-        let noted = site.fixes.finish_fix(begun.clone());
-        let place = site.fixes.fix_folder(&begun).display().to_string();
-        done.paths = noted.as_ref().map(FixRecord::changed_paths).unwrap_or_default();
+        let ran = self.run_fix_command(check, fix);
+        let recorded = self.context.fixes.finish_fix(begun.clone());
         self.inspector.forget_programs();
-        let fixed = ran.and_then(|end| {
-            let output = end.output.clone();
-            match judge_exit(check, end) {
-                CheckResult { outcome: CheckOutcome::Passed, .. } => Ok(()),
-                CheckResult { reason, .. } => Err(format!("{reason}\n{output}")),
-            }
+        let changed = recorded.as_ref().map(FixRecord::changed_paths).unwrap_or_default();
+        let changed: Vec<String> = changed.iter().map(ToString::to_string).collect();
+        let done = FixResult { paths: changed.clone(), ..FixResult::advised(fix, "") };
+        let copies = self.context.fixes.fix_folder(&begun).display().to_string();
+        // A check that cannot run again counts as failed.
+        let again = ran.is_ok().then(|| {
+            self.rerun_check(at).unwrap_or_else(|failure| Verdict::failed(&failure.to_string()))
         });
-        let again = match &fixed {
-            // A check that cannot run again counts as failed.
-            Ok(()) => Some(match self.rerun_check(at) {
-                Ok(ended) => ended,
-                Err(failure) => plain_result(CheckOutcome::Failed, &failure.to_string()),
-            }),
-            Err(_) => None,
-        };
         match again {
-            Some(ended) if ended.outcome == CheckOutcome::Passed => {
-                done.status = FixStatus::Applied;
-                done.can_be_undone = noted.as_ref().is_ok_and(FixRecord::has_changes_to_undo);
-                done.reason = match &noted {
-                    Ok(record) if record.phase == FixPhase::Unknown => format!(
-                        "the check passed afterwards; not all changes could be recorded, so an undo keeps \
-                         new files (the originals are saved in {place})"
-                    ),
-                    Ok(_) if done.paths.is_empty() => "the check passed afterwards".to_owned(),
-                    Ok(_) => {
-                        let changed = pluralize(done.paths.len(), "file");
-                        format!("the check passed afterwards; {changed} changed")
-                    }
-                    Err(failure) => {
-                        format!(
-                            "the check passed afterwards; {failure} (the originals are saved in {place})"
-                        )
-                    }
+            Some(passed) if passed.outcome == CheckOutcome::Passed => {
+                let can_be_undone = recorded.as_ref().is_ok_and(FixRecord::has_changes_to_undo);
+                let done = FixResult {
+                    status: FixStatus::Applied,
+                    reason: describe_applied(&recorded, changed.len(), &copies),
+                    undo: can_be_undone.then(|| self.context.run_id.to_owned()),
+                    ..done
                 };
                 let reason = format!("fixed by `{}`", fix.command.text);
-                let changed = done.paths.clone();
-                let ended =
-                    CheckResult { outcome: CheckOutcome::Fixed, reason, fix: Some(done), ..ended };
-                self.finish_check(at, ended);
+                let (outcome, fix) = (CheckOutcome::Fixed, Some(done));
+                self.finish_check(at, Verdict { outcome, reason, fix, ..passed });
                 self.requeue_affected(at, &changed)
             }
             not_passed => {
-                let put_back = noted.and_then(|record| site.fixes.undo_fix(record));
-                let what = match &put_back {
-                    Err(failure) => {
-                        format!("; cannot restore its files ({failure}); copies are in {place}")
-                    }
-                    Ok(done) if !done.kept.is_empty() => {
-                        let names: Vec<String> =
-                            done.kept.iter().map(ToString::to_string).collect();
-                        let names = join_names(&names, 3);
-                        format!("; cannot restore {names}; copies are in {place}")
-                    }
-                    Ok(FixUndoReport { leaves_new_things: true, .. }) => {
-                        "; not all of its changes could be recorded, so new files stay".to_owned()
-                    }
-                    Ok(FixUndoReport { restored, .. }) if restored.is_empty() => String::new(),
-                    Ok(FixUndoReport { restored, .. }) => {
-                        let number = pluralize(restored.len(), "file");
-                        format!(
-                            "; {number} restored (the versions of the fix are saved in {place})"
-                        )
-                    }
+                let undone = recorded.and_then(|record| self.context.fixes.undo_fix(record));
+                let what = describe_undone(&undone, &copies);
+                let reason = match &ran {
+                    Ok(()) => format!("it ran, but the check still fails{what}"),
+                    Err(failure) => format!("it failed{what}: {}", failure.reason),
                 };
                 let is_whole =
-                    put_back.is_ok_and(|done| done.kept.is_empty() && !done.leaves_new_things);
-                done.status =
-                    if is_whole { FixStatus::Restored } else { FixStatus::PartlyRestored };
-                done.reason = match &fixed {
-                    Ok(()) => format!("it ran, but the check still fails{what}"),
-                    Err(why) => {
-                        format!("it failed{what}: {}", why.lines().next().unwrap_or_default())
-                    }
-                };
+                    undone.is_ok_and(|done| done.kept.is_empty() && !done.leaves_new_things);
+                let status = if is_whole { FixStatus::Restored } else { FixStatus::PartlyRestored };
                 let mut ended = not_passed.unwrap_or(failed);
-                if let Err(why) = &fixed {
-                    ended.output.push_str(&format!("\n[fix failed: {why}]\n"));
+                if let Err(failure) = &ran {
+                    ended.output.push_str(&format!("\n[fix failed: {}]\n", failure.text));
                 }
-                self.finish_check(at, CheckResult { fix: Some(done), ..ended });
+                let fix = Some(FixResult { status, reason, ..done });
+                self.finish_check(at, Verdict { fix, ..ended });
                 Ok(())
             }
         }
     }
 
-    fn rerun_check(&mut self, at: usize) -> Result<CheckResult> {
+    /// Saves the files that the fix may write.
+    fn begin_fix(&mut self, check: &Check, fix: &Fix) -> Result<FixRecord> {
+        self.fix_count += 1;
+        let context = self.context;
+        context.fixes.begin_fix(FixRecord {
+            run: context.run_id.to_owned(),
+            number: self.fix_count,
+            check: check.name.clone(),
+            command: fix.command.text.clone(),
+            worktree: self.inspector.root().display().to_string(),
+            at: context.tools.world.now_seconds(),
+            phase: FixPhase::Open,
+            writes: fix.writes.iter().map(ToString::to_string).collect(),
+            changes: Vec::new(),
+            folders_before: Vec::new(),
+            folders_made: Vec::new(),
+            branch: context.repo.current_branch(),
+        })
+    }
+
+    fn run_fix_command(&self, check: &Check, fix: &Fix) -> Result<(), FixFailure> {
+        let not_run = |reason: String| FixFailure { text: reason.clone(), reason };
+        let program = self.build_program(check, &fix.command).map_err(not_run)?;
+        let stop = || self.is_interrupted();
+        let end = run_without_terminal(program, Duration::from_secs(fix.timeout_s), &stop)
+            .map_err(|failure| not_run(failure.to_string()))?;
+        match judge_exit(check, end) {
+            Verdict { outcome: CheckOutcome::Passed, .. } => Ok(()),
+            Verdict { reason, output, .. } => {
+                Err(FixFailure { text: format!("{reason}\n{output}"), reason })
+            }
+        }
+    }
+
+    fn rerun_check(&mut self, at: usize) -> Result<Verdict> {
         let check = self.check(at);
         let needs = self.resolve_needs(at)?;
-        self.snapshots[at] = Some(self.inspector.take_snapshot(self.config(), at, needs)?);
+        self.states[at].snapshot = Some(self.inspector.take_snapshot(self.config(), at, needs)?);
         self.prepare_check(at);
-        let CheckKind::Run(command) = &check.kind else {
-            let (ended, duration_ms) = self.measure_time(|run| run.run_builtin(at));
-            return self.record_result(at, CheckResult { duration_ms, ..ended });
-        };
+        let CheckKind::Run(command) = &check.kind else { return self.run_builtin(at) };
         let program = match self.build_program(check, command) {
             Ok(program) => program,
-            Err(why) => return Ok(plain_result(CheckOutcome::Failed, &why)),
+            Err(why) => return Ok(Verdict::failed(&why)),
         };
         let longest = Duration::from_secs(check.timeout_s);
         let tools = self.context.tools;
@@ -205,18 +173,21 @@ impl Runner<'_, '_, '_> {
     }
 
     /// Queues every check that had passed and depends on files `changed` by a fix.
-    fn requeue_affected(&mut self, fixed: usize, changed: &[RepoPath]) -> Result<()> {
-        let names: Vec<String> = changed.iter().map(ToString::to_string).collect();
-        let what = match names.len() {
+    fn requeue_affected(&mut self, fixed: usize, changed: &[String]) -> Result<()> {
+        let what = match changed.len() {
             0 => format!("the fix of `{}` ran", self.check(fixed).name),
             _ => {
-                format!("the fix of `{}` changed {}", self.check(fixed).name, join_names(&names, 3))
+                format!(
+                    "the fix of `{}` changed {}",
+                    self.check(fixed).name,
+                    join_names(changed, 3)
+                )
             }
         };
         // In order of `needs`, so that each check sees the new state of those before it.
         for at in order_by_needs(self.config()) {
-            let is_past = self.stages[at] == CheckStage::Succeeded && at != fixed;
-            let Some(old) = self.snapshots[at].as_ref().filter(|_| is_past) else { continue };
+            let is_past = self.states[at].stage == CheckStage::Succeeded && at != fixed;
+            let Some(old) = self.states[at].snapshot.as_ref().filter(|_| is_past) else { continue };
             let (key, is_unknown) = (old.key.clone(), old.unknown_reason.is_some());
             let needs = self.resolve_needs(at)?;
             let view = self.inspector.take_snapshot(self.config(), at, needs)?;
@@ -228,14 +199,49 @@ impl Runner<'_, '_, '_> {
             );
             let is_known = !is_unknown && view.unknown_reason.is_none();
             let is_same = is_apart || view.key == key && is_known;
-            self.snapshots[at] = Some(view);
+            self.states[at].snapshot = Some(view);
             if !is_same {
-                self.stages[at] = CheckStage::Waiting;
-                let past = self.results[at].take();
-                self.past_fixes[at] = past.and_then(|ended| ended.fix);
-                self.run_reasons[at].push(what.clone());
+                self.states[at].stage = CheckStage::Waiting;
+                let past = self.states[at].result.take();
+                self.states[at].past_fix = past.and_then(|ended| ended.fix);
+                self.states[at].run_reasons.push(what.clone());
             }
         }
         Ok(())
+    }
+}
+
+/// Describes a fix that helped; `copies` is the folder with the originals.
+fn describe_applied(recorded: &Result<FixRecord>, changed: usize, copies: &str) -> String {
+    match recorded {
+        Ok(record) if record.phase == FixPhase::Unknown => format!(
+            "the check passed afterwards; not all changes could be recorded, so an undo keeps \
+             new files (the originals are saved in {copies})"
+        ),
+        Ok(_) if changed == 0 => "the check passed afterwards".to_owned(),
+        Ok(_) => format!("the check passed afterwards; {} changed", pluralize(changed, "file")),
+        Err(failure) => {
+            format!("the check passed afterwards; {failure} (the originals are saved in {copies})")
+        }
+    }
+}
+
+/// Describes what became of the files of a fix that did not help, to follow other words.
+fn describe_undone(undone: &Result<FixUndoReport>, copies: &str) -> String {
+    match undone {
+        Err(failure) => format!("; cannot restore its files ({failure}); copies are in {copies}"),
+        Ok(done) if !done.kept.is_empty() => {
+            let names: Vec<String> = done.kept.iter().map(ToString::to_string).collect();
+            let names = join_names(&names, 3);
+            format!("; cannot restore {names}; copies are in {copies}")
+        }
+        Ok(FixUndoReport { leaves_new_things: true, .. }) => {
+            "; not all of its changes could be recorded, so new files stay".to_owned()
+        }
+        Ok(FixUndoReport { restored, .. }) if restored.is_empty() => String::new(),
+        Ok(FixUndoReport { restored, .. }) => {
+            let number = pluralize(restored.len(), "file");
+            format!("; {number} restored (the versions of the fix are saved in {copies})")
+        }
     }
 }

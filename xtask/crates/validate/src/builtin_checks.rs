@@ -56,6 +56,31 @@ pub fn run_builtin_check(
     })
 }
 
+/// Describes a check in one line, e.g. `cargo test` or `ports 8080 free`.
+#[must_use]
+pub fn describe_check(check: &Check) -> String {
+    let list = |names: &[String]| names.join(", ");
+    match &check.kind {
+        CheckKind::Run(command) => command.text.clone(),
+        CheckKind::Tool { tool, version: Some(version), .. } => format!("{tool} {version} on PATH"),
+        CheckKind::Tool { tool, version: None, .. } => format!("{tool} on PATH"),
+        CheckKind::File(paths) => {
+            list(&paths.iter().map(ToString::to_string).collect::<Vec<_>>()) + " there"
+        }
+        CheckKind::EnvVar(names) => list(names) + " set",
+        CheckKind::Disk(bytes) => {
+            format!("{} free on disk", format_size(*bytes))
+        }
+        CheckKind::PortFree(ports) => {
+            format!("ports {} free", list(&ports.iter().map(u16::to_string).collect::<Vec<_>>()))
+        }
+        CheckKind::GitIdentity => "git knows who commits".to_owned(),
+        CheckKind::Hooks => "the hooks will fire here".to_owned(),
+        CheckKind::Sync => "no managed file is behind".to_owned(),
+        CheckKind::Branches => "the branch keeps to its rule".to_owned(),
+    }
+}
+
 fn check_tool(
     tool: &str,
     wanted: Option<&VersionReq>,

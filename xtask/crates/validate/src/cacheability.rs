@@ -6,6 +6,7 @@
 //! run = "make test", tools = []  ->  Some("`tools` does not list the programs that `make` runs, so it always runs")
 //! ```
 
+use super::plan::walk_needs;
 use xtask_config::{Check, CheckKind, ValidateConfig};
 
 /// Programs that run other programs, so that their own version is no evidence, and the subcommands with which
@@ -200,20 +201,13 @@ pub fn uncacheable_reason(config: &ValidateConfig, at: usize) -> Option<String> 
         return None;
     }
     // The products of an uncacheable command are unknown, and so are those of all that need it.
-    let mut seen = vec![false; config.checks.len()];
-    let mut open = check.needs.clone();
-    while let Some(need) = open.pop() {
-        if std::mem::replace(&mut seen[need], true) {
-            continue;
-        }
-        let needed = &config.checks[need];
-        if matches!(needed.kind, CheckKind::Run(_)) && own_uncacheable_reason(needed).is_some() {
-            let name = &needed.name;
-            return Some(format!("it needs `{name}`, which cannot be cached, so it always runs"));
-        }
-        open.extend(&needed.needs);
-    }
-    None
+    let needed = walk_needs(config, at, |_| false).into_iter().skip(1);
+    let is_uncacheable = |needed: &&Check| {
+        matches!(needed.kind, CheckKind::Run(_)) && own_uncacheable_reason(needed).is_some()
+    };
+    let needed = needed.map(|at| &config.checks[at]).find(is_uncacheable)?;
+    let name = &needed.name;
+    Some(format!("it needs `{name}`, which cannot be cached, so it always runs"))
 }
 
 /// Like `uncacheable_reason`, but ignores `needs`.

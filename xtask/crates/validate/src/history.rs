@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::outcome::CheckOutcome;
 use xtask_base::error::Result;
 use xtask_base::files::Disk;
 use xtask_base::lock::Lock;
@@ -27,12 +28,42 @@ const KEPT_BYTES: usize = 1_000_000;
 /// The longest wait for another run that appends its line.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
+/// The command that started a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunTrigger {
+    Validate,
+    Setup,
+    Start,
+    Deploy,
+    Recover,
+    PreCommit,
+    /// A command that only another version of xtask knows.
+    #[serde(other)]
+    Other,
+}
+
+impl RunTrigger {
+    /// Returns the command, for the log and for others that wait for the lock.
+    #[must_use]
+    pub fn command(self) -> &'static str {
+        match self {
+            RunTrigger::Validate => "validate",
+            RunTrigger::Setup => "setup",
+            RunTrigger::Start => "start --verify",
+            RunTrigger::Deploy => "deploy",
+            RunTrigger::Recover => "recover",
+            RunTrigger::PreCommit => "pre-commit",
+            RunTrigger::Other => "another command",
+        }
+    }
+}
+
 /// One check of a `PastRun`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastCheck {
     pub check: String,
-    /// The outcome, as `CheckOutcome::name` gives it.
-    pub outcome: String,
+    pub outcome: CheckOutcome,
     pub duration_ms: u64,
 }
 
@@ -43,8 +74,7 @@ pub struct PastRun {
     pub at: i64,
     /// The root of the worktree.
     pub worktree: String,
-    /// The command that started the run, e.g. `validate` or `pre-commit`.
-    pub by: String,
+    pub by: RunTrigger,
     /// Whether every check was good.
     pub ok: bool,
     pub duration_ms: u64,
@@ -70,7 +100,7 @@ pub struct CheckStatistics {
     /// The 95th percentile of the same durations.
     pub p95_ms: Option<u64>,
     /// The most recent outcome.
-    pub last: String,
+    pub last: CheckOutcome,
 }
 
 /// Appends a run to the history and shortens the file if necessary.
@@ -119,7 +149,7 @@ pub fn read_history(file: &Path) -> Vec<PastRun> {
 #[must_use]
 pub fn find_last_run(file: &Path, worktree: &str) -> Option<PastRun> {
     let is_here = |run: &PastRun| {
-        run.worktree == worktree && ["validate", "recover"].contains(&run.by.as_str())
+        run.worktree == worktree && matches!(run.by, RunTrigger::Validate | RunTrigger::Recover)
     };
     read_history(file).into_iter().rev().find(is_here)
 }
@@ -134,19 +164,20 @@ pub fn compute_statistics(runs: &[PastRun]) -> Vec<CheckStatistics> {
     by_check
         .into_iter()
         .filter_map(|(check, entries)| {
-            let is = |entry: &PastCheck, names: &[&str]| names.contains(&entry.outcome.as_str());
-            let counted: Vec<&&PastCheck> = entries
-                .iter()
-                .filter(|entry| is(entry, &["passed", "cached", "fixed", "failed"]))
-                .collect();
-            let last = counted.last()?.outcome.clone();
-            let share = |names: &[&str]| {
-                let found = counted.iter().filter(|entry| is(entry, names)).count();
+            let is_result = |outcome| {
+                use CheckOutcome::{Cached, Failed, Fixed, Passed};
+                matches!(outcome, Passed | Cached | Fixed | Failed)
+            };
+            let counted: Vec<&&PastCheck> =
+                entries.iter().filter(|entry| is_result(entry.outcome)).collect();
+            let last = counted.last()?.outcome;
+            let share = |is: &dyn Fn(CheckOutcome) -> bool| {
+                let found = counted.iter().filter(|entry| is(entry.outcome)).count();
                 found as f64 / counted.len() as f64
             };
             let mut times: Vec<u64> = counted
                 .iter()
-                .filter(|entry| entry.outcome != "cached")
+                .filter(|entry| entry.outcome != CheckOutcome::Cached)
                 .map(|entry| entry.duration_ms)
                 .collect();
             times.sort_unstable();
@@ -158,8 +189,8 @@ pub fn compute_statistics(runs: &[PastRun]) -> Vec<CheckStatistics> {
             Some(CheckStatistics {
                 check: check.to_owned(),
                 runs: counted.len(),
-                pass_rate: share(&["passed", "cached", "fixed"]),
-                hit_rate: share(&["cached"]),
+                pass_rate: share(&CheckOutcome::is_good),
+                hit_rate: share(&|outcome| outcome == CheckOutcome::Cached),
                 median_ms: rank(50),
                 p95_ms: rank(95),
                 last,
@@ -172,17 +203,17 @@ pub fn compute_statistics(runs: &[PastRun]) -> Vec<CheckStatistics> {
 mod tests {
     use super::*;
 
-    fn run(entries: &[(&str, &str, u64)]) -> PastRun {
-        let entry = |(check, outcome, duration_ms): &(&str, &str, u64)| PastCheck {
+    fn run(entries: &[(&str, CheckOutcome, u64)]) -> PastRun {
+        let entry = |(check, outcome, duration_ms): &(&str, CheckOutcome, u64)| PastCheck {
             check: (*check).to_owned(),
-            outcome: (*outcome).to_owned(),
+            outcome: *outcome,
             duration_ms: *duration_ms,
         };
         PastRun {
             run: "r".into(),
             at: 0,
             worktree: "/w".into(),
-            by: "validate".into(),
+            by: RunTrigger::Validate,
             ok: true,
             left_out: 0,
             duration_ms: 1,
@@ -213,14 +244,15 @@ mod tests {
 
     #[test]
     fn rates_and_ranks_are_those_of_a_statistician() {
+        use CheckOutcome::{Blocked, Cached, Failed, LeftOut, Passed};
         let mut runs: Vec<PastRun> =
-            (1..=20).map(|ms| run(&[("a", "passed", ms), ("b", "left-out", 0)])).collect();
-        runs.push(run(&[("a", "failed", 1000), ("b", "blocked", 0)]));
-        runs.push(run(&[("a", "cached", 0)]));
+            (1..=20).map(|ms| run(&[("a", Passed, ms), ("b", LeftOut, 0)])).collect();
+        runs.push(run(&[("a", Failed, 1000), ("b", Blocked, 0)]));
+        runs.push(run(&[("a", Cached, 0)]));
         let [a] = &compute_statistics(&runs)[..] else { panic!("`b` never came to a result") };
         assert_eq!((a.runs, a.median_ms, a.p95_ms), (22, Some(11), Some(20)));
         assert!((a.pass_rate - 21.0 / 22.0).abs() < 1e-9);
         assert!((a.hit_rate - 1.0 / 22.0).abs() < 1e-9);
-        assert_eq!(a.last, "cached");
+        assert_eq!(a.last, Cached);
     }
 }

@@ -24,6 +24,16 @@ use xtask_git::{FileGlobs, FileStat, FoundFiles, SearchScope};
 /// The largest number of symlinks to folders that are followed for one check.
 const MAX_FOLLOWED_LINKS: usize = 64;
 
+/// Symlinks to folders.
+#[derive(Default)]
+struct LinkedFolders {
+    links: Vec<RepoPath>,
+    /// The folders inside the repository.
+    inside: Vec<RepoPath>,
+    /// The reason the files are incomplete, if a folder is outside.
+    outside: Option<String>,
+}
+
 impl InputInspector<'_> {
     /// Collects the patterns of a check, and the paths named by its kind, by its command and by version
     /// managers.
@@ -93,23 +103,13 @@ impl InputInspector<'_> {
     /// Finds the files of `named`, and the reason the list may be incomplete, if so. A symlink to a folder
     /// inside the repository stands for the files in that folder.
     pub(super) fn find_files(&mut self, named: &InputSpec) -> Result<(FoundFiles, Option<String>)> {
-        let InputSpec { patterns, paths, command_paths: words, first_argument: first } = named;
-        if patterns.is_empty() && paths.is_empty() && words.is_empty() {
+        if named.patterns.is_empty() && named.paths.is_empty() && named.command_paths.is_empty() {
             return Ok((FoundFiles::default(), None));
         }
         if self.exported.is_none() && self.ignores.is_none() {
             self.ignores = Some(self.repo.read_ignore_rules()?);
         }
-        // A command more often writes a file that git ignores than reads it.
-        let is_read = |path: &RepoPath| match (&self.exported, &self.ignores) {
-            (Some(files), _) => files.contains(path),
-            // The first argument counts even if git ignores it.
-            (None, _) if first.as_ref() == Some(path) => true,
-            (None, ignores) => !ignores.as_ref().is_some_and(|all| all.is_ignored(path, false)),
-        };
-        let read = words.iter().filter(|path| is_read(path));
-        let paths: Vec<RepoPath> = paths.iter().chain(read).cloned().collect();
-        let mut globs = FileGlobs::new(patterns.iter().map(String::as_str)).with_paths(paths);
+        let mut globs = self.search_globs(named);
         let mut followed: Vec<RepoPath> = Vec::new();
         let mut passed: Vec<RepoPath> = Vec::new();
         loop {
@@ -119,29 +119,9 @@ impl InputInspector<'_> {
                 (None, None) => return Ok((FoundFiles::default(), None)),
             };
             let mut found = globs.clone().find_files(&self.root, &among, MAX_INPUT_FILES);
-            let is_link = |(_, stat): &(&RepoPath, &FileStat)| file_kind(stat) == FileKind::Symlink;
-            let links = found.files.iter().filter(is_link).map(|(path, _)| path);
-            let mut more = Vec::new();
-            let mut outside = None;
-            for link in links.chain(&found.links) {
-                let Ok(end) = link.to_disk_path(&self.root).canonicalize() else { continue };
-                if !end.is_dir() {
-                    continue;
-                }
-                passed.push(link.clone());
-                match end
-                    .strip_prefix(&self.root)
-                    .ok()
-                    .filter(|inside| !inside.as_os_str().is_empty())
-                {
-                    Some(inside) => more.push(RepoPath::new(inside.as_os_str().as_bytes())),
-                    None => {
-                        outside = Some(format!(
-                            "`{link}` points to a folder outside the repository, whose content is not read"
-                        ));
-                    }
-                }
-            }
+            let LinkedFolders { links, inside: mut more, outside } =
+                self.find_linked_folders(&found);
+            passed.extend(links);
             more.retain(|path| !followed.contains(path));
             more.sort();
             more.dedup();
@@ -161,6 +141,45 @@ impl InputInspector<'_> {
             followed.extend(more.iter().cloned());
             globs = globs.with_paths(more);
         }
+    }
+
+    /// Returns what `named` looks for: its patterns, its paths and the arguments that the command probably reads.
+    fn search_globs(&self, named: &InputSpec) -> FileGlobs {
+        let InputSpec { patterns, paths, command_paths, first_argument } = named;
+        // A command more often writes a file that git ignores than reads it.
+        let is_read = |path: &RepoPath| match (&self.exported, &self.ignores) {
+            (Some(files), _) => files.contains(path),
+            // The first argument counts even if git ignores it.
+            (None, _) if first_argument.as_ref() == Some(path) => true,
+            (None, ignores) => !ignores.as_ref().is_some_and(|all| all.is_ignored(path, false)),
+        };
+        let read = command_paths.iter().filter(|path| is_read(path));
+        let paths: Vec<RepoPath> = paths.iter().chain(read).cloned().collect();
+        FileGlobs::new(patterns.iter().map(String::as_str)).with_paths(paths)
+    }
+
+    /// Finds the symlinks to folders among the files found, and these folders.
+    fn find_linked_folders(&self, found: &FoundFiles) -> LinkedFolders {
+        let is_link = |(_, stat): &(&RepoPath, &FileStat)| file_kind(stat) == FileKind::Symlink;
+        let links = found.files.iter().filter(is_link).map(|(path, _)| path);
+        let mut folders = LinkedFolders::default();
+        for link in links.chain(&found.links) {
+            let Ok(end) = link.to_disk_path(&self.root).canonicalize() else { continue };
+            if !end.is_dir() {
+                continue;
+            }
+            folders.links.push(link.clone());
+            let inside = end.strip_prefix(&self.root).ok().map(|inside| inside.as_os_str());
+            match inside.filter(|inside| !inside.is_empty()) {
+                Some(inside) => folders.inside.push(RepoPath::new(inside.as_bytes())),
+                None => {
+                    folders.outside = Some(format!(
+                        "`{link}` points to a folder outside the repository, whose content is not read"
+                    ));
+                }
+            }
+        }
+        folders
     }
 
     /// Lists the arguments of a command that are files in the repository. The command reads them whether or

@@ -19,6 +19,7 @@ use super::cacheability::{
 };
 use super::input_set::InputSet;
 use super::inspector::{InputInspector, MAX_INPUT_FILES, now_ns, path_from_root};
+use super::outcome::CheckNote;
 use super::programs::{
     self, FALLBACK_ARGUMENTS, QueryContext, ToolCache, ToolObservation, ToolQuery,
     list_tool_variables, version_arguments,
@@ -45,7 +46,7 @@ pub struct InputSnapshot {
     /// The reason the check cannot be cached; `None` if it can.
     pub unknown_reason: Option<String>,
     /// Hints for the user.
-    pub notes: Vec<String>,
+    pub notes: Vec<CheckNote>,
     /// The files, their folders and the targets of symlinks, with their stat data.
     inputs: Arc<InputSet>,
     /// The answers to version queries.
@@ -112,30 +113,65 @@ impl InputInspector<'_> {
     ) -> Result<InputSnapshot> {
         let check = &config.checks[at];
         self.query_tools(config, &[at])?;
-        let mut unknown = uncacheable_reason(config, at);
-        if matches!(check.kind, CheckKind::Run(_)) {
-            unknown = unknown.or_else(|| needs.iter().find_map(|need| need.unknown_reason.clone()));
-        }
-        if let CheckKind::Run(command) = &check.kind
-            && check.tools.is_empty()
-            && command.argv[0].contains('/')
-            && let Some(by) =
-                read_interpreter(self.world, &command.argv[0], &self.working_folder(check))
-            && is_wrapper_command(&by)
-        {
+        let tools = self.collect_observations(config, at)?;
+        let inputs = self.input_set(check)?;
+        let tool_reason = || tools.iter().find_map(|(_, tool)| tool.unknown_reason.clone());
+        let unknown_reason = match inputs.found.is_truncated {
+            true => Some(format!(
+                "its `inputs` match more than {}: narrow them",
+                pluralize(MAX_INPUT_FILES, "file")
+            )),
+            false => self
+                .find_unknown_command(config, at, &needs)
+                .or_else(tool_reason)
+                .or_else(|| find_unknown_input(&inputs)),
+        };
+        let manifest = self.build_manifest(config, check, &inputs, &tools, needs);
+        Ok(InputSnapshot {
+            key: manifest.key_with(inputs.digest),
+            manifest,
+            unknown_reason,
+            notes: list_input_notes(check, &inputs),
+            inputs,
+            tools,
+        })
+    }
+
+    /// Returns the reason for which the definition of a check, or of the checks that it needs, prevents caching.
+    fn find_unknown_command(
+        &self,
+        config: &ValidateConfig,
+        at: usize,
+        needs: &[NeededCheck],
+    ) -> Option<String> {
+        let check = &config.checks[at];
+        let CheckKind::Run(command) = &check.kind else { return uncacheable_reason(config, at) };
+        let need_reason = || needs.iter().find_map(|need| need.unknown_reason.clone());
+        let wrapper_reason = || {
             let script = &command.argv[0];
-            unknown = unknown.or_else(|| {
-                Some(format!(
+            let is_bare_script = check.tools.is_empty() && script.contains('/');
+            let folder = self.working_folder(check);
+            let by = is_bare_script.then(|| read_interpreter(self.world, script, &folder))??;
+            is_wrapper_command(&by).then(|| {
+                format!(
                     "`tools` does not list the programs that `{script}` runs, so it always runs"
-                ))
-            });
-        }
-        let last =
-            self.version_cache.and_then(|store| store.find_last_manifest(&self.root, &check.name));
-        let mut answers = Vec::new();
-        for question in self.tool_queries(config, at)? {
-            let Some(mut answer) = self.programs.observation(&question).cloned() else { continue };
-            unknown = unknown.or_else(|| answer.unknown_reason.clone());
+                )
+            })
+        };
+        uncacheable_reason(config, at).or_else(need_reason).or_else(wrapper_reason)
+    }
+
+    /// Returns the answers to the version queries of a check; in a dry run, with the versions of its last pass.
+    fn collect_observations(
+        &mut self,
+        config: &ValidateConfig,
+        at: usize,
+    ) -> Result<Vec<(ToolQuery, ToolObservation)>> {
+        let name = &config.checks[at].name;
+        let last = self.version_cache.and_then(|store| store.find_last_manifest(&self.root, name));
+        let mut all = Vec::new();
+        for query in self.tool_queries(config, at)? {
+            let Some(mut answer) = self.programs.observation(&query).cloned() else { continue };
             if let Some(last) = &last {
                 let seen = &mut answer.tool;
                 let same = last.tools.iter().find(|old| {
@@ -144,42 +180,19 @@ impl InputInspector<'_> {
                 });
                 seen.version = same.and_then(|same| same.version.clone());
             }
-            answers.push((question, answer));
+            all.push((query, answer));
         }
-        let set = self.input_set(check)?;
-        let found = &set.found;
-        unknown = unknown.or_else(|| set.outside.clone());
-        let mut notes = Vec::new();
-        if !found.unmatched.is_empty() {
-            let idle = join_names(&found.unmatched, 3);
-            notes.push(format!("`inputs` has {idle}, which matches no file"));
-            unknown = unknown.or_else(|| {
-                Some(format!(
-                    "`inputs` has {idle}, which matches no file, so it always runs; write `\\` in front of a literal \
-                     `[`, `*` or `?`"
-                ))
-            });
-        }
-        let is_input =
-            |path: &&RepoPath| check.inputs.iter().any(|input| *input == path.to_string());
-        let missing: Vec<String> =
-            found.missing.iter().filter(is_input).map(ToString::to_string).collect();
-        if !missing.is_empty() {
-            notes.push(format!(
-                "`inputs` has {}, and there is no such file",
-                join_names(&missing, 3)
-            ));
-        }
-        if let Some((path, why)) = found.unreadable.first() {
-            unknown = unknown.or_else(|| Some(format!("cannot read `{path}`: {why}")));
-        }
-        if found.is_truncated {
-            unknown = Some(format!(
-                "its `inputs` match more than {}: narrow them",
-                pluralize(MAX_INPUT_FILES, "file")
-            ));
-        }
-        unknown = unknown.or_else(|| set.unreadable.clone());
+        Ok(all)
+    }
+
+    fn build_manifest(
+        &self,
+        config: &ValidateConfig,
+        check: &Check,
+        inputs: &InputSet,
+        tools: &[(ToolQuery, ToolObservation)],
+        needs: Vec<NeededCheck>,
+    ) -> InputManifest {
         let value = |name: &String| {
             let value = self.world.variables.get(std::ffi::OsStr::new(name))?;
             Some(digest::to_hex(&digest::hash_parts([value.as_bytes()])))
@@ -197,25 +210,16 @@ impl InputInspector<'_> {
         let folder = folder.canonicalize().unwrap_or(folder);
         let mut definition = collect_definition(config, check);
         definition.push(("folder".to_owned(), escape_path(&folder)));
-        let manifest = InputManifest {
+        InputManifest {
             toolkit: env!("CARGO_PKG_VERSION").to_owned(),
             root: escape_path(&self.root),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             definition,
-            files: Arc::clone(&set.files),
+            files: Arc::clone(&inputs.files),
             env: names.iter().map(|name| (name.clone(), value(name))).collect(),
-            tools: answers.iter().map(|(_, answer)| answer.tool.clone()).collect(),
+            tools: tools.iter().map(|(_, answer)| answer.tool.clone()).collect(),
             needs: needs.into_iter().map(|need| (need.name, need.key)).collect(),
-        };
-        let key = manifest.key_with(set.digest);
-        Ok(InputSnapshot {
-            manifest,
-            key,
-            unknown_reason: unknown,
-            notes,
-            inputs: set,
-            tools: answers,
-        })
+        }
     }
 
     /// Waits until any change of the files and programs in `view` will be visible in their stat data.
@@ -363,6 +367,37 @@ impl InputSnapshot {
     pub fn file_count(&self) -> usize {
         self.manifest.files.len()
     }
+}
+
+/// Returns the reason for which the contents of the input files are not fully known.
+fn find_unknown_input(inputs: &InputSet) -> Option<String> {
+    let found = &inputs.found;
+    let unmatched_reason = || {
+        let globs = join_unmatched(inputs)?;
+        Some(format!(
+            "`inputs` has {globs}, which matches no file, so it always runs; write `\\` in front of a literal \
+             `[`, `*` or `?`"
+        ))
+    };
+    let unreadable =
+        || found.unreadable.first().map(|(path, why)| format!("cannot read `{path}`: {why}"));
+    let outside = inputs.outside.clone();
+    outside.or_else(unmatched_reason).or_else(unreadable).or_else(|| inputs.unreadable.clone())
+}
+
+/// Lists the entries of `inputs` that have no file.
+fn list_input_notes(check: &Check, inputs: &InputSet) -> Vec<CheckNote> {
+    let is_input = |path: &&RepoPath| check.inputs.iter().any(|input| *input == path.to_string());
+    let missing = inputs.found.missing.iter().filter(is_input);
+    let missing: Vec<String> = missing.map(ToString::to_string).collect();
+    let unmatched = join_unmatched(inputs).map(CheckNote::UnmatchedInputs);
+    let missing = (!missing.is_empty()).then(|| CheckNote::MissingInputs(join_names(&missing, 3)));
+    unmatched.into_iter().chain(missing).collect()
+}
+
+fn join_unmatched(inputs: &InputSet) -> Option<String> {
+    let globs = &inputs.found.unmatched;
+    (!globs.is_empty()).then(|| join_names(globs, 3))
 }
 
 fn escape_path(path: &Path) -> String {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::input_set::InputSetCache;
 use super::programs::ToolCache;
 use super::result_cache::ResultCache;
+use super::session::{CheckLocation, state_folder};
 use super::stat_cache::StatCache;
 use xtask_base::environment::Environment;
 use xtask_base::path::RepoPath;
@@ -35,31 +36,12 @@ pub struct InputInspector<'a> {
 }
 
 impl<'a> InputInspector<'a> {
-    /// Creates an inspector of the worktree; `memory` is the file of the stat cache.
-    pub fn of_worktree(repo: &'a Repo, tools: &Tools<'a>, memory: PathBuf) -> InputInspector<'a> {
-        let root = repo.root().to_path_buf();
-        InputInspector::new(repo, tools, root, None, memory)
-    }
-
-    /// Creates an inspector of a folder to which `files` were exported.
-    pub fn of_folder(
-        repo: &'a Repo,
-        tools: &Tools<'a>,
-        root: PathBuf,
-        files: Vec<RepoPath>,
-        memory: PathBuf,
-    ) -> InputInspector<'a> {
-        InputInspector::new(repo, tools, root, Some(files), memory)
-    }
-
-    fn new(
-        repo: &'a Repo,
-        tools: &Tools<'a>,
-        root: PathBuf,
-        laid: Option<Vec<RepoPath>>,
-        memory: PathBuf,
-    ) -> InputInspector<'a> {
-        let looks = StatCache::read_cache(memory);
+    /// Creates an inspector of the worktree, or of a folder to which files were exported.
+    pub fn new(repo: &'a Repo, tools: &Tools<'a>, location: CheckLocation) -> InputInspector<'a> {
+        let (root, exported, stat_cache) = match location {
+            CheckLocation::Worktree => (repo.root().to_path_buf(), None, "looks"),
+            CheckLocation::Exported(root, files) => (root, Some(files), "looks-staged"),
+        };
         InputInspector {
             repo,
             world: tools.world,
@@ -67,9 +49,9 @@ impl<'a> InputInspector<'a> {
             interrupts: tools.interrupts,
             version_cache: None,
             root,
-            exported: laid,
+            exported,
             ignores: None,
-            stat_cache: looks,
+            stat_cache: StatCache::read_cache(state_folder(repo).join(stat_cache)),
             programs: ToolCache::default(),
             input_sets: InputSetCache::default(),
         }

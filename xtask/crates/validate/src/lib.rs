@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! [[check]] name = "lint", run = "ruff check src", inputs = ["src/**/*.py"]
-//!   -> InputSnapshot { key: "5e884898…" } -> CheckResult { outcome: Passed, exit_code: Some(0) }
+//!   -> InputSnapshot { key: "5e884898…" } -> CheckResult { outcome: Passed, exit_code: Some(0), .. }
 //! ```
 
 // Rebuilds the crate if `XTASK_SOURCES_VALIDATE` changes: checkouts that share a build folder must not reuse
@@ -16,19 +16,26 @@ mod autofix;
 pub mod builtin_checks;
 pub mod cache_key;
 pub mod cacheability;
+mod check_command;
 pub mod fix_backup;
+mod fix_snapshot;
+pub mod fix_undo;
 pub mod history;
 pub mod input_files;
 mod input_set;
 pub mod input_snapshot;
 pub mod inspector;
+pub mod load_checks;
 pub mod log;
 pub mod outcome;
+mod pass_reuse;
 pub mod plan;
 pub mod programs;
+pub mod report;
 pub mod result_cache;
 pub mod runner;
 pub mod session;
 pub mod staged_tree;
 pub mod stat_cache;
+pub mod undo_run;
 pub mod webhook;

@@ -1,14 +1,18 @@
 //! Results of checks and fixes as values, and the translation of a command's exit into a result *(pure)*.
 //!
 //! ```text
-//! GroupOutput { exit_reason: Code(1), .. } -> CheckResult { outcome: Failed, reason: "exited with code 1" }
+//! GroupOutput { exit_reason: Code(1), .. } -> Verdict { outcome: Failed, reason: "exited with code 1" }
 //! ```
 
-use xtask_base::path::RepoPath;
-use xtask_base::process_group::{ExitReason, GroupOutput};
-use xtask_config::Check;
+use std::fmt;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use serde::{Deserialize, Serialize, Serializer};
+
+use xtask_base::process_group::{ExitReason, GroupOutput};
+use xtask_config::{Check, Fix};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CheckOutcome {
     /// The check ran and passed.
     Passed,
@@ -52,7 +56,8 @@ impl CheckOutcome {
 }
 
 /// The status of the fix of a failed check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FixStatus {
     /// The fix did not run; `reason` says why.
     Advised,
@@ -61,30 +66,136 @@ pub enum FixStatus {
     /// The fix ran without success, and all files were restored.
     Restored,
     /// The fix ran without success, and some files could not be restored.
+    #[serde(rename = "left")]
     PartlyRestored,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct FixResult {
+    pub command: String,
+    /// `safe` or `risky`.
+    pub risk: &'static str,
+    #[serde(rename = "outcome")]
     pub status: FixStatus,
     /// The cause of `status`, in a line, e.g. `fixes are off`.
     pub reason: String,
+    /// The run ID with which `validate --undo` reverts the fix, if it changed files.
+    pub undo: Option<String>,
     /// The paths that the fix changed.
-    pub paths: Vec<RepoPath>,
-    /// Whether `validate --undo` can revert the fix.
-    pub can_be_undone: bool,
+    pub paths: Vec<String>,
 }
 
-/// The result of one check.
+impl FixResult {
+    /// Creates the result of a fix that did not run.
+    pub(super) fn advised(fix: &Fix, reason: &str) -> FixResult {
+        FixResult {
+            command: fix.command.text.clone(),
+            risk: fix.risk(),
+            status: FixStatus::Advised,
+            reason: reason.to_owned(),
+            undo: None,
+            paths: Vec::new(),
+        }
+    }
+}
+
+/// A hint for the user about a check that ran.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckNote {
+    /// These patterns in `inputs` match no file.
+    UnmatchedInputs(String),
+    /// These files in `inputs` do not exist.
+    MissingInputs(String),
+    /// These inputs changed while the check ran.
+    ChangedInputs(String),
+    LeftProcesses,
+    PromptedForInput,
+}
+
+impl CheckNote {
+    /// Returns whether the note is about an entry of `inputs` that has no file.
+    #[must_use]
+    pub fn is_about_inputs(&self) -> bool {
+        matches!(self, CheckNote::UnmatchedInputs(_) | CheckNote::MissingInputs(_))
+    }
+}
+
+impl fmt::Display for CheckNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CheckNote::UnmatchedInputs(globs) => {
+                write!(f, "`inputs` has {globs}, which matches no file")
+            }
+            CheckNote::MissingInputs(paths) => {
+                write!(f, "`inputs` has {paths}, and there is no such file")
+            }
+            CheckNote::ChangedInputs(names) => {
+                write!(f, "{names} changed while it ran: its pass is not cached")
+            }
+            CheckNote::LeftProcesses => f.write_str("it left processes running, which were killed"),
+            CheckNote::PromptedForInput => f.write_str(
+                "it prompted for input, but a check has no terminal: use an environment variable, a file or an agent",
+            ),
+        }
+    }
+}
+
+impl Serialize for CheckNote {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What a check gave, before it is completed to a `CheckResult`.
 #[derive(Clone, Debug)]
+pub struct Verdict {
+    pub outcome: CheckOutcome,
+    /// The cause of a failure, or the finding of a built-in check, in a line.
+    pub reason: String,
+    pub notes: Vec<CheckNote>,
+    pub duration_ms: u64,
+    pub exit_code: Option<i32>,
+    pub output: String,
+    pub fix: Option<FixResult>,
+}
+
+impl Verdict {
+    /// Creates the verdict on a check that ran no command.
+    pub(super) fn new(outcome: CheckOutcome, reason: &str) -> Verdict {
+        Verdict {
+            outcome,
+            reason: reason.to_owned(),
+            notes: Vec::new(),
+            duration_ms: 0,
+            exit_code: None,
+            output: String::new(),
+            fix: None,
+        }
+    }
+
+    pub(super) fn failed(reason: &str) -> Verdict {
+        Verdict::new(CheckOutcome::Failed, reason)
+    }
+}
+
+/// The result of one check, also in the JSON output of `validate`.
+#[derive(Clone, Debug, Serialize)]
 pub struct CheckResult {
+    pub name: String,
+    pub phase: String,
     pub outcome: CheckOutcome,
     /// The cause of a failure, or the finding of a built-in check, in a line.
     pub reason: String,
     /// Why the check ran or was skipped, for `--why`.
+    #[serde(rename = "why")]
     pub run_reasons: Vec<String>,
     /// Hints for the user.
-    pub notes: Vec<String>,
+    pub notes: Vec<CheckNote>,
+    /// The command, or a description of a built-in check.
+    pub command: String,
+    /// Whether `command` is a shell command.
+    #[serde(skip)]
+    pub runs_command: bool,
     pub duration_ms: u64,
     /// The exit code of the command; `None` if a signal or the timeout ended it, or if no command ran.
     pub exit_code: Option<i32>,
@@ -95,22 +206,8 @@ pub struct CheckResult {
     /// The cache key of the state in which the check ran, in hexadecimal.
     pub key: Option<String>,
     pub fix: Option<FixResult>,
-}
-
-/// Creates the result of a check that ran no command.
-pub(super) fn plain_result(outcome: CheckOutcome, reason: &str) -> CheckResult {
-    CheckResult {
-        outcome,
-        reason: reason.to_owned(),
-        run_reasons: Vec::new(),
-        notes: Vec::new(),
-        duration_ms: 0,
-        exit_code: None,
-        output: String::new(),
-        inputs: 0,
-        key: None,
-        fix: None,
-    }
+    /// The line in the configuration that defines the check, or `None` for a default check.
+    pub line: Option<usize>,
 }
 
 /// Output of programs (git, ssh, sudo, gpg and others) that wanted to prompt and found no terminal.
@@ -126,9 +223,9 @@ const PROMPT_MARKERS: [&str; 9] = [
     "not a tty",
 ];
 
-/// Converts the exit of a command into the result of its check: exit code 0 passes, all else fails, except
+/// Converts the exit of a command into the verdict on its check: exit code 0 passes, all else fails, except
 /// that `ExitReason::Stopped` means `Interrupted`.
-pub(super) fn judge_exit(check: &Check, end: GroupOutput) -> CheckResult {
+pub(super) fn judge_exit(check: &Check, end: GroupOutput) -> Verdict {
     let (outcome, reason) = match end.exit_reason {
         ExitReason::Code(0) => (CheckOutcome::Passed, String::new()),
         ExitReason::Code(code) => (CheckOutcome::Failed, format!("exited with code {code}")),
@@ -141,19 +238,16 @@ pub(super) fn judge_exit(check: &Check, end: GroupOutput) -> CheckResult {
     };
     let mut notes = Vec::new();
     if end.left_processes {
-        notes.push("it left processes running, which were killed".to_owned());
+        notes.push(CheckNote::LeftProcesses);
     }
     if outcome == CheckOutcome::Failed
         && PROMPT_MARKERS.iter().any(|words| end.output.contains(words))
     {
-        notes.push(
-            "it prompted for input, but a check has no terminal: use an environment variable, a file or an agent"
-                .to_owned(),
-        );
+        notes.push(CheckNote::PromptedForInput);
     }
     let exit_code = match end.exit_reason {
         ExitReason::Code(code) => Some(code),
         _ => None,
     };
-    CheckResult { notes, exit_code, output: end.output, ..plain_result(outcome, &reason) }
+    Verdict { notes, exit_code, output: end.output, ..Verdict::new(outcome, &reason) }
 }

@@ -60,7 +60,7 @@ pub fn select_checks(
             if !wish.only.is_empty() && !names(&wish.only) {
                 return CheckSelection::No("not selected by `--only`".to_owned());
             }
-            if wish.before_commit && !check.before_commit {
+            if wish.before_commit && !check.conditions.before_commit {
                 return CheckSelection::No("not marked for `pre-commit`".to_owned());
             }
             if wish.gates_only && has_gates && !config.phases[check.phase].is_gate {
@@ -74,16 +74,19 @@ pub fn select_checks(
         if matches!(chosen, CheckSelection::No(_)) {
             continue;
         }
-        if !check.os.is_empty() && !check.os.iter().any(|os| os == here.system) {
-            *chosen = CheckSelection::NotHere(format!("only on {}", check.os.join(" and ")));
+        if !check.conditions.os.is_empty()
+            && !check.conditions.os.iter().any(|os| os == here.system)
+        {
+            *chosen =
+                CheckSelection::NotHere(format!("only on {}", check.conditions.os.join(" and ")));
             continue;
         }
         let names = |words: &[String]| words.iter().any(|word| is_named(config, check, word));
         let reason = if names(&wish.skip) {
             "left out by `--skip`".to_owned()
-        } else if wish.skip_tests && check.runs_tests {
+        } else if wish.skip_tests && check.conditions.runs_tests {
             "left out by `--skip-tests`".to_owned()
-        } else if here.is_ci && !check.runs_in_ci {
+        } else if here.is_ci && !check.conditions.runs_in_ci {
             "left out because `CI` is set".to_owned()
         } else {
             continue;
@@ -116,13 +119,14 @@ fn add_needed_checks(config: &ValidateConfig, chosen: &mut [CheckSelection]) {
 fn is_named(config: &ValidateConfig, check: &Check, word: &str) -> bool {
     check.name == word
         || config.phases[check.phase].name == word
-        || check.tags.iter().any(|tag| tag == word)
+        || check.conditions.tags.iter().any(|tag| tag == word)
 }
 
 fn check_names(config: &ValidateConfig, wish: &CheckFilter) -> Result<()> {
     let checks = config.checks.iter().map(|check| check.name.as_str());
     let phases = config.phases.iter().map(|phase| phase.name.as_str());
-    let tags = config.checks.iter().flat_map(|check| check.tags.iter().map(String::as_str));
+    let tags =
+        config.checks.iter().flat_map(|check| check.conditions.tags.iter().map(String::as_str));
     let known: Vec<&str> = checks.chain(phases).chain(tags).collect();
     let unknown: Vec<String> = wish
         .only
@@ -142,33 +146,40 @@ fn check_names(config: &ValidateConfig, wish: &CheckFilter) -> Result<()> {
 /// Returns the indices of all checks in an order in which each comes after its `needs`.
 #[must_use]
 pub fn order_by_needs(config: &ValidateConfig) -> Vec<usize> {
-    let mut order = Vec::new();
-    let mut is_done = vec![false; config.checks.len()];
-    for start in 0..config.checks.len() {
-        // The depth-first path: each check, and the number of its needs already visited.
-        let mut way = vec![(start, 0)];
-        while let Some((at, next)) = way.last_mut() {
-            match config.checks[*at].needs.get(*next).copied() {
-                Some(need) => {
-                    *next += 1;
-                    if !is_done[need] {
-                        way.push((need, 0));
-                    }
-                }
-                None => {
-                    if !std::mem::replace(&mut is_done[*at], true) {
-                        order.push(*at);
-                    }
-                    way.pop();
-                }
-            }
+    fn push_after_needs(config: &ValidateConfig, at: usize, order: &mut Vec<usize>) {
+        if !order.contains(&at) {
+            config.checks[at].needs.iter().for_each(|need| push_after_needs(config, *need, order));
+            order.push(at);
         }
     }
+    let mut order = Vec::new();
+    (0..config.checks.len()).for_each(|at| push_after_needs(config, at, &mut order));
     order
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Returns the index `start`, and those of all checks that it needs, transitively, but not through a check for which
+/// `stops` is true.
+pub(super) fn walk_needs(
+    config: &ValidateConfig,
+    start: usize,
+    stops: impl Fn(&Check) -> bool,
+) -> Vec<usize> {
+    let mut open = vec![start];
+    let mut found = Vec::new();
+    while let Some(at) = open.pop() {
+        if found.contains(&at) {
+            continue;
+        }
+        found.push(at);
+        let check = &config.checks[at];
+        open.extend(check.needs.iter().filter(|_| !stops(check)));
+    }
+    found
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CheckStage {
+    #[default]
     Waiting,
     Running,
     Succeeded,
@@ -189,30 +200,28 @@ pub enum Readiness {
 /// Computes whether the check at index `at` may start: all `needs` have passed, all earlier phases have
 /// ended, and no earlier gate phase has a failed check.
 #[must_use]
-pub fn compute_readiness(config: &ValidateConfig, stages: &[CheckStage], at: usize) -> Readiness {
+pub fn compute_readiness(
+    config: &ValidateConfig,
+    stage_of: &dyn Fn(usize) -> CheckStage,
+    at: usize,
+) -> Readiness {
     let check = &config.checks[at];
     for need in &check.needs {
-        if stages[*need] == CheckStage::Failed {
+        if stage_of(*need) == CheckStage::Failed {
             let name = &config.checks[*need].name;
             return Readiness::Never(format!("`{name}`, which it needs, did not pass"));
         }
     }
-    let is_bad = |phase: usize| {
-        let mut of_phase = config.checks.iter().zip(stages).filter(|(c, _)| c.phase == phase);
-        of_phase.any(|(_, stage)| *stage == CheckStage::Failed)
-    };
+    let stages = || config.checks.iter().enumerate().map(|(at, other)| (other.phase, stage_of(at)));
+    let is_bad = |phase: usize| stages().any(|entry| entry == (phase, CheckStage::Failed));
     let shut = (0..check.phase).find(|phase| config.phases[*phase].is_gate && is_bad(*phase));
     if let Some(phase) = shut {
         let name = &config.phases[phase].name;
         return Readiness::Never(format!("the earlier phase `{name}` did not pass"));
     }
     let is_open = |stage: CheckStage| matches!(stage, CheckStage::Waiting | CheckStage::Running);
-    let is_early = config
-        .checks
-        .iter()
-        .zip(stages)
-        .any(|(other, stage)| other.phase < check.phase && is_open(*stage));
-    let waits = check.needs.iter().any(|need| is_open(stages[*need]));
+    let is_early = stages().any(|(phase, stage)| phase < check.phase && is_open(stage));
+    let waits = check.needs.iter().any(|need| is_open(stage_of(*need)));
     if is_early || waits { Readiness::NotYet } else { Readiness::Now }
 }
 
@@ -298,7 +307,8 @@ mod tests {
     fn checks_wait_for_needs_and_phases_and_stop_at_gates() {
         use CheckStage::{Failed, LeftOut, Running, Succeeded, Waiting};
         let config = config();
-        let at = |stages: [CheckStage; 5], at: usize| compute_readiness(&config, &stages, at);
+        let at =
+            |stages: [CheckStage; 5], at: usize| compute_readiness(&config, &|at| stages[at], at);
         assert_eq!(at([Waiting; 5], 0), Readiness::Now);
         assert_eq!(at([Running, Waiting, Waiting, LeftOut, Waiting], 4), Readiness::NotYet);
         assert_eq!(at([Succeeded, Waiting, Waiting, LeftOut, Waiting], 4), Readiness::Now);

@@ -11,22 +11,20 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use super::builtin_checks::{self, CheckFinding, RepoChecks};
-use super::cache_key::describe_differences;
+use super::builtin_checks::{RepoChecks, describe_check};
+use super::check_command::{run_without_terminal, to_millis};
 use super::fix_backup::FixStore;
-use super::input_snapshot::{InputSnapshot, NeededCheck};
+use super::input_snapshot::InputSnapshot;
 use super::inspector::InputInspector;
+use super::load_checks::LoadedChecks;
 use super::log::{LogLevel, RunLog};
-use super::outcome::{CheckOutcome, CheckResult, FixResult, FixStatus, judge_exit, plain_result};
+use super::outcome::{CheckNote, CheckOutcome, CheckResult, FixResult, FixStatus, Verdict};
 use super::plan::{CheckSelection, CheckStage, Readiness, compute_readiness};
-use super::programs;
-use super::result_cache::{CachedPass, ResultCache};
+use super::result_cache::ResultCache;
 use xtask_base::environment::format_ago;
 use xtask_base::error::Result;
-use xtask_base::process::{BECOME_SERVICE_ARG, Program};
 use xtask_base::process_group::GroupOutput;
-use xtask_base::words::pluralize;
-use xtask_config::{Check, CheckKind, CommandLine, Fix, ValidateConfig};
+use xtask_config::{Check, CheckKind, Fix, ValidateConfig};
 use xtask_git::Repo;
 use xtask_git::Tools;
 
@@ -36,11 +34,11 @@ const TICK: Duration = Duration::from_millis(50);
 /// The receiver of progress events.
 pub trait RunListener {
     fn on_check_started(&self, check: &Check);
-    fn on_check_ended(&self, check: &Check, ended: &CheckResult);
+    fn on_check_ended(&self, ended: &CheckResult);
     /// Called about every `TICK`.
     fn on_tick(&self);
     /// Asks the user whether a fix may run; `false` if there is no terminal.
-    fn confirm_fix(&self, check: &Check, fix: &Fix, failed: &CheckResult) -> bool;
+    fn confirm_fix(&self, check: &Check, fix: &Fix, failed: &Verdict) -> bool;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +66,19 @@ pub struct RunOptions {
     pub jobs: usize,
 }
 
+impl RunOptions {
+    /// Uses cached passes and as many parallel commands as this machine has cores.
+    #[must_use]
+    pub fn fast(fix_mode: FixMode) -> RunOptions {
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        RunOptions { fast: true, dry_run: false, why: false, fix_mode, jobs }
+    }
+}
+
 /// Everything that a run uses.
 pub struct RunContext<'a> {
     pub repo: &'a Repo,
-    pub config: &'a ValidateConfig,
+    pub checks: &'a LoadedChecks,
     pub tools: &'a Tools<'a>,
     pub cache: &'a ResultCache,
     pub fixes: &'a FixStore<'a>,
@@ -88,10 +95,24 @@ pub struct CheckResults {
     pub is_interrupted: bool,
 }
 
-struct FinishedCommand {
+pub(super) struct FinishedCommand {
     at: usize,
     result: Result<GroupOutput>,
     duration_ms: u64,
+}
+
+/// What is known of a check during the run.
+#[derive(Debug, Default)]
+pub(super) struct CheckState {
+    pub(super) stage: CheckStage,
+    pub(super) snapshot: Option<InputSnapshot>,
+    pub(super) run_reasons: Vec<String>,
+    pub(super) result: Option<CheckResult>,
+    /// The fix of a check that has to run again.
+    pub(super) past_fix: Option<FixResult>,
+    pub(super) is_fix_tried: bool,
+    /// Whether the check was left out, so that its products are unknown.
+    pub(super) is_unknown: bool,
 }
 
 pub(super) struct Runner<'a, 'o, 'l> {
@@ -99,21 +120,14 @@ pub(super) struct Runner<'a, 'o, 'l> {
     pub(super) options: RunOptions,
     pub(super) inspector: &'a mut InputInspector<'o>,
     pub(super) log: &'a mut RunLog<'l>,
-    pub(super) stages: Vec<CheckStage>,
-    pub(super) snapshots: Vec<Option<InputSnapshot>>,
-    pub(super) run_reasons: Vec<Vec<String>>,
-    pub(super) results: Vec<Option<CheckResult>>,
-    /// The fixes of checks that have to run again.
-    pub(super) past_fixes: Vec<Option<FixResult>>,
-    /// Checks that were left out, so that their products are unknown.
-    is_unknown: Vec<bool>,
+    /// The states of the checks, in the order of the configuration.
+    pub(super) states: Vec<CheckState>,
     /// Failed checks whose fix is queued.
-    pub(super) to_fix: Vec<(usize, CheckResult)>,
-    pub(super) is_fix_tried: Vec<bool>,
+    pub(super) to_fix: Vec<(usize, Verdict)>,
     pub(super) fix_count: usize,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
     /// Whether passes are saved; `false` after the first error.
-    can_save: bool,
+    pub(super) can_save: bool,
     finished: (Sender<FinishedCommand>, Receiver<FinishedCommand>),
 }
 
@@ -125,20 +139,14 @@ pub fn run_checks(
     observer: &mut InputInspector<'_>,
     log: &mut RunLog<'_>,
 ) -> Result<CheckResults> {
-    let checks = &site.config.checks;
+    let checks = &site.checks.config.checks;
     let mut run = Runner {
         context: site,
         options,
         inspector: observer,
         log,
-        stages: vec![CheckStage::Waiting; checks.len()],
-        snapshots: checks.iter().map(|_| None).collect(),
-        run_reasons: vec![Vec::new(); checks.len()],
-        past_fixes: vec![None; checks.len()],
-        is_unknown: vec![false; checks.len()],
-        results: vec![None; checks.len()],
+        states: checks.iter().map(|_| CheckState::default()).collect(),
         to_fix: Vec::new(),
-        is_fix_tried: vec![false; checks.len()],
         fix_count: 0,
         warnings: Vec::new(),
         can_save: true,
@@ -147,29 +155,32 @@ pub fn run_checks(
     for (at, chosen) in chosen.iter().enumerate() {
         match chosen {
             CheckSelection::No(why) | CheckSelection::NotHere(why) => {
-                run.stages[at] = CheckStage::LeftOut;
-                run.is_unknown[at] = matches!(chosen, CheckSelection::No(_));
-                run.results[at] = Some(plain_result(CheckOutcome::LeftOut, why));
+                run.states[at].stage = CheckStage::LeftOut;
+                run.states[at].is_unknown = matches!(chosen, CheckSelection::No(_));
+                run.states[at].result =
+                    Some(run.build_result(at, Verdict::new(CheckOutcome::LeftOut, why)));
             }
-            CheckSelection::For(name) => run.run_reasons[at].push(format!("`{name}` needs it")),
+            CheckSelection::For(name) => {
+                run.states[at].run_reasons.push(format!("`{name}` needs it"))
+            }
             CheckSelection::Yes => {}
         }
     }
     let wanted: Vec<usize> =
-        (0..checks.len()).filter(|at| run.stages[*at] == CheckStage::Waiting).collect();
+        (0..checks.len()).filter(|at| run.states[*at].stage == CheckStage::Waiting).collect();
     let _held = site.tools.interrupts.defer_signals();
-    run.inspector.query_tools(site.config, &wanted)?;
+    run.inspector.query_tools(&site.checks.config, &wanted)?;
     std::thread::scope(|scope| run.run_all(scope))?;
     run.finish()
 }
 
 impl<'a> Runner<'a, '_, '_> {
     pub(super) fn config(&self) -> &'a ValidateConfig {
-        self.context.config
+        &self.context.checks.config
     }
 
     pub(super) fn check(&self, at: usize) -> &'a Check {
-        &self.context.config.checks[at]
+        &self.config().checks[at]
     }
 
     pub(super) fn is_interrupted(&self) -> bool {
@@ -184,14 +195,14 @@ impl<'a> Runner<'a, '_, '_> {
         let mut phase = None;
         loop {
             let mut has_moved = false;
-            for at in 0..self.stages.len() {
-                if self.stages[at] != CheckStage::Waiting || self.is_interrupted() {
+            for at in 0..self.states.len() {
+                if self.states[at].stage != CheckStage::Waiting || self.is_interrupted() {
                     continue;
                 }
-                match compute_readiness(self.config(), &self.stages, at) {
+                match compute_readiness(self.config(), &|at| self.states[at].stage, at) {
                     Readiness::NotYet => {}
                     Readiness::Never(why) => {
-                        self.finish_check(at, plain_result(CheckOutcome::Blocked, &why));
+                        self.finish_check(at, Verdict::new(CheckOutcome::Blocked, &why));
                         has_moved = true;
                     }
                     Readiness::Now if running < self.options.jobs && self.to_fix.is_empty() => {
@@ -232,49 +243,6 @@ impl<'a> Runner<'a, '_, '_> {
         }
     }
 
-    /// Returns the present states of the checks in `needs`.
-    pub(super) fn resolve_needs(&mut self, at: usize) -> Result<Vec<NeededCheck>> {
-        let mut needs = Vec::new();
-        for need in &self.check(at).needs {
-            if self.snapshots[*need].is_none() {
-                // A check that is not part of the run still has a state.
-                let below = self.resolve_needs(*need)?;
-                self.snapshots[*need] =
-                    Some(self.inspector.take_snapshot(self.config(), *need, below)?);
-            }
-            let name = self.check(*need).name.clone();
-            let unknown = self.find_unknown_need(*need);
-            let view = self.snapshots[*need].as_ref();
-            let key = view.map(|view| view.key.clone()).unwrap_or_default();
-            needs.push(NeededCheck { name, key, unknown_reason: unknown });
-        }
-        Ok(needs)
-    }
-
-    /// Returns the reason the products of a check, or of its needs, are unknown, if so.
-    fn find_unknown_need(&self, start: usize) -> Option<String> {
-        let mut open = vec![start];
-        let mut seen = vec![false; self.snapshots.len()];
-        while let Some(at) = open.pop() {
-            if std::mem::replace(&mut seen[at], true) {
-                continue;
-            }
-            let check = self.check(at);
-            if self.is_unknown[at] {
-                return Some(format!("`{}`, which it needs, was left out", check.name));
-            }
-            if !matches!(check.kind, CheckKind::Run(_)) {
-                // A built-in check has no products, but its needs may have.
-                open.extend(&check.needs);
-            } else if self.snapshots[at].as_ref().is_some_and(|view| view.unknown_reason.is_some())
-            {
-                let name = &check.name;
-                return Some(format!("it needs `{name}`, which cannot be cached, so it runs"));
-            }
-        }
-        None
-    }
-
     /// Starts a check, or skips it. Returns `true` if a command is running now.
     fn start_check<'scope>(
         &mut self,
@@ -288,8 +256,8 @@ impl<'a> Runner<'a, '_, '_> {
         let needs = self.resolve_needs(at)?;
         let view = self.inspector.take_snapshot(self.config(), at, needs)?;
         let (pass, why) = self.find_reusable_pass(check, &view);
-        self.run_reasons[at].extend(why);
-        self.snapshots[at] = Some(view);
+        self.states[at].run_reasons.extend(why);
+        self.states[at].snapshot = Some(view);
         if let Some(pass) = pass {
             let now = self.context.tools.world.now_seconds();
             self.log.write_line(
@@ -298,21 +266,20 @@ impl<'a> Runner<'a, '_, '_> {
             );
             let reason = format!("passed {} in this very state", format_ago(now, pass.at));
             let ended =
-                CheckResult { output: pass.output, ..plain_result(CheckOutcome::Cached, &reason) };
+                Verdict { output: pass.output, ..Verdict::new(CheckOutcome::Cached, &reason) };
             self.finish_check(at, ended);
             return Ok(false);
         }
         if self.options.dry_run {
-            self.finish_check(at, plain_result(CheckOutcome::Planned, "it would run"));
+            self.finish_check(at, Verdict::new(CheckOutcome::Planned, "it would run"));
             return Ok(false);
         }
         self.prepare_check(at);
-        self.stages[at] = CheckStage::Running;
+        self.states[at].stage = CheckStage::Running;
         self.context.listener.on_check_started(check);
         self.log.write_line(LogLevel::Status, &format!("{} started", check.name));
         let CheckKind::Run(command) = &check.kind else {
-            let (ended, duration_ms) = self.measure_time(|run| run.run_builtin(at));
-            let ended = self.record_result(at, CheckResult { duration_ms, ..ended })?;
+            let ended = self.run_builtin(at)?;
             self.finish_or_queue_fix(at, ended);
             return Ok(false);
         };
@@ -320,7 +287,7 @@ impl<'a> Runner<'a, '_, '_> {
         self.inspector.forget_input_sets();
         match program {
             Err(why) => {
-                let ended = self.record_result(at, plain_result(CheckOutcome::Failed, &why))?;
+                let ended = self.record_result(at, Verdict::failed(&why))?;
                 self.finish_or_queue_fix(at, ended);
                 Ok(false)
             }
@@ -340,236 +307,14 @@ impl<'a> Runner<'a, '_, '_> {
         }
     }
 
-    /// Returns a cached pass that is still valid, and the reasons for or against it.
-    fn find_reusable_pass(
-        &self,
-        check: &Check,
-        view: &InputSnapshot,
-    ) -> (Option<CachedPass>, Vec<String>) {
-        let wants_why = self.options.fast || self.options.why || self.options.dry_run;
-        if !wants_why {
-            return (None, Vec::new());
-        }
-        let mut why = Vec::new();
-        if !self.options.fast {
-            why.push("without `--fast` every check runs".to_owned());
-        }
-        if let Some(unknown) = &view.unknown_reason {
-            why.push(unknown.clone());
-            return (None, why);
-        }
-        let Some(pass) = self.context.cache.find_pass(&view.key) else {
-            let last = self.context.cache.find_last_manifest(self.inspector.root(), &check.name);
-            let changes = last.map(|last| describe_differences(&last, &view.manifest));
-            why.extend(match changes {
-                Some(changes) if !changes.is_empty() => changes,
-                // This state passed before; then the check ran again and did not pass.
-                Some(_) => vec!["it ran again in this state and did not pass".to_owned()],
-                None => vec!["no pass of it is cached".to_owned()],
-            });
-            return (None, why);
-        };
-        let now = self.context.tools.world.now_seconds();
-        let age = now - pass.at;
-        if age < 0 {
-            why.push("its pass is dated in the future: the clock was set back".to_owned());
-            return (None, why);
-        }
-        if let Some(ttl) = check.ttl_s
-            && u64::try_from(age).is_ok_and(|age| age >= ttl)
-        {
-            why.push(format!("its pass has expired: it is {age} s old, and `ttl` is {ttl} s"));
-            return (None, why);
-        }
-        if !self.options.fast {
-            why.push(format!(
-                "with `--fast` it would be skipped: it passed {}",
-                format_ago(now, pass.at)
-            ));
-            return (None, why);
-        }
-        let covers = match view.file_count() {
-            0 => String::new(),
-            files => format!(", {} unchanged", pluralize(files, "file")),
-        };
-        (Some(pass.clone()), vec![format!("it passed {}{covers}", format_ago(now, pass.at))])
-    }
-
-    /// Removes the old pass of a check and waits until changes of its inputs will be visible.
-    pub(super) fn prepare_check(&mut self, at: usize) {
-        let Some(view) = &self.snapshots[at] else { return };
-        if view.unknown_reason.is_some() {
-            return;
-        }
-        let forgotten = self.context.cache.remove_pass(self.context.tools.disk, &view.key);
-        self.inspector.wait_until_settled(view);
-        if let Err(cause) = forgotten {
-            self.disable_saving(&cause.to_string());
-        }
-    }
-
-    /// Builds the command. Fails if its working folder or program does not exist.
-    pub(super) fn build_program(
-        &self,
-        check: &Check,
-        command: &CommandLine,
-    ) -> Result<Program, String> {
-        let root = self.inspector.root();
-        let world = self.context.tools.world;
-        let folder = check.cwd.as_ref().map_or(root.to_path_buf(), |cwd| cwd.to_disk_path(root));
-        if !folder.is_dir() {
-            return Err(format!("folder `{}` not found", folder.display()));
-        }
-        let name = &command.argv[0];
-        let Some(found) = programs::find_program(world, name, &folder) else {
-            return Err(if name.contains('/') {
-                format!("`{name}` not found")
-            } else {
-                builtin_checks::describe_not_on_path(name, world)
-            });
-        };
-        // A check must not wait for input: if this process has a terminal, `BECOME_SERVICE_ARG` starts a new
-        // session.
-        let program = match has_terminal() {
-            true => Program::new(&world.program, &folder)
-                .args([BECOME_SERVICE_ARG.as_ref(), found.as_os_str()]),
-            false => Program::new(found, &folder),
-        };
-        let program = program.args(&command.argv[1..]);
-        let program = program.env("XTASK_ROOT", root);
-        Ok(match self.inspector.ceiling() {
-            // Keeps a git that the check starts from finding a repository above the exported tree.
-            Some(above) => program.env("GIT_CEILING_DIRECTORIES", above),
-            None => program,
-        })
-    }
-
-    pub(super) fn run_builtin(&mut self, at: usize) -> CheckResult {
-        let check = self.check(at);
-        let site = self.context;
-        let (root, world) = (self.inspector.root(), site.tools.world);
-        let view = self.snapshots[at].as_ref();
-        let found: Option<CheckFinding> = view.and_then(|view| {
-            builtin_checks::run_builtin_check(check, view, site.repo, world, root, site.repo_checks)
-        });
-        match found {
-            Some(Ok(words)) => plain_result(CheckOutcome::Passed, &words),
-            Some(Err(words)) => plain_result(CheckOutcome::Failed, &words),
-            None => plain_result(CheckOutcome::Failed, "not a built-in check"),
-        }
-    }
-
-    pub(super) fn measure_time<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> (T, u64) {
-        let clock = self.context.tools.world.clock;
-        let begun = clock();
-        let result = work(self);
-        (result, to_millis(clock().saturating_sub(begun)))
-    }
-
-    /// Converts the exit of a command into a result and records it.
-    pub(super) fn evaluate_command(
-        &mut self,
-        at: usize,
-        result: Result<GroupOutput>,
-        duration_ms: u64,
-    ) -> Result<CheckResult> {
-        let ended = match result {
-            Ok(end) => judge_exit(self.check(at), end),
-            Err(failure) => plain_result(CheckOutcome::Failed, &failure.to_string()),
-        };
-        self.record_result(at, CheckResult { duration_ms, ..ended })
-    }
-
-    /// Adds the state of the check to its result, and saves a pass if no input has changed.
-    pub(super) fn record_result(
-        &mut self,
-        at: usize,
-        mut ended: CheckResult,
-    ) -> Result<CheckResult> {
-        let Some(view) = &self.snapshots[at] else { return Ok(ended) };
-        ended.inputs = view.file_count();
-        ended.key = Some(view.key.clone());
-        ended.notes.extend(view.notes.iter().cloned());
-        if ended.outcome != CheckOutcome::Passed {
-            // A concurrent run may have saved a pass in the meantime, but this result is newer.
-            if let Err(cause) = self.context.cache.remove_pass(self.context.tools.disk, &view.key) {
-                self.disable_saving(&cause.to_string());
-            }
-            return Ok(ended);
-        }
-        if view.unknown_reason.is_some() {
-            return Ok(ended);
-        }
-        let moved = self.find_changes(at)?;
-        if !moved.is_empty() {
-            ended.notes.push(format!(
-                "{} changed while it ran: its pass is not cached",
-                join_first(&moved, 3)
-            ));
-            return Ok(ended);
-        }
-        if !self.can_save {
-            return Ok(ended);
-        }
-        let check = self.check(at);
-        let Some(view) = &self.snapshots[at] else { return Ok(ended) };
-        let pass = CachedPass {
-            key: view.key.clone(),
-            check: check.name.clone(),
-            at: self.context.tools.world.now_seconds(),
-            duration_ms: ended.duration_ms,
-            reason: ended.reason.clone(),
-            output: ended.output.clone(),
-        };
-        let root = self.inspector.root();
-        match self.context.cache.save_pass(self.context.tools.disk, root, &pass, &view.manifest) {
-            Ok(()) => self.log.write_line(LogLevel::StateSaved, &check.name),
-            Err(cause) => self.disable_saving(&cause.to_string()),
-        }
-        Ok(ended)
-    }
-
-    /// Lists the changes since the check started, in its own inputs and in those of its needs.
-    fn find_changes(&mut self, at: usize) -> Result<Vec<String>> {
-        let mut open = vec![at];
-        let mut seen = vec![false; self.snapshots.len()];
-        let mut all = Vec::new();
-        while let Some(next) = open.pop() {
-            if std::mem::replace(&mut seen[next], true) {
-                continue;
-            }
-            let check = self.check(next);
-            open.extend(&check.needs);
-            if let Some(view) = &self.snapshots[next] {
-                all.extend(self.inspector.find_changes(check, view)?);
-            }
-        }
-        all.sort();
-        all.dedup();
-        Ok(all)
-    }
-
-    fn disable_saving(&mut self, why: &str) {
-        if std::mem::replace(&mut self.can_save, false) {
-            let text = format!("passes are not cached: {why}");
-            self.log.write_line(LogLevel::Warning, &text);
-            self.warnings.push(text);
-        }
-    }
-
     /// Records the final result of a check.
-    pub(super) fn finish_check(&mut self, at: usize, mut ended: CheckResult) {
+    pub(super) fn finish_check(&mut self, at: usize, mut ended: Verdict) {
         let check = self.check(at);
-        if let Some(view) = self.snapshots[at].as_ref() {
-            ended.inputs = view.file_count();
-            ended.key = Some(view.key.clone());
-            if ended.notes.is_empty() {
-                ended.notes.extend(view.notes.iter().cloned());
-            }
+        if let Some(view) = self.states[at].snapshot.as_ref().filter(|_| ended.notes.is_empty()) {
+            ended.notes.extend(view.notes.iter().cloned());
         }
-        ended.run_reasons = self.run_reasons[at].clone();
         if ended.fix.is_none()
-            && let Some(fix) = self.past_fixes[at].take()
+            && let Some(fix) = self.states[at].past_fix.take()
         {
             let is_applied = fix.status == FixStatus::Applied;
             if is_applied && matches!(ended.outcome, CheckOutcome::Passed | CheckOutcome::Cached) {
@@ -577,7 +322,7 @@ impl<'a> Runner<'a, '_, '_> {
             }
             ended.fix = Some(fix);
         }
-        self.stages[at] =
+        self.states[at].stage =
             if ended.outcome.is_good() { CheckStage::Succeeded } else { CheckStage::Failed };
         let level = match ended.outcome {
             CheckOutcome::Passed | CheckOutcome::Fixed => LogLevel::Success,
@@ -597,19 +342,45 @@ impl<'a> Runner<'a, '_, '_> {
         if ended.outcome == CheckOutcome::Failed {
             self.log.write_line(LogLevel::Info, &ended.output);
         }
-        self.context.listener.on_check_ended(check, &ended);
-        self.results[at] = Some(ended);
+        let result = self.build_result(at, ended);
+        self.context.listener.on_check_ended(&result);
+        self.states[at].result = Some(result);
+    }
+
+    fn build_result(&self, at: usize, verdict: Verdict) -> CheckResult {
+        let check = self.check(at);
+        let view = self.states[at].snapshot.as_ref();
+        // The default checks name files that a project may not have, so a note about unmatched `inputs` is noise.
+        let is_told =
+            |note: &CheckNote| self.context.checks.file.is_some() || !note.is_about_inputs();
+        CheckResult {
+            name: check.name.clone(),
+            phase: self.config().phases[check.phase].name.clone(),
+            outcome: verdict.outcome,
+            reason: verdict.reason,
+            run_reasons: self.states[at].run_reasons.clone(),
+            notes: verdict.notes.into_iter().filter(is_told).collect(),
+            command: describe_check(check),
+            runs_command: matches!(check.kind, CheckKind::Run(_)),
+            duration_ms: verdict.duration_ms,
+            exit_code: verdict.exit_code,
+            output: verdict.output,
+            inputs: view.map_or(0, InputSnapshot::file_count),
+            key: view.map(|view| view.key.clone()),
+            fix: verdict.fix,
+            line: self.context.checks.file.as_ref().map(|_| check.line),
+        }
     }
 
     fn finish(mut self) -> Result<CheckResults> {
         for (at, failed) in std::mem::take(&mut self.to_fix) {
             self.finish_check(at, failed);
         }
-        for at in 0..self.stages.len() {
-            if self.results[at].is_none() {
+        for at in 0..self.states.len() {
+            if self.states[at].result.is_none() {
                 self.finish_check(
                     at,
-                    plain_result(
+                    Verdict::new(
                         CheckOutcome::Interrupted,
                         "the run was interrupted before this check",
                     ),
@@ -617,44 +388,14 @@ impl<'a> Runner<'a, '_, '_> {
             }
         }
         if !self.options.dry_run && self.can_save {
-            let views: Vec<&InputSnapshot> = self.snapshots.iter().flatten().collect();
+            let views: Vec<&InputSnapshot> =
+                self.states.iter().filter_map(|state| state.snapshot.as_ref()).collect();
             if let Err(cause) = self.inspector.save_stat_cache(self.context.tools.disk, &views) {
                 self.disable_saving(&cause.to_string());
             }
         }
         let is_interrupted = self.is_interrupted();
-        let checks = self.results.into_iter().flatten().collect();
+        let checks = self.states.into_iter().filter_map(|state| state.result).collect();
         Ok(CheckResults { checks, warnings: self.warnings, is_interrupted })
     }
-}
-
-fn to_millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Joins names that are quoted already.
-fn join_first(names: &[String], shown: usize) -> String {
-    let list = names.iter().take(shown).cloned().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(shown) {
-        0 => list,
-        more => format!("{list} and {more} more"),
-    }
-}
-
-/// Runs the program from `build_program` without a controlling terminal.
-pub(super) fn run_without_terminal(
-    program: Program,
-    longest: Duration,
-    stop: &dyn Fn() -> bool,
-) -> Result<GroupOutput> {
-    if has_terminal() {
-        program.run_in_session(longest, stop)
-    } else {
-        program.run_in_group(longest, stop)
-    }
-}
-
-/// Whether this process has a terminal, from which a child process could read a password.
-fn has_terminal() -> bool {
-    std::fs::File::open("/dev/tty").is_ok()
 }

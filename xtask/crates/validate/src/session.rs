@@ -4,19 +4,22 @@
 //! folder is read-only, the checks still run, with warnings about everything that is not saved.
 //!
 //! ```text
-//! ValidationRequest -> lock -> RunLog -> run_checks -> history + webhook -> CompletedRun
+//! ValidationRequest -> lock -> RunLog -> run_checks -> history + webhook -> ValidateReport
 //! ```
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::builtin_checks::RepoChecks;
-use super::fix_backup::FixStore;
-use super::history::{self, PastCheck, PastRun};
+use super::check_command::to_millis;
+use super::fix_backup::{FixRecord, FixStore};
+use super::history::{self, PastCheck, PastRun, RunTrigger};
 use super::inspector::InputInspector;
+use super::load_checks::LoadedChecks;
 use super::log::{LogLevel, RunLog, new_run_id};
-use super::outcome::CheckOutcome;
+use super::outcome::{CheckOutcome, CheckResult};
 use super::plan::CheckSelection;
+use super::report::ValidateReport;
 use super::result_cache::ResultCache;
 use super::runner::{CheckResults, RunContext, RunListener, RunOptions, run_checks};
 use super::webhook::{self, WebhookPayload};
@@ -37,13 +40,12 @@ pub enum CheckLocation {
 }
 
 pub struct ValidationRequest<'a> {
-    pub config: &'a ValidateConfig,
+    pub checks: &'a LoadedChecks,
     /// The selection, by the index of the check.
     pub selection: &'a [CheckSelection],
     pub options: RunOptions,
     pub location: CheckLocation,
-    /// The command that started the run: `validate`, `setup` or `pre-commit`.
-    pub started_by: &'static str,
+    pub started_by: RunTrigger,
     /// Whether the run writes a log.
     pub keeps_log: bool,
     /// Whether the run enters the history and triggers the webhook.
@@ -53,24 +55,6 @@ pub struct ValidationRequest<'a> {
     pub waits_for_lock: bool,
     /// The command line, shown to others that wait for the lock.
     pub command: String,
-}
-
-#[derive(Debug)]
-pub struct CompletedRun {
-    pub run_id: String,
-    /// The start of the run, in seconds since the epoch.
-    pub at: i64,
-    pub duration_ms: u64,
-    pub results: CheckResults,
-    /// The log file, if one was written.
-    pub log: Option<PathBuf>,
-}
-
-impl CompletedRun {
-    #[must_use]
-    pub fn is_ok(&self) -> bool {
-        self.results.checks.iter().all(|check| check.outcome.is_good())
-    }
 }
 
 /// Returns the folder of a worktree's passes, manifests and stat caches.
@@ -126,138 +110,188 @@ pub fn lock_validation(
     }
 }
 
-/// Runs a validation.
+/// Runs a validation. `waiting` is called with a message before a wait for another one.
 pub fn run_validation(
     repo: &Repo,
     tools: &Tools<'_>,
-    order: ValidationRequest<'_>,
-    around: &dyn RepoChecks,
-    watcher: &dyn RunListener,
+    request: ValidationRequest<'_>,
+    repo_checks: &dyn RepoChecks,
+    listener: &dyn RunListener,
     waiting: &dyn Fn(&str),
-) -> Result<CompletedRun> {
+) -> Result<ValidateReport> {
     let world = tools.world;
-    let is_look = order.options.dry_run;
-    let mut warnings = Vec::new();
-    let lock = if !is_look && order.waits_for_lock {
-        let (lock, warning) =
-            lock_validation(repo, tools, &order.command, order.config.lock_wait_s, waiting)?;
-        warnings.extend(warning);
-        lock
-    } else {
-        None
+    let ValidationRequest { checks, options, started_by, .. } = request;
+    let (lock, lock_warning) = match request.waits_for_lock && !options.dry_run {
+        true => lock_validation(repo, tools, &request.command, checks.config.lock_wait_s, waiting)?,
+        false => (None, None),
     };
     let begun = (world.clock)();
     let at = world.now_seconds();
-    let run_name = new_run_id(world);
-    let mut log = if is_look || !order.keeps_log {
-        RunLog::disabled(world)
-    } else {
-        let folder = repo.shared_state_folder().join("logs");
-        RunLog::create_log(world, tools.disk, &folder, &run_name, order.config.logs_kept)
+    let mut report = ValidateReport {
+        schema: "xtask.validate/1",
+        run: new_run_id(world),
+        worktree: repo.root().display().to_string(),
+        branch: None,
+        config: checks.file.clone(),
+        started: format_rfc3339(at),
+        duration_ms: 0,
+        fast: options.fast,
+        dry_run: options.dry_run,
+        ok: false,
+        checks: Vec::new(),
+        warnings: lock_warning.into_iter().chain(list_interrupted_fixes(repo, tools)).collect(),
+        log: None,
+        is_interrupted: false,
     };
-    log.write_line(LogLevel::Header, &format!("{} in {}", order.command, repo.root().display()));
+    let is_recorded = request.records_history && !options.dry_run;
+    let mut log = open_log(repo, tools, &request, &report.run);
     if lock.is_some() {
         log.write_line(LogLevel::LockAcquired, &format!("pid {}", std::process::id()));
     }
-    let state = state_folder(repo);
-    let store = ResultCache::new(state.clone());
-    let mut observer = match order.location {
-        CheckLocation::Worktree => InputInspector::of_worktree(repo, tools, state.join("looks")),
-        CheckLocation::Exported(root, files) => {
-            InputInspector::of_folder(repo, tools, root, files, state.join("looks-staged"))
+    match run_at_location(repo, tools, request, &report.run, repo_checks, listener, &mut log) {
+        Ok(results) => {
+            report.ok = results.checks.iter().all(|check| check.outcome.is_good());
+            report.checks = results.checks;
+            report.warnings.extend(results.warnings);
+            report.is_interrupted = results.is_interrupted;
         }
-    };
-    if is_look {
-        observer.use_cached_versions(&store);
-    }
-    let root = observer.root().to_path_buf();
-    let fixes = FixStore { folder: fixes_folder(repo), root: &root, disk: tools.disk };
-    for record in fixes.list_unfinished() {
-        warnings.push(format!(
-            "a fix was interrupted, `{}` for `{}`: `cargo xtask validate --undo {}` restores the files it \
-             may have changed",
-            record.command, record.check, record.run
-        ));
-    }
-    let site = RunContext {
-        repo,
-        config: order.config,
-        tools,
-        cache: &store,
-        fixes: &fixes,
-        repo_checks: around,
-        listener: watcher,
-        run_id: &run_name,
-    };
-    let ran = run_checks(&site, order.options, order.selection, &mut observer, &mut log);
-    let mut outcomes = match ran {
-        Ok(outcomes) => outcomes,
         Err(failure) => {
             log.write_line(LogLevel::Error, &failure.to_string());
-            if !is_look && order.records_history {
+            if is_recorded {
                 // A run that ended with an error is recorded as not ok.
-                let past = PastRun {
-                    run: run_name,
-                    at,
-                    worktree: repo.root().display().to_string(),
-                    by: order.started_by.to_owned(),
-                    ok: false,
-                    left_out: 0,
-                    duration_ms: 0,
-                    checks: Vec::new(),
-                };
+                let past = to_past_run(&report, at, started_by);
                 drop(history::append_run(tools.disk, &history_file(repo), &past));
             }
             return Err(failure);
         }
+    }
+    report.duration_ms = to_millis((world.clock)().saturating_sub(begun));
+    report.branch = repo.current_branch();
+    if is_recorded {
+        record_run(repo, tools, &checks.config, started_by, at, &mut report);
+    }
+    close_log(&mut log, &report, lock.is_some());
+    report.warnings.extend(log.failure.take());
+    report.log = log.path.take().map(|path| path.display().to_string());
+    let phase_of = |check: &CheckResult| {
+        checks.config.phases.iter().position(|phase| phase.name == check.phase)
     };
-    outcomes.warnings.splice(0..0, warnings);
-    let duration_ms = (world.clock)().saturating_sub(begun).as_millis();
-    let duration_ms = u64::try_from(duration_ms).unwrap_or(u64::MAX);
-    let mut done = CompletedRun { run_id: run_name, at, duration_ms, results: outcomes, log: None };
-    if !is_look && order.records_history {
-        let past = to_past_run(repo, order.config, &done, order.started_by);
-        if let Err(why) = history::append_run(tools.disk, &history_file(repo), &past) {
-            done.results.warnings.push(format!("the run was not recorded: {why}"));
-        }
-        if order.started_by == "validate"
-            && let Some(why) = notify_webhook(repo, tools, order.config, &done)
-        {
-            done.results.warnings.push(format!("webhook failed: {why}"));
-        }
-    }
-    for warning in &done.results.warnings {
-        log.write_line(LogLevel::Warning, warning);
-    }
-    let verdict = if done.is_ok() { LogLevel::Success } else { LogLevel::Error };
-    let text = if done.is_ok() { "all checks passed" } else { "not all checks passed" };
-    log.write_line(verdict, &format!("{text} ({duration_ms} ms)"));
-    if lock.is_some() {
-        log.write_line(LogLevel::LockReleased, &format!("pid {}", std::process::id()));
-    }
-    done.results.warnings.extend(log.failure.take());
-    done.log = log.path.take();
-    Ok(done)
+    report.checks.sort_by_key(phase_of);
+    Ok(report)
 }
 
-fn to_past_run(repo: &Repo, config: &ValidateConfig, done: &CompletedRun, by: &str) -> PastRun {
-    let entries = config.checks.iter().zip(&done.results.checks);
+/// Returns a warning for each fix that was interrupted.
+fn list_interrupted_fixes(repo: &Repo, tools: &Tools<'_>) -> Vec<String> {
+    let fixes = FixStore { folder: fixes_folder(repo), root: repo.root(), disk: tools.disk };
+    let warning = |record: FixRecord| {
+        format!(
+            "a fix was interrupted, `{}` for `{}`: `cargo xtask validate --undo {}` restores the files it \
+             may have changed",
+            record.command, record.check, record.run
+        )
+    };
+    fixes.list_unfinished().into_iter().map(warning).collect()
+}
+
+fn open_log<'a>(
+    repo: &Repo,
+    tools: &Tools<'a>,
+    request: &ValidationRequest<'_>,
+    run_id: &str,
+) -> RunLog<'a> {
+    let mut log = if request.options.dry_run || !request.keeps_log {
+        RunLog::disabled(tools.world)
+    } else {
+        let folder = repo.shared_state_folder().join("logs");
+        let kept = request.checks.config.logs_kept;
+        RunLog::create_log(tools.world, tools.disk, &folder, run_id, kept)
+    };
+    let text = format!("{} in {}", request.command, repo.root().display());
+    log.write_line(LogLevel::Header, &text);
+    log
+}
+
+/// Runs the checks in the folder of `request.location`.
+fn run_at_location(
+    repo: &Repo,
+    tools: &Tools<'_>,
+    request: ValidationRequest<'_>,
+    run_id: &str,
+    repo_checks: &dyn RepoChecks,
+    listener: &dyn RunListener,
+    log: &mut RunLog<'_>,
+) -> Result<CheckResults> {
+    let cache = ResultCache::new(state_folder(repo));
+    let mut inspector = InputInspector::new(repo, tools, request.location);
+    if request.options.dry_run {
+        inspector.use_cached_versions(&cache);
+    }
+    let root = inspector.root().to_path_buf();
+    let fixes = FixStore { folder: fixes_folder(repo), root: &root, disk: tools.disk };
+    let context = RunContext {
+        repo,
+        checks: request.checks,
+        tools,
+        cache: &cache,
+        fixes: &fixes,
+        repo_checks,
+        listener,
+        run_id,
+    };
+    run_checks(&context, request.options, request.selection, &mut inspector, log)
+}
+
+/// Adds the run to the history and sends the webhook. Failures become warnings of `report`.
+fn record_run(
+    repo: &Repo,
+    tools: &Tools<'_>,
+    config: &ValidateConfig,
+    started_by: RunTrigger,
+    at: i64,
+    report: &mut ValidateReport,
+) {
+    let past = to_past_run(report, at, started_by);
+    if let Err(why) = history::append_run(tools.disk, &history_file(repo), &past) {
+        report.warnings.push(format!("the run was not recorded: {why}"));
+    }
+    if started_by == RunTrigger::Validate
+        && let Some(why) = notify_webhook(repo, tools, config, report)
+    {
+        report.warnings.push(format!("webhook failed: {why}"));
+    }
+}
+
+fn close_log(log: &mut RunLog<'_>, report: &ValidateReport, is_locked: bool) {
+    for warning in &report.warnings {
+        log.write_line(LogLevel::Warning, warning);
+    }
+    let (verdict, text) = match report.ok {
+        true => (LogLevel::Success, "all checks passed"),
+        false => (LogLevel::Error, "not all checks passed"),
+    };
+    log.write_line(verdict, &format!("{text} ({} ms)", report.duration_ms));
+    if is_locked {
+        log.write_line(LogLevel::LockReleased, &format!("pid {}", std::process::id()));
+    }
+}
+
+fn to_past_run(report: &ValidateReport, at: i64, by: RunTrigger) -> PastRun {
+    let is_left_out = |check: &&CheckResult| check.outcome == CheckOutcome::LeftOut;
+    let (left_out, took_part): (Vec<_>, Vec<_>) = report.checks.iter().partition(is_left_out);
+    let past_check = |check: &CheckResult| PastCheck {
+        check: check.name.clone(),
+        outcome: check.outcome,
+        duration_ms: check.duration_ms,
+    };
     PastRun {
-        run: done.run_id.clone(),
-        at: done.at,
-        worktree: repo.root().display().to_string(),
-        by: by.to_owned(),
-        ok: done.is_ok(),
-        left_out: done.results.checks.iter().filter(|c| c.outcome == CheckOutcome::LeftOut).count(),
-        duration_ms: done.duration_ms,
-        checks: entries
-            .filter(|(_, ended)| ended.outcome != CheckOutcome::LeftOut)
-            .map(|(check, ended)| PastCheck {
-                check: check.name.clone(),
-                outcome: ended.outcome.name().to_owned(),
-                duration_ms: ended.duration_ms,
-            })
-            .collect(),
+        run: report.run.clone(),
+        at,
+        worktree: report.worktree.clone(),
+        by,
+        ok: report.ok,
+        left_out: left_out.len(),
+        duration_ms: report.duration_ms,
+        checks: took_part.into_iter().map(past_check).collect(),
     }
 }
 
@@ -266,7 +300,7 @@ fn notify_webhook(
     repo: &Repo,
     tools: &Tools<'_>,
     config: &ValidateConfig,
-    done: &CompletedRun,
+    report: &ValidateReport,
 ) -> Option<String> {
     let configured = config.webhook.as_ref()?;
     let address = match webhook::resolve_address(tools.world, configured) {
@@ -274,34 +308,31 @@ fn notify_webhook(
         Err(why) => return Some(why),
     };
     let mut checks = std::collections::BTreeMap::new();
-    for ended in &done.results.checks {
-        *checks.entry(ended.outcome.name()).or_insert(0) += 1;
+    for check in &report.checks {
+        *checks.entry(check.outcome.name()).or_insert(0) += 1;
     }
-    let named = config.checks.iter().zip(&done.results.checks);
-    let told = WebhookPayload {
+    let failed = report.checks.iter().filter(|check| check.outcome == CheckOutcome::Failed);
+    let payload = WebhookPayload {
         schema: "xtask.validate.webhook/1",
-        run: &done.run_id,
-        branch: repo.current_branch(),
+        run: &report.run,
+        branch: report.branch.clone(),
         commit: repo.head().ok().map(|head| head.commit.to_string()),
-        started: format_rfc3339(done.at),
-        duration_ms: done.duration_ms,
-        ok: done.is_ok(),
+        started: report.started.clone(),
+        duration_ms: report.duration_ms,
+        ok: report.ok,
         checks,
-        failed: named
-            .filter(|(_, ended)| ended.outcome == CheckOutcome::Failed)
-            .map(|(check, _)| check.name.as_str())
-            .collect(),
+        failed: failed.map(|check| check.name.as_str()).collect(),
     };
-    webhook::post_webhook(tools.world, repo.root(), &address, &told).err()
+    webhook::post_webhook(tools.world, repo.root(), &address, &payload).err()
 }
 
 /// Returns the last validation of the worktree `root` and its summary, e.g. `healthy, 3 checks`.
 #[must_use]
 pub fn describe_last_run(repo: &Repo, root: &Path) -> Option<(PastRun, String)> {
     let past = history::find_last_run(&history_file(repo), &root.display().to_string())?;
-    let is = |name: &str| past.checks.iter().filter(|entry| entry.outcome == name).count();
+    let is_failed = |entry: &&PastCheck| entry.outcome == CheckOutcome::Failed;
     let checks = pluralize(past.checks.len(), "check");
-    let words = match (past.ok, is("failed")) {
+    let words = match (past.ok, past.checks.iter().filter(is_failed).count()) {
         (true, _) if past.checks.is_empty() => "nothing was checked".to_owned(),
         (true, _) => format!("healthy, {checks}"),
         (false, 0) => "the last run did not finish".to_owned(),

@@ -23,8 +23,9 @@ use std::io;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 use quick_xml::writer::Writer;
 
+use super::ValidateReport;
 use super::sanitize::{sanitize_text, to_one_line, truncate_middle};
-use super::validate::{CheckLine, CheckStatus, ValidateReport};
+use crate::outcome::{CheckOutcome, CheckResult};
 
 /// The longest output of a check, in bytes; readers hold the whole file in memory.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
@@ -43,7 +44,7 @@ type XmlWriter = Writer<Vec<u8>>;
 
 fn write_report(xml: &mut XmlWriter, report: &ValidateReport) -> io::Result<()> {
     xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
-    let all: Vec<&CheckLine> = report.checks.iter().collect();
+    let all: Vec<&CheckResult> = report.checks.iter().collect();
     let sums = OutcomeCounts::count_outcomes(&all);
     xml.create_element("testsuites")
         .with_attribute(("name", "xtask validate"))
@@ -60,9 +61,9 @@ fn write_report(xml: &mut XmlWriter, report: &ValidateReport) -> io::Result<()> 
 }
 
 /// Groups the checks by phase, in the order in which the phases first appear.
-fn group_by_phase<'a>(checks: &[&'a CheckLine]) -> Vec<(&'a str, Vec<&'a CheckLine>)> {
+fn group_by_phase<'a>(checks: &[&'a CheckResult]) -> Vec<(&'a str, Vec<&'a CheckResult>)> {
     let mut places = BTreeMap::new();
-    let mut phases: Vec<(&str, Vec<&CheckLine>)> = Vec::new();
+    let mut phases: Vec<(&str, Vec<&CheckResult>)> = Vec::new();
     for check in checks {
         let phase = check.phase.as_str();
         let place = *places.entry(phase).or_insert(phases.len());
@@ -83,15 +84,15 @@ struct OutcomeCounts {
 }
 
 impl OutcomeCounts {
-    fn count_outcomes(checks: &[&CheckLine]) -> OutcomeCounts {
-        let count = |outcomes: &[CheckStatus]| {
+    fn count_outcomes(checks: &[&CheckResult]) -> OutcomeCounts {
+        let count = |outcomes: &[CheckOutcome]| {
             checks.iter().filter(|check| outcomes.contains(&check.outcome)).count().to_string()
         };
         OutcomeCounts {
             tests: checks.len().to_string(),
-            failures: count(&[CheckStatus::Failed]),
-            errors: count(&[CheckStatus::Blocked, CheckStatus::Interrupted]),
-            skipped: count(&[CheckStatus::LeftOut, CheckStatus::Planned]),
+            failures: count(&[CheckOutcome::Failed]),
+            errors: count(&[CheckOutcome::Blocked, CheckOutcome::Interrupted]),
+            skipped: count(&[CheckOutcome::LeftOut, CheckOutcome::Planned]),
         }
     }
 }
@@ -100,7 +101,7 @@ fn write_suite(
     xml: &mut XmlWriter,
     report: &ValidateReport,
     phase: &str,
-    checks: &[&CheckLine],
+    checks: &[&CheckResult],
 ) -> io::Result<()> {
     let sums = OutcomeCounts::count_outcomes(checks);
     let time = checks.iter().fold(0_u64, |sum, check| sum.saturating_add(check.duration_ms));
@@ -137,12 +138,12 @@ fn write_properties(xml: &mut XmlWriter, report: &ValidateReport) -> io::Result<
     Ok(())
 }
 
-fn write_case(xml: &mut XmlWriter, phase: &str, check: &CheckLine) -> io::Result<()> {
+fn write_case(xml: &mut XmlWriter, phase: &str, check: &CheckResult) -> io::Result<()> {
     let result = match check.outcome {
-        CheckStatus::Passed | CheckStatus::Cached | CheckStatus::Fixed => None,
-        CheckStatus::Failed => Some("failure"),
-        CheckStatus::Blocked | CheckStatus::Interrupted => Some("error"),
-        CheckStatus::LeftOut | CheckStatus::Planned => Some("skipped"),
+        CheckOutcome::Passed | CheckOutcome::Cached | CheckOutcome::Fixed => None,
+        CheckOutcome::Failed => Some("failure"),
+        CheckOutcome::Blocked | CheckOutcome::Interrupted => Some("error"),
+        CheckOutcome::LeftOut | CheckOutcome::Planned => Some("skipped"),
     };
     let output = truncate_middle(&sanitize_text(&check.output), MAX_OUTPUT_BYTES);
     xml.create_element("testcase")
@@ -156,14 +157,14 @@ fn write_case(xml: &mut XmlWriter, phase: &str, check: &CheckLine) -> io::Result
                     .with_attribute(("type", check.outcome.name()))
                     .with_attribute(("message", to_one_line(&check.reason).as_str()));
                 // Readers show the text of a failure, but only the message of other elements.
-                if check.outcome == CheckStatus::Failed && !output.trim().is_empty() {
+                if check.outcome == CheckOutcome::Failed && !output.trim().is_empty() {
                     element.write_text_content(BytesText::new(&output))?;
                 } else {
                     element.write_empty()?;
                 }
             }
             let about = describe_check(check);
-            let is_told = check.outcome == CheckStatus::Failed;
+            let is_told = check.outcome == CheckOutcome::Failed;
             let output = if is_told { "" } else { output.as_str() };
             let text = format!("{about}{output}");
             if !text.trim().is_empty() {
@@ -175,11 +176,11 @@ fn write_case(xml: &mut XmlWriter, phase: &str, check: &CheckLine) -> io::Result
 }
 
 /// Returns facts about a check other than its output, one line each.
-fn describe_check(check: &CheckLine) -> String {
+fn describe_check(check: &CheckResult) -> String {
     let mut lines = Vec::new();
     match check.outcome {
-        CheckStatus::Cached => lines.push(format!("cached, did not run: {}", check.reason)),
-        CheckStatus::Fixed => lines.push(format!("fixed: {}", check.reason)),
+        CheckOutcome::Cached => lines.push(format!("cached, did not run: {}", check.reason)),
+        CheckOutcome::Fixed => lines.push(format!("fixed: {}", check.reason)),
         _ => {}
     }
     if let Some(fix) = &check.fix {

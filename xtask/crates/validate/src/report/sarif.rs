@@ -15,9 +15,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::ValidateReport;
 use super::findings::{FileFinding, FindingLevel, FindingsByCheck};
 use super::sanitize::{sanitize_text, to_one_line, truncate_middle};
-use super::validate::{CheckLine, CheckStatus, ValidateReport};
+use crate::outcome::{CheckOutcome, CheckResult};
 
 /// How many results are written; code scanning refuses files with more.
 const MAX_RESULTS: usize = 25_000;
@@ -54,10 +55,10 @@ fn build_run(report: &ValidateReport, findings: &FindingsByCheck) -> SarifRun {
         let rule = places[check.name.as_str()];
         let found = findings.get(&check.name).map_or(&[][..], Vec::as_slice);
         match check.outcome {
-            CheckStatus::Failed if !found.is_empty() => {
+            CheckOutcome::Failed if !found.is_empty() => {
                 results.extend(found.iter().map(|finding| result_at_finding(check, rule, finding)));
             }
-            CheckStatus::Failed | CheckStatus::Blocked => {
+            CheckOutcome::Failed | CheckOutcome::Blocked => {
                 results.push(result_at_definition(report, check, rule))
             }
             _ => {}
@@ -75,7 +76,7 @@ fn build_run(report: &ValidateReport, findings: &FindingsByCheck) -> SarifRun {
     }
 }
 
-fn build_rule(check: &CheckLine) -> Rule {
+fn build_rule(check: &CheckResult) -> Rule {
     let does = to_one_line(&check.command);
     let name = to_one_line(&check.name);
     let text = if does.is_empty() { format!("the check {name}") } else { does };
@@ -92,7 +93,7 @@ fn build_rule(check: &CheckLine) -> Rule {
     }
 }
 
-fn result_at_finding(check: &CheckLine, rule: usize, finding: &FileFinding) -> SarifResult {
+fn result_at_finding(check: &CheckResult, rule: usize, finding: &FileFinding) -> SarifResult {
     let region = finding.line.map(|line| Region { start_line: line, start_column: finding.column });
     SarifResult {
         rule_id: to_one_line(&check.name),
@@ -103,11 +104,11 @@ fn result_at_finding(check: &CheckLine, rule: usize, finding: &FileFinding) -> S
     }
 }
 
-fn result_at_definition(report: &ValidateReport, check: &CheckLine, rule: usize) -> SarifResult {
+fn result_at_definition(report: &ValidateReport, check: &CheckResult, rule: usize) -> SarifResult {
     let name = to_one_line(&check.name);
     let mut text = format!("{name} {}: {}", check.outcome.name(), to_one_line(&check.reason));
     let output = sanitize_text(&check.output);
-    if check.outcome == CheckStatus::Failed && !output.trim().is_empty() {
+    if check.outcome == CheckOutcome::Failed && !output.trim().is_empty() {
         text = format!("{text}\n\n{}", truncate_middle(output.trim_end(), MAX_OUTPUT_BYTES));
     }
     let line = check.line.filter(|line| *line > 0);
@@ -150,7 +151,7 @@ fn build_invocation(report: &ValidateReport, results_left_out: usize) -> Invocat
     let interrupted = report
         .checks
         .iter()
-        .filter(|check| check.outcome == CheckStatus::Interrupted)
+        .filter(|check| check.outcome == CheckOutcome::Interrupted)
         .map(|check| {
             let text =
                 format!("{} interrupted: {}", to_one_line(&check.name), to_one_line(&check.reason));
@@ -165,7 +166,7 @@ fn build_invocation(report: &ValidateReport, results_left_out: usize) -> Invocat
         message: Message { text: format!("{results_left_out} results were left out") },
     });
     let is_interrupted =
-        report.checks.iter().any(|check| check.outcome == CheckStatus::Interrupted);
+        report.checks.iter().any(|check| check.outcome == CheckOutcome::Interrupted);
     Invocation {
         execution_successful: !is_interrupted,
         start_time_utc: started.map(|time| time.to_string()),

@@ -22,8 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::ValidateReport;
 use super::sanitize::{sanitize_text, to_one_line, truncate_chars};
-use super::validate::{CheckStatus, ValidateReport};
+use crate::outcome::CheckOutcome;
 
 /// How many findings of one check are kept; code scanners show fewer.
 pub const MAX_FINDINGS: usize = 1_000;
@@ -104,7 +105,7 @@ pub fn collect_findings(
     folder: &dyn Fn(&str) -> String,
     is_file: &dyn Fn(&str) -> bool,
 ) -> FindingsByCheck {
-    let failed = report.checks.iter().filter(|check| check.outcome == CheckStatus::Failed);
+    let failed = report.checks.iter().filter(|check| check.outcome == CheckOutcome::Failed);
     failed
         .map(|check| {
             let folder = folder(&check.name);

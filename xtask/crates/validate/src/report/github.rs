@@ -10,10 +10,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::ValidateReport;
 use super::findings::{self, FileFinding, FindingLevel, FindingsByCheck};
-use super::pluralize;
 use super::sanitize::{sanitize_text, to_one_line, truncate_chars, truncate_middle};
-use super::validate::{CheckLine, CheckStatus, FixOutcome, ValidateReport};
+use crate::outcome::{CheckOutcome, CheckResult, FixStatus};
+use xtask_base::words::pluralize;
 
 /// How many annotations GitHub accepts of a step; it drops the rest silently.
 pub const MAX_ANNOTATIONS: usize = 10;
@@ -47,7 +48,7 @@ const MAX_FENCE_CHARS: usize = 100;
 /// The subject of an annotation: a finding of a failed check, or the check itself.
 #[derive(Clone, Copy)]
 struct AnnotationSubject<'a> {
-    check: &'a CheckLine,
+    check: &'a CheckResult,
     finding: Option<&'a FileFinding>,
 }
 
@@ -63,7 +64,7 @@ fn rank_subjects<'a>(
     report: &'a ValidateReport,
     findings: &'a FindingsByCheck,
 ) -> Vec<AnnotationSubject<'a>> {
-    let failed = report.checks.iter().filter(|check| check.outcome == CheckStatus::Failed);
+    let failed = report.checks.iter().filter(|check| check.outcome == CheckOutcome::Failed);
     let rows: Vec<Vec<AnnotationSubject<'_>>> = failed
         .map(|check| {
             let found = findings.get(&check.name).map_or(&[][..], Vec::as_slice);
@@ -191,13 +192,13 @@ impl BoundedText {
 /// Renders the heading, the counts by outcome, and the warnings.
 fn render_head(report: &ValidateReport) -> String {
     let is_interrupted =
-        report.checks.iter().any(|check| check.outcome == CheckStatus::Interrupted);
+        report.checks.iter().any(|check| check.outcome == CheckOutcome::Interrupted);
     let answer = match (is_interrupted, report.ok) {
         (true, _) => "was interrupted",
         (false, true) => "passed",
         (false, false) => "failed",
     };
-    let mut sums: BTreeMap<CheckStatus, usize> = BTreeMap::new();
+    let mut sums: BTreeMap<CheckOutcome, usize> = BTreeMap::new();
     for check in &report.checks {
         *sums.entry(check.outcome).or_default() += 1;
     }
@@ -243,7 +244,7 @@ fn push_table(report: &ValidateReport, page: &mut BoundedText) -> usize {
     missing
 }
 
-fn render_row(check: &CheckLine) -> String {
+fn render_row(check: &CheckResult) -> String {
     let outcome = check.outcome.name();
     let outcome =
         if check.outcome.is_good() { outcome.to_owned() } else { format!("**{outcome}**") };
@@ -256,11 +257,11 @@ fn render_row(check: &CheckLine) -> String {
 /// Adds the output of every failed or interrupted check, with equal room for each if it is scarce. Returns how many
 /// did not fit.
 fn push_outputs(report: &ValidateReport, page: &mut BoundedText) -> usize {
-    let is_told = |check: &&CheckLine| {
-        matches!(check.outcome, CheckStatus::Failed | CheckStatus::Interrupted)
+    let is_told = |check: &&CheckResult| {
+        matches!(check.outcome, CheckOutcome::Failed | CheckOutcome::Interrupted)
             && (!check.output.trim().is_empty() || check.fix.is_some())
     };
-    let checks: Vec<&CheckLine> = report.checks.iter().filter(is_told).collect();
+    let checks: Vec<&CheckResult> = report.checks.iter().filter(is_told).collect();
     let mut missing = 0;
     for (number, check) in checks.iter().enumerate() {
         let share = page.free_bytes() / (checks.len() - number);
@@ -273,7 +274,7 @@ fn push_outputs(report: &ValidateReport, page: &mut BoundedText) -> usize {
 }
 
 /// Renders the output and the fix of a check, in at most `most` bytes.
-fn render_section(check: &CheckLine, most: usize) -> Option<String> {
+fn render_section(check: &CheckResult, most: usize) -> Option<String> {
     if most < MIN_OUTPUT_BYTES {
         return None;
     }
@@ -284,11 +285,11 @@ fn render_section(check: &CheckLine, most: usize) -> Option<String> {
         before.push_str(&format!("\nCommand: {}\n", escape_cell(&check.command)));
     }
     if let Some(fix) = &check.fix {
-        let became = match fix.outcome {
-            FixOutcome::Advised => "not run",
-            FixOutcome::Applied => "applied",
-            FixOutcome::Restored => "did not help, files restored",
-            FixOutcome::Left => "did not help, and not all files could be restored",
+        let became = match fix.status {
+            FixStatus::Advised => "not run",
+            FixStatus::Applied => "applied",
+            FixStatus::Restored => "did not help, files restored",
+            FixStatus::PartlyRestored => "did not help, and not all files could be restored",
         };
         let (command, reason) = (escape_cell(&fix.command), escape_cell(&fix.reason));
         before.push_str(&format!("\nFix ({}, {became}): {command}: {reason}\n", fix.risk));

@@ -1,0 +1,199 @@
+//! When a pass of a check counts again, and when a new one is saved.
+//!
+//! A pass is saved only if no input has changed since before the check started, also no input of the checks that it
+//! needs. For example:
+//!
+//! ```text
+//! same key, `ttl` not over, `--fast`  ->  CachedPass, "it passed 2 minutes ago, 31 files unchanged"
+//! `src/a.py` edited while it ran      ->  CheckNote::ChangedInputs("`src/a.py`")
+//! ```
+
+use super::cache_key::describe_differences;
+use super::input_snapshot::{InputSnapshot, NeededCheck};
+use super::log::LogLevel;
+use super::outcome::{CheckNote, CheckOutcome, Verdict};
+use super::plan::walk_needs;
+use super::result_cache::CachedPass;
+use super::runner::Runner;
+use xtask_base::environment::format_ago;
+use xtask_base::error::Result;
+use xtask_base::words::pluralize;
+use xtask_config::{Check, CheckKind};
+
+impl Runner<'_, '_, '_> {
+    /// Returns the present states of the checks in `needs`.
+    pub(super) fn resolve_needs(&mut self, at: usize) -> Result<Vec<NeededCheck>> {
+        let mut needs = Vec::new();
+        for need in &self.check(at).needs {
+            if self.states[*need].snapshot.is_none() {
+                // A check that is not part of the run still has a state.
+                let below = self.resolve_needs(*need)?;
+                self.states[*need].snapshot =
+                    Some(self.inspector.take_snapshot(self.config(), *need, below)?);
+            }
+            let name = self.check(*need).name.clone();
+            let unknown = self.find_unknown_need(*need);
+            let view = self.states[*need].snapshot.as_ref();
+            let key = view.map(|view| view.key.clone()).unwrap_or_default();
+            needs.push(NeededCheck { name, key, unknown_reason: unknown });
+        }
+        Ok(needs)
+    }
+
+    /// Returns the reason the products of a check, or of its needs, are unknown, if so.
+    fn find_unknown_need(&self, start: usize) -> Option<String> {
+        let is_command = |check: &Check| matches!(check.kind, CheckKind::Run(_));
+        // A built-in check has no products, but its needs may have.
+        for at in walk_needs(self.config(), start, is_command) {
+            let (check, state) = (self.check(at), &self.states[at]);
+            let name = &check.name;
+            if state.is_unknown {
+                return Some(format!("`{name}`, which it needs, was left out"));
+            }
+            let has_reason = |view: &InputSnapshot| view.unknown_reason.is_some();
+            if is_command(check) && state.snapshot.as_ref().is_some_and(has_reason) {
+                return Some(format!("it needs `{name}`, which cannot be cached, so it runs"));
+            }
+        }
+        None
+    }
+
+    /// Returns a cached pass that is still valid, and the reasons for or against it.
+    pub(super) fn find_reusable_pass(
+        &self,
+        check: &Check,
+        view: &InputSnapshot,
+    ) -> (Option<CachedPass>, Vec<String>) {
+        let wants_why = self.options.fast || self.options.why || self.options.dry_run;
+        if !wants_why {
+            return (None, Vec::new());
+        }
+        let mut why = Vec::new();
+        if !self.options.fast {
+            why.push("without `--fast` every check runs".to_owned());
+        }
+        if let Some(unknown) = &view.unknown_reason {
+            why.push(unknown.clone());
+            return (None, why);
+        }
+        let Some(pass) = self.context.cache.find_pass(&view.key) else {
+            let last = self.context.cache.find_last_manifest(self.inspector.root(), &check.name);
+            let changes = last.map(|last| describe_differences(&last, &view.manifest));
+            why.extend(match changes {
+                Some(changes) if !changes.is_empty() => changes,
+                // This state passed before; then the check ran again and did not pass.
+                Some(_) => vec!["it ran again in this state and did not pass".to_owned()],
+                None => vec!["no pass of it is cached".to_owned()],
+            });
+            return (None, why);
+        };
+        let now = self.context.tools.world.now_seconds();
+        let age = now - pass.at;
+        if age < 0 {
+            why.push("its pass is dated in the future: the clock was set back".to_owned());
+            return (None, why);
+        }
+        if let Some(ttl) = check.ttl_s
+            && u64::try_from(age).is_ok_and(|age| age >= ttl)
+        {
+            why.push(format!("its pass has expired: it is {age} s old, and `ttl` is {ttl} s"));
+            return (None, why);
+        }
+        if !self.options.fast {
+            why.push(format!(
+                "with `--fast` it would be skipped: it passed {}",
+                format_ago(now, pass.at)
+            ));
+            return (None, why);
+        }
+        let covers = match view.file_count() {
+            0 => String::new(),
+            files => format!(", {} unchanged", pluralize(files, "file")),
+        };
+        (Some(pass.clone()), vec![format!("it passed {}{covers}", format_ago(now, pass.at))])
+    }
+
+    /// Removes the old pass of a check and waits until changes of its inputs will be visible.
+    pub(super) fn prepare_check(&mut self, at: usize) {
+        let Some(view) = &self.states[at].snapshot else { return };
+        if view.unknown_reason.is_some() {
+            return;
+        }
+        let forgotten = self.context.cache.remove_pass(self.context.tools.disk, &view.key);
+        self.inspector.wait_until_settled(view);
+        if let Err(cause) = forgotten {
+            self.disable_saving(&cause.to_string());
+        }
+    }
+
+    /// Adds the state of the check to its result, and saves a pass if no input has changed.
+    pub(super) fn record_result(&mut self, at: usize, mut ended: Verdict) -> Result<Verdict> {
+        let Some(view) = &self.states[at].snapshot else { return Ok(ended) };
+        ended.notes.extend(view.notes.iter().cloned());
+        if ended.outcome != CheckOutcome::Passed {
+            // A concurrent run may have saved a pass in the meantime, but this result is newer.
+            if let Err(cause) = self.context.cache.remove_pass(self.context.tools.disk, &view.key) {
+                self.disable_saving(&cause.to_string());
+            }
+            return Ok(ended);
+        }
+        if view.unknown_reason.is_some() {
+            return Ok(ended);
+        }
+        let moved = self.find_changes(at)?;
+        if !moved.is_empty() {
+            ended.notes.push(CheckNote::ChangedInputs(join_first(&moved, 3)));
+            return Ok(ended);
+        }
+        if !self.can_save {
+            return Ok(ended);
+        }
+        let check = self.check(at);
+        let Some(view) = &self.states[at].snapshot else { return Ok(ended) };
+        let pass = CachedPass {
+            key: view.key.clone(),
+            check: check.name.clone(),
+            at: self.context.tools.world.now_seconds(),
+            duration_ms: ended.duration_ms,
+            reason: ended.reason.clone(),
+            output: ended.output.clone(),
+        };
+        let root = self.inspector.root();
+        match self.context.cache.save_pass(self.context.tools.disk, root, &pass, &view.manifest) {
+            Ok(()) => self.log.write_line(LogLevel::StateSaved, &check.name),
+            Err(cause) => self.disable_saving(&cause.to_string()),
+        }
+        Ok(ended)
+    }
+
+    /// Lists the changes since the check started, in its own inputs and in those of its needs.
+    fn find_changes(&mut self, at: usize) -> Result<Vec<String>> {
+        let mut all = Vec::new();
+        for at in walk_needs(self.config(), at, |_| false) {
+            let check = self.check(at);
+            if let Some(view) = &self.states[at].snapshot {
+                all.extend(self.inspector.find_changes(check, view)?);
+            }
+        }
+        all.sort();
+        all.dedup();
+        Ok(all)
+    }
+
+    pub(super) fn disable_saving(&mut self, why: &str) {
+        if std::mem::replace(&mut self.can_save, false) {
+            let text = format!("passes are not cached: {why}");
+            self.log.write_line(LogLevel::Warning, &text);
+            self.warnings.push(text);
+        }
+    }
+}
+
+/// Joins names that are quoted already.
+fn join_first(names: &[String], shown: usize) -> String {
+    let list = names.iter().take(shown).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(shown) {
+        0 => list,
+        more => format!("{list} and {more} more"),
+    }
+}
