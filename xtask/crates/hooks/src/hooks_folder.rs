@@ -15,6 +15,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use super::Hook;
 use super::shim::{
     KEPT, ProgramLocation, are_from_same_manager, belongs_to_program, calls_program,
@@ -25,20 +27,26 @@ use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::files::{CreateMode, Disk, is_executable};
 use xtask_git::{HooksFolder, HooksPathScope, Repo};
 
-/// The kind of file at the name of a hook.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The kind of file at the name of a hook, under its name in `xtask.hooks/1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum HookFileState {
     /// No file.
+    #[serde(rename = "missing")]
     Absent,
     /// The current shim, unmodified and executable.
+    #[serde(rename = "installed")]
     Shim,
     /// A shim of another version, or one that was edited or is not executable.
+    #[serde(rename = "old or changed by hand")]
     ChangedShim,
     /// A hook of another origin.
+    #[serde(rename = "somebody else's")]
     Foreign,
     /// A hook of another origin that calls the program itself or runs our shim under another name.
+    #[serde(rename = "somebody else's, and starts xtask by itself")]
     CallsProgram,
     /// A folder or a special file.
+    #[serde(rename = "not a file")]
     NotAFile,
 }
 

@@ -22,6 +22,7 @@ pub mod pre_commit;
 pub mod pre_push;
 pub mod program;
 pub mod program_store;
+pub mod report;
 pub mod shim;
 pub mod skip_rules;
 pub mod syntax;

@@ -9,7 +9,8 @@
 
 use std::ffi::OsString;
 
-use super::{Hook, notification_log, program, skip_rules};
+use super::program::{self, VerifyDepth};
+use super::{Hook, notification_log, skip_rules};
 use xtask_base::error::Result;
 use xtask_base::lock;
 use xtask_base::words::{join_names, pluralize};
@@ -233,7 +234,8 @@ fn sync_if_free(
         context.canonical.commit,
         kept,
     ));
-    if program::is_outdated(repo, context)? {
+    let program = program::inspect_program(repo, VerifyDepth::Metadata);
+    if program.is_outdated(repo, context)? == Some(true) {
         lines.push(
             "the installed hooks are older than the canonical branch; \
              `cargo xtask install-hooks` reinstalls them"

@@ -76,6 +76,17 @@ pub enum InstalledProgram {
     Intact(ProgramRecord),
 }
 
+impl InstalledProgram {
+    /// Returns whether it was built from other sources than the present canonical ones. `None` if that is unknown: it is
+    /// missing or broken, a copy of a running program, or the canonical commit has no sources.
+    pub fn is_outdated(&self, repo: &Repo, context: &SyncContext) -> Result<Option<bool>> {
+        let InstalledProgram::Intact(ProgramRecord { sources: Some(built), .. }) = self else {
+            return Ok(None);
+        };
+        Ok(compute_source_key(repo, context)?.map(|present| present != *built))
+    }
+}
+
 /// Returns the folder of the installed programs.
 #[must_use]
 pub fn program_folder(repo: &Repo) -> PathBuf {
@@ -148,17 +159,6 @@ pub fn compute_source_key(repo: &Repo, context: &SyncContext) -> Result<Option<S
     }
     let key = digest::hash_parts(parts.iter().map(Vec::as_slice));
     Ok(Some(digest::to_hex(&key)[..16].to_owned()))
-}
-
-/// Returns whether the installed program was built from other sources than the present canonical ones. `false` if it is
-/// missing or is a copy of a running program.
-pub fn is_outdated(repo: &Repo, context: &SyncContext) -> Result<bool> {
-    let InstalledProgram::Intact(ProgramRecord { sources: Some(built), .. }) =
-        inspect_program(repo, VerifyDepth::Metadata)
-    else {
-        return Ok(false);
-    };
-    Ok(compute_source_key(repo, context)?.is_some_and(|present| present != built))
 }
 
 /// Builds and installs the program.

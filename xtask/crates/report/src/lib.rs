@@ -17,7 +17,6 @@ pub mod changes;
 pub mod findings;
 #[cfg(feature = "checks")]
 pub mod github;
-pub mod hooks;
 #[cfg(feature = "checks")]
 pub mod junit;
 mod progress;
@@ -47,11 +46,11 @@ pub use xtask_base::words::pluralize;
 use xtask_base::error::{Error, Result};
 use xtask_base::words::{is_unsafe_char, sanitize_for_terminal};
 
-pub(crate) const BOLD: Style = Style::new().bold();
-pub(crate) const DIM: Style = Style::new().dimmed();
-pub(crate) const GREEN: Style = AnsiColor::Green.on_default();
-pub(crate) const YELLOW: Style = AnsiColor::Yellow.on_default();
-pub(crate) const RED: Style = AnsiColor::Red.on_default();
+pub const BOLD: Style = Style::new().bold();
+pub const DIM: Style = Style::new().dimmed();
+pub const GREEN: Style = AnsiColor::Green.on_default();
+pub const YELLOW: Style = AnsiColor::Yellow.on_default();
+pub const RED: Style = AnsiColor::Red.on_default();
 
 /// How much is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
