@@ -10,7 +10,6 @@
 //! ```
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use super::program_store;
 use xtask_base::digest;
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result, ResultExt as _};
-use xtask_base::files::{CreateMode, Disk, is_executable};
+use xtask_base::files::{CreateMode, Disk, FileId, is_executable};
 use xtask_base::in_toolkit;
 use xtask_base::name::NAME;
 use xtask_base::path::RepoPath;
@@ -303,9 +302,8 @@ impl ProgramInstaller<'_> {
 
     /// Returns whether the installed program and the running program are the same file.
     fn is_running_program(&self) -> bool {
-        let identity = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
-        let this = identity(&self.world.program);
-        this.is_some() && this == identity(&program_link(self.repo))
+        let this = FileId::at(&self.world.program);
+        this.is_some() && this == FileId::at(&program_link(self.repo))
     }
 
     fn read_running_program(&self) -> Result<(PathBuf, Vec<u8>)> {
