@@ -16,7 +16,7 @@ use xtask_base::lock;
 use xtask_base::words::{join_names, pluralize};
 use xtask_config::HookMode;
 use xtask_git::Tools;
-use xtask_git::{EverCanonical, Repo};
+use xtask_git::{EverCanonical, Repo, short_ref};
 use xtask_sync::classify::PathClass;
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::hook_policy::{
@@ -190,7 +190,7 @@ fn sync_if_free(
                 find_upstream_status(repo, &decided.head, context)?
         {
             // A commit here would only make the branch diverge from its upstream.
-            let short = ahead.reference.trim_start_matches("refs/remotes/");
+            let short = short_ref(&ahead.reference);
             lines.push(format!(
                 "{}; `{short}` is ahead, so run `git pull` first",
                 describe_behind(&decided.plan, context)
@@ -199,7 +199,7 @@ fn sync_if_free(
         }
         if let Some(ahead) = find_upstream_to_follow(repo, &decided, &wishes)? {
             move_to_upstream(repo, &ahead)?;
-            let short = ahead.reference.trim_start_matches("refs/remotes/").to_owned();
+            let short = short_ref(&ahead.reference);
             lines.push(format!("moved to `{short}`: only sync commits were ahead of it"));
             match decide_sync(repo, context.clone(), mode, tools)? {
                 Some(again) if !writes_nothing(&again.plan) => decided = again,

@@ -20,7 +20,8 @@ use xtask_base::words::{format_size, sanitize_line};
 use xtask_git::Tools;
 use xtask_git::{
     FileMode, Head, Id, IndexChange, IndexStatus, OperationSnapshot, PathCache, PathLookup,
-    PathPatterns, Repo, TreeChange, TreeEntry, WorktreeChanges, WorktreeItem, read_raw_file,
+    PathPatterns, Repo, TreeChange, TreeEntry, WorktreeChanges, WorktreeItem, branch_of_ref,
+    read_raw_file,
 };
 use xtask_sync::backup::{
     self, BackupRecord, MovedBranch, SavedFile, SavedOperation, SavedStaged, WorktreeSnapshot,
@@ -462,8 +463,7 @@ impl BackupWriter<'_> {
         let heads = ["rebase-merge/head-name", "rebase-apply/head-name"].map(RepoPath::new);
         let head = heads.iter().find_map(|file| traces.files.get(file));
         let branch = head.and_then(|content| {
-            let name = std::str::from_utf8(content).ok()?.trim().strip_prefix("refs/heads/")?;
-            Some(name.to_owned())
+            branch_of_ref(std::str::from_utf8(content).ok()?.trim()).map(str::to_owned)
         });
         let tip = match &branch {
             Some(branch) => self.repo.resolve_ref(&format!("refs/heads/{branch}"))?,

@@ -218,7 +218,8 @@ pub fn find_return_target(repo: &Repo, chosen: &ChosenBackup) -> Result<Option<R
         let moved = chosen.snapshot.moved.as_ref().filter(|moved| moved.branch == *branch);
         let was_moved = moved
             .is_some_and(|moved| names_commit(&moved.to, tip) && names_commit(&moved.from, before));
-        if let Some(other) = find_other_worktree(repo, branch) {
+        if let Some(other) = repo.find_other_worktree(branch) {
+            let other = other.display();
             return Err(Error::unable(format!("`{branch}` is checked out in {other} now"))
                 .with_hint(format!("`git -C {other} switch --detach` frees it"))
                 .with_hint(hint_restore_paths(&chosen.id)));
@@ -265,7 +266,8 @@ pub fn move_branch_back(
     if now == Some(from) {
         return Ok(None);
     }
-    if let Some(other) = find_other_worktree(repo, branch) {
+    if let Some(other) = repo.find_other_worktree(branch) {
+        let other = other.display();
         return Ok(Some(format!("`{branch}` is checked out in {other}, and stays where it is")));
     }
     if now != Some(to) {
@@ -281,13 +283,6 @@ pub fn move_branch_back(
         true => format!("`{branch}` is at {} again", repo.short_id(from)),
         false => format!("`{branch}` was moved concurrently, and stays where it is"),
     }))
-}
-
-/// Returns the root of another worktree that has `branch` checked out.
-fn find_other_worktree(repo: &Repo, branch: &str) -> Option<String> {
-    let in_use = repo.branches_in_use().unwrap_or_default();
-    let other = in_use.into_iter().find(|held| held.branch == branch && held.root != repo.root());
-    other.map(|held| held.root.display().to_string())
 }
 
 /// Plans a restoration. `saved` is the backup that was just made; without it no file can be replaced, and the plan is

@@ -4,7 +4,7 @@
 
 use xtask_base::error::{Error, Result};
 use xtask_base::words::pluralize;
-use xtask_git::{Id, Repo, Revision};
+use xtask_git::{Id, Repo, Revision, short_ref};
 use xtask_sync::backup::MovedBranch;
 
 /// The target of a reset.
@@ -56,7 +56,7 @@ fn resolve_named(repo: &Repo, named: &str) -> Result<RecoveryTarget> {
     if repo.is_branch_name(named)
         && let Some(commit) = repo.resolve_ref(&format!("refs/heads/{named}"))?
     {
-        let branch = Some(named.to_owned()).filter(|name| !is_checked_out_elsewhere(repo, name));
+        let branch = Some(named.to_owned()).filter(|name| repo.find_other_worktree(name).is_none());
         let typed = named.to_owned();
         return Ok(RecoveryTarget {
             branch,
@@ -103,8 +103,8 @@ fn find_default_target(repo: &Repo) -> Result<RecoveryTarget> {
                 .with_hint("`--to REF` names the target")),
         };
     };
-    let typed = name.trim_start_matches("refs/remotes/").to_owned();
-    if is_checked_out_elsewhere(repo, &default) {
+    let typed = short_ref(&name).to_owned();
+    if repo.find_other_worktree(&default).is_some() {
         return Ok(RecoveryTarget {
             branch: None,
             commit,
@@ -128,12 +128,6 @@ fn find_default_target(repo: &Repo) -> Result<RecoveryTarget> {
         remote_branch: made_from,
         own_commits: own,
     })
-}
-
-/// Returns whether another worktree has `branch` checked out.
-fn is_checked_out_elsewhere(repo: &Repo, branch: &str) -> bool {
-    let in_use = repo.branches_in_use().unwrap_or_default();
-    in_use.iter().any(|held| held.branch == branch && held.root != repo.root())
 }
 
 /// Describes commits that their branch loses.
