@@ -18,7 +18,8 @@ use semver::VersionReq;
 
 use super::command::{CommandLine, read_command};
 use super::cycles::find_cycles;
-use super::reader::{Faults, TableReader, suggest_nearest};
+use super::faults::Faults;
+use super::reader::{TableReader, suggest_nearest};
 use super::value_syntax::{INSIDE, is_variable_name, parse_inner_path};
 use xtask_base::environment::parse_seconds;
 use xtask_base::error::Result;
