@@ -183,7 +183,7 @@ pub(super) fn diagnose_worktree(
 fn list_git_problems(seen: &UnsavedState) -> Vec<String> {
     let mut faults = Vec::new();
     if let Some(operation) = seen.operation {
-        faults.push(format!("{operation} is in progress"));
+        faults.push(format!("{} is in progress", operation.name));
     }
     let changed: Vec<String> = seen.changes.tracked.keys().map(ToString::to_string).collect();
     if !changed.is_empty() {
@@ -204,8 +204,7 @@ fn plan_git_actions(
 ) -> Vec<String> {
     let mut does = Vec::new();
     if let Some(operation) = seen.operation {
-        let name = operation.split_once(' ').map_or(operation, |(_, name)| name);
-        does.push(format!("end the {name} in progress"));
+        does.push(format!("end the {} in progress", operation.kind.noun()));
     }
     let now = session.world.now_seconds();
     let fetched = goal.branch.as_ref().filter(|_| goal.typed.contains('/')).and_then(|branch| {

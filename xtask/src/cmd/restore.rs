@@ -16,13 +16,15 @@ use xtask_base::path::RepoPath;
 use xtask_base::words::{join_names, sanitize_line};
 use xtask_git::Tools;
 use xtask_git::{OperationKind, Repo, Revision};
+use xtask_recovery::chosen_backup::{
+    ChosenBackup, RestoreScope, choose_backup, find_return_target,
+};
 use xtask_recovery::create_backup::{
     BACKUP_LIMITS, BackupOptions, SavedBackup, inspect_worktree, save_worktree,
 };
 use xtask_recovery::reset;
 use xtask_recovery::restore::{
-    ChosenBackup, RestorePlan, RestoreScope, choose_backup, find_return_target, move_branch_back,
-    needs_reset, plan_restore, restore_backup, resumes_operation,
+    RestorePlan, move_branch_back, needs_reset, plan_restore, restore_backup, resumes_operation,
 };
 use xtask_recovery::target::RecoveryTarget;
 use xtask_report::{self as report, pluralize};
@@ -212,9 +214,10 @@ fn warn_not_restored(repo: &Repo, chosen: &ChosenBackup, done: &RestorePlan) -> 
             join_names(&paths, MAX_NAMES)
         ));
     }
-    if let Some(why) = &chosen.lost_copies {
+    if let Some(failure) = &chosen.lost_copies {
         is_all = false;
-        report::print_warning(why);
+        let detail = failure.details().first().map_or(String::new(), |at| format!(" ({at})"));
+        report::print_warning(&format!("{failure}{detail}"));
     }
     Ok(is_all)
 }

@@ -3,7 +3,8 @@
 //!
 //! - `create_backup`: writes a backup as a commit, in the same store as the backups of `sync` and `undo`.
 //! - `secret_files`: copies files that may be secret; they never become git objects.
-//! - `restore`: restores a backup, after saving the files that it replaces.
+//! - `chosen_backup`: the backup to restore, or the part of it.
+//! - `restore`: restores it, after saving the files that it replaces.
 //! - `reset`: resets a worktree from any state to a clean one at a commit (`target`), and back.
 //! - `env_files`: finds unreadable env files and readable copies of them.
 //!
@@ -15,6 +16,7 @@
 // another checkout has compiled from other sources.
 const _: Option<&str> = option_env!("XTASK_SOURCES_RECOVERY");
 
+pub mod chosen_backup;
 pub mod create_backup;
 pub mod env_files;
 pub mod reset;
