@@ -26,8 +26,6 @@ mod deploy_host;
 mod deploy_status;
 #[cfg(feature = "deploy")]
 mod deploy_target;
-#[cfg(feature = "services")]
-mod diagnose;
 mod diff;
 #[cfg(feature = "deploy")]
 mod external_engine;

@@ -182,6 +182,7 @@ pub fn find_return_target(repo: &Repo, chosen: &ChosenBackup) -> Result<Option<R
         typed,
         branch_before: None,
         remote_branch: None,
+        upstream: None,
         own_commits: 0,
     };
     if let Some(branch) = &record.branch {

@@ -13,10 +13,11 @@ use std::os::unix::fs::MetadataExt;
 
 use super::secret_files::{self, SecretCopy};
 use xtask_base::digest::{self, Digest};
-use xtask_base::error::{Result, ResultExt as _};
+use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::path::RepoPath;
 use xtask_base::progress::Progress;
 use xtask_base::words::{format_size, sanitize_line};
+use xtask_config::SyncConfig;
 use xtask_git::Tools;
 use xtask_git::{
     FileMode, Head, Id, IndexChange, IndexStatus, Operation, OperationSnapshot, PathCache,
@@ -27,6 +28,7 @@ use xtask_sync::backup::{
     self, BackupRecord, MovedBranch, SavedFile, SavedOperation, SavedStaged, WorktreeSnapshot,
     backup_tree_path,
 };
+use xtask_sync::context;
 use xtask_sync::overlay::{self, StoredEntry};
 
 /// The size limits of a backup.
@@ -60,6 +62,23 @@ pub struct SecretRules {
     pub is_unreadable: bool,
     /// Additional paths.
     pub extra_paths: Vec<RepoPath>,
+}
+
+impl SecretRules {
+    /// Reads the patterns from `[backup]` of the canonical branch. If they cannot be read, which is passed to `warn`,
+    /// every untracked file counts as secret.
+    pub fn read(repo: &Repo, warn: &dyn Fn(&str)) -> SecretRules {
+        let usual = || SyncConfig::default().backup_patterns;
+        let (patterns, is_unreadable) = match context::find_canonical_context(repo) {
+            Ok(Some(context)) => (context.config.backup_patterns, false),
+            Ok(None) => (usual(), false),
+            Err(failure) => {
+                warn(&format!("cannot read `[backup]` of `setup/sync.toml`: {failure}"));
+                (usual(), true)
+            }
+        };
+        SecretRules { patterns, is_unreadable, extra_paths: Vec::new() }
+    }
 }
 
 /// The unsaved changes in a worktree, as found by [`inspect_worktree`].
@@ -138,21 +157,19 @@ pub fn inspect_worktree(repo: &Repo, rules: &SecretRules) -> Result<UnsavedState
     changes.untracked.retain(|path| !is_secret(path));
     secrets.sort();
     secrets.dedup();
-    let operation = repo.current_operation();
-    let mut unseen = changes.unreadable.clone();
+    let mut unsavable = changes.unreadable.clone();
     if rules.is_unreadable {
         let why = "cannot determine which ignored files to copy: the rules cannot be read";
-        unseen.push(why.to_owned());
+        unsavable.push(why.to_owned());
     }
-    let (traces, also) = (repo.read_operation_snapshot()?, rules.extra_paths.clone());
     Ok(UnsavedState {
         head,
         changes,
         secrets,
-        operation,
-        traces,
-        unsavable: unseen,
-        extra_paths: also,
+        operation: repo.current_operation(),
+        traces: repo.read_operation_snapshot()?,
+        unsavable,
+        extra_paths: rules.extra_paths.clone(),
     })
 }
 
@@ -260,7 +277,7 @@ fn prune_expired(repo: &Repo, tools: &Tools<'_>, now: i64) -> Result<()> {
         let mut names = Vec::new();
         for found in backup::list_backups(repo)? {
             // An unreadable backup may reference any copy.
-            let record = found.record.map_err(|_| xtask_base::error::Error::unable("unread"))?;
+            let record = found.record.map_err(|_| Error::unable("unread"))?;
             names.extend(record.snapshot.and_then(|snapshot| snapshot.copies));
         }
         Ok(names)
@@ -390,11 +407,8 @@ impl BackupWriter<'_> {
         &mut self,
         path: &RepoPath,
     ) -> Result<Option<(TreeEntry, Option<u32>)>, String> {
-        let meta = match self
-            .ways
-            .look_up_path(self.repo.root(), path)
-            .map_err(|cause| cause.to_string())?
-        {
+        let looked_up = self.ways.look_up_path(self.repo.root(), path);
+        let meta = match looked_up.map_err(|cause| cause.to_string())? {
             PathLookup::Found(meta) => meta,
             PathLookup::NotFound(WorktreeItem::Special) => {
                 return Err("it is neither a file nor a symlink".into());
@@ -417,9 +431,7 @@ impl BackupWriter<'_> {
         if self.bytes + meta.len() > self.limits.total {
             return Err(format!("a backup holds at most {}", format_size(self.limits.total)));
         }
-        let words = |failure: xtask_base::error::Error| {
-            failure.causes().pop().unwrap_or_else(|| failure.to_string())
-        };
+        let words = |failure: Error| failure.causes().pop().unwrap_or_else(|| failure.to_string());
         let content = read_raw_file(&path.to_disk_path(self.repo.root())).map_err(words)?;
         let Some(content) = content else { return Ok(None) };
         let digest = digest::hash_parts([&content[..]]);

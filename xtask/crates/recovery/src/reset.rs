@@ -160,6 +160,14 @@ pub fn reset_worktree(
         .with_hint("run this again"))
 }
 
+/// Passes the result of a reset to `say`: the target, and the branches on which commits were kept.
+pub fn report_reset(repo: &Repo, goal: &RecoveryTarget, kept: &[String], say: &dyn Fn(&str)) {
+    say(&format!("checked out {}", goal.describe(repo)));
+    for branch in kept {
+        say(&format!("commits that were on no branch are kept on `{branch}`"));
+    }
+}
+
 fn check_step(tools: &Tools<'_>, name: &'static str) -> Result<()> {
     tools.disk.check_gate(name).with_context(|| format!("cannot {name}"))
 }

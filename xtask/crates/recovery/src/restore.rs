@@ -11,8 +11,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::chosen_backup::{ChosenBackup, names_commit, parse_head_before};
-use super::create_backup::SavedBackup;
-use super::reset::{describe_path_obstacle, to_sound_entry};
+use super::create_backup::{
+    BACKUP_LIMITS, BackupOptions, SavedBackup, SecretRules, inspect_worktree, save_worktree,
+};
+use super::reset::{self, describe_path_obstacle, to_sound_entry};
 use super::secret_files::{self, CopyRestore};
 use super::target::RecoveryTarget;
 use xtask_base::error::{Result, ResultExt as _};
@@ -88,6 +90,60 @@ pub fn move_branch_back(
         true => format!("`{branch}` is at {} again", repo.short_id(from)),
         false => format!("`{branch}` was moved concurrently, and stays where it is"),
     }))
+}
+
+/// Returns whether restoring would change no file and resume no operation.
+pub fn is_already_restored(repo: &Repo, chosen: &ChosenBackup) -> Result<bool> {
+    let plan = plan_restore(repo, chosen, None)?;
+    let takes_up = chosen.snapshot.operation.is_some() && resumes_operation(repo, chosen)?;
+    Ok(plan.is_empty() && !takes_up)
+}
+
+/// Backs up the current state. A backup is made even of a clean worktree, so that the restoration can be undone.
+/// `leaves` tells whether the worktree is reset first. The caller holds the worktree lock.
+pub fn save_current_state(
+    repo: &Repo,
+    tools: &Tools<'_>,
+    mut secrets: SecretRules,
+    chosen: &ChosenBackup,
+    leaves: bool,
+) -> Result<SavedBackup> {
+    // A file that is restored from a secret copy is backed up as one, whatever the patterns say now.
+    secrets.extra_paths.extend(chosen.copies.iter().map(|(_, copy)| copy.path.clone()));
+    let seen = inspect_worktree(repo, &secrets)?;
+    let replaced: Vec<RepoPath> = chosen.files.iter().map(|file| file.path.clone()).collect();
+    let wish = BackupOptions {
+        purpose: &format!("restore {}", chosen.id),
+        label: None,
+        leaves: leaves.then_some(None),
+        limits: BACKUP_LIMITS,
+        // A reset leaves a clean worktree, so these paths need no backup of their own.
+        replaced_paths: if leaves { &[] } else { &replaced },
+    };
+    save_worktree(repo, tools, &seen, &wish)
+}
+
+/// Restores a backup, after a reset to `goal` if there is one. `saved` is the backup of the current state. Passes
+/// results other than the restored files to `say`.
+pub fn apply_backup(
+    repo: &Repo,
+    tools: &Tools<'_>,
+    chosen: &ChosenBackup,
+    goal: Option<&RecoveryTarget>,
+    saved: &SavedBackup,
+    say: &dyn Fn(&str),
+) -> Result<RestorePlan> {
+    if let Some(goal) = goal {
+        let kept = reset::reset_worktree(repo, tools, saved, goal)?;
+        reset::report_reset(repo, goal, &kept, say);
+    }
+    if chosen.is_whole
+        && let Some(words) = move_branch_back(repo, tools, chosen)?
+    {
+        say(&words);
+    }
+    let plan = plan_restore(repo, chosen, Some(saved))?;
+    restore_backup(repo, tools, chosen, plan, saved)
 }
 
 /// Plans a restoration. `saved` is the backup that was just made; without it no file can be replaced, and the plan is

@@ -19,6 +19,8 @@ pub struct RecoveryTarget {
     pub branch_before: Option<Id>,
     /// The remote branch from which the local branch is created, if it does not exist yet.
     pub remote_branch: Option<String>,
+    /// The remote and the branch there at which `branch` is reset.
+    pub upstream: Option<(String, String)>,
     /// The number of commits that the branch loses; they are kept on a branch of their own.
     pub own_commits: usize,
 }
@@ -64,6 +66,7 @@ fn resolve_named(repo: &Repo, named: &str) -> Result<RecoveryTarget> {
             typed,
             branch_before: None,
             remote_branch: None,
+            upstream: None,
             own_commits: 0,
         });
     }
@@ -82,6 +85,7 @@ fn resolve_named(repo: &Repo, named: &str) -> Result<RecoveryTarget> {
         typed,
         branch_before: None,
         remote_branch: None,
+        upstream: None,
         own_commits: 0,
     })
 }
@@ -111,6 +115,7 @@ fn find_default_target(repo: &Repo) -> Result<RecoveryTarget> {
             typed,
             branch_before: None,
             remote_branch: None,
+            upstream: None,
             own_commits: 0,
         });
     }
@@ -120,12 +125,15 @@ fn find_default_target(repo: &Repo) -> Result<RecoveryTarget> {
         None => 0,
     };
     let made_from = local.is_none().then(|| typed.clone());
+    let remote = name.strip_prefix("refs/remotes/").and_then(|_| typed.split_once('/'));
+    let upstream = remote.map(|(remote, _)| (remote.to_owned(), default.clone()));
     Ok(RecoveryTarget {
         branch: Some(default),
         commit,
         typed,
         branch_before: from,
         remote_branch: made_from,
+        upstream,
         own_commits: own,
     })
 }
