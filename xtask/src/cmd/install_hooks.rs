@@ -6,10 +6,10 @@ use super::{CommandResult, SUCCESS};
 use crate::cli::InstallHooksArgs;
 use xtask_base::error::ErrorKind;
 use xtask_hooks::health::describe_pause;
-use xtask_hooks::hooks_folder::ShimOutcome;
 use xtask_hooks::installation::{InstallOptions, ProgramOrigin, install_all};
 use xtask_hooks::pause::find_pause;
 use xtask_hooks::report::render_installed;
+use xtask_hooks::shim_install::ShimOutcome;
 use xtask_report as report;
 use xtask_sync::context;
 

@@ -24,6 +24,7 @@ pub mod program;
 pub mod program_store;
 pub mod report;
 pub mod shim;
+pub mod shim_install;
 pub mod skip_rules;
 pub mod syntax;
 

@@ -10,10 +10,11 @@ use serde::Serialize;
 
 use super::Hook;
 use super::health::{HooksVerdict, InstallationHealth};
-use super::hooks_folder::{HookFileState, ShimOutcome};
+use super::hooks_folder::HookFileState;
 use super::installation::{Installation, Removal};
 use super::program::{InstalledProgram, program_link};
 use super::shim::KEPT;
+use super::shim_install::ShimOutcome;
 use xtask_git::Repo;
 use xtask_report::{BOLD, DIM, GREEN, Verbosity, YELLOW};
 
