@@ -21,6 +21,7 @@ pub mod post_commit;
 pub mod pre_commit;
 pub mod pre_push;
 pub mod program;
+mod program_build;
 pub mod program_store;
 pub mod report;
 pub mod shim;
