@@ -8,8 +8,9 @@ use super::{CommandResult, SUCCESS, backup_list};
 use crate::cli::BackupArgs;
 use xtask_base::error::ErrorKind;
 use xtask_recovery::create_backup::{
-    BACKUP_LIMITS, BackupOptions, SavedBackup, inspect_worktree, save_worktree,
+    BACKUP_LIMITS, BackupOptions, SavedBackup, SecretRules, inspect_worktree, save_worktree,
 };
+use xtask_recovery::report::{describe_saved, render_left_out, render_not_covered};
 use xtask_report as report;
 use xtask_sync::worktree_lock::LockWorktree as _;
 
@@ -33,14 +34,14 @@ pub(super) fn run(session: &Session, args: &BackupArgs) -> CommandResult {
     let tools = session.tools();
     let (_lock, mended) = tools.lock_worktree(&repo)?;
     session.warn_recovered(mended);
-    let seen = inspect_worktree(&repo, &backup_list::read_secret_rules(&repo))?;
+    let seen = inspect_worktree(&repo, &SecretRules::read(&repo, &report::print_warning))?;
     if seen.is_empty() {
         let beyond = seen.list_not_covered();
         if args.json {
             return print_report(None, &beyond);
         }
         session.print_info("nothing to save: the worktree has no uncommitted changes");
-        backup_list::warn_unsaved(&beyond);
+        render_not_covered(&beyond).iter().for_each(|line| report::print_warning(line));
         return Ok(SUCCESS);
     }
     let label = args.label.as_deref();
@@ -56,9 +57,9 @@ pub(super) fn run(session: &Session, args: &BackupArgs) -> CommandResult {
         print_report(Some(&made), &made.not_covered)?;
     } else {
         report::print_output(&format!("{}\n", made.id))?;
-        let (words, id) = (backup_list::describe_saved(&made), &made.id);
+        let (words, id) = (describe_saved(&made), &made.id);
         session.print_info(&format!("{words}: `cargo xtask restore {id}` brings it back"));
-        backup_list::warn_left_out(&made);
+        render_left_out(&made).iter().for_each(|line| report::print_warning(line));
     }
     Ok(if made.left_out.is_empty() { SUCCESS } else { ErrorKind::Negative.exit_code() })
 }

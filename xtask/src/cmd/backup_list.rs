@@ -1,28 +1,21 @@
-//! The list of everything that can be restored (backups of `backup` and `sync`, fixes of `validate`), and the
-//! messages about a new backup, such as `3 files saved, 12 kB`.
+//! The list of everything that can be restored: backups of `backup` and `sync`, fixes of `validate`, e.g. for
+//! `backup --list`.
 
 use super::session::Session;
 use super::{CommandResult, SUCCESS};
+#[cfg(feature = "checks")]
 use xtask_base::environment::{format_ago, format_rfc3339};
-use xtask_base::error::Result;
-use xtask_base::words::{format_size, pluralize, sanitize_line};
-use xtask_config::SyncConfig;
-use xtask_git::{AllPaths, Repo};
-use xtask_recovery::create_backup::{SavedBackup, SecretRules};
+#[cfg(feature = "checks")]
+use xtask_git::Repo;
+use xtask_recovery::backup_list::list_backups;
+#[cfg(feature = "checks")]
+use xtask_recovery::report::BackupLine;
+use xtask_recovery::report::{BackupList, render_list};
 use xtask_report as report;
-use xtask_report::backups::{self, BackupLine};
-use xtask_sync::backup::{self, Backup, UnreadableRecord};
-use xtask_sync::context;
 #[cfg(feature = "checks")]
 use xtask_validate::fix_backup::{FixPhase, FixRecord, FixStore};
 #[cfg(feature = "checks")]
 use xtask_validate::session::fixes_folder;
-
-/// The longest message about a path, in characters.
-const MAX_LINE_CHARS: usize = 300;
-
-/// The longest label in the list, in characters.
-const MAX_LABEL_CHARS: usize = 60;
 
 #[cfg(feature = "checks")]
 /// Returns the fixes that `validate` has applied in this worktree.
@@ -54,124 +47,16 @@ fn build_fix_lines(session: &Session, repo: &Repo) -> Vec<BackupLine> {
 /// Prints all backups and fixes, as text or as JSON (`xtask.backup-list/1`).
 pub(super) fn print_backups(session: &Session, is_json: bool) -> CommandResult {
     let repo = session.open_repo()?;
-    let mut lines = Vec::new();
-    for found in backup::list_backups(&repo)? {
-        lines.push(build_backup_line(session, &repo, found)?);
-    }
+    let lines = list_backups(&repo, session.world.now_seconds())?;
     #[cfg(feature = "checks")]
-    lines.extend(build_fix_lines(session, &repo));
+    let lines: Vec<BackupLine> = lines.into_iter().chain(build_fix_lines(session, &repo)).collect();
     if is_json {
-        report::print_json(&backups::BackupList { schema: "xtask.backup-list/1", backups: lines })?;
+        report::print_json(&BackupList { schema: "xtask.backup-list/1", backups: lines })?;
         return Ok(SUCCESS);
     }
     if lines.is_empty() {
         session.print_info("no backups");
     }
-    report::print_output(&backups::render_list(&lines))?;
+    report::print_output(&render_list(&lines))?;
     Ok(SUCCESS)
-}
-
-fn build_backup_line(session: &Session, repo: &Repo, found: Backup) -> Result<BackupLine> {
-    let when = format_ago(session.world.now_seconds(), found.seconds);
-    let time = format_rfc3339(found.seconds);
-    let unread = |why: UnreadableRecord| match why {
-        UnreadableRecord::Newer => "written by a newer xtask",
-        UnreadableRecord::Corrupt => "unreadable record",
-    };
-    let record = match found.record {
-        Ok(record) => record,
-        Err(why) => {
-            return Ok(BackupLine {
-                id: found.id,
-                when,
-                time,
-                purpose: unread(why).to_owned(),
-                label: None,
-                paths: 0,
-                bytes: None,
-                branch: "unknown".to_owned(),
-                worktree: String::new(),
-                back: String::new(),
-            });
-        }
-    };
-    let mut branch = record.branch.unwrap_or_else(|| "detached HEAD".to_owned());
-    let (verb, paths, bytes, label) = match record.snapshot {
-        Some(snapshot) => {
-            if let Some(operation) = snapshot.operation
-                && let Some(name) = operation.name
-            {
-                let of = operation.branch.map_or(String::new(), |branch| format!(" of {branch}"));
-                branch = format!("{branch}, in {name}{of}");
-            }
-            let label = snapshot.label.map(|label| sanitize_line(&label, MAX_LABEL_CHARS));
-            let paths = snapshot.files.len() + snapshot.copied;
-            ("restore", paths, snapshot.bytes, label)
-        }
-        None => ("undo", record.paths.len(), backup_size(repo, &found.commit)?, None),
-    };
-    Ok(BackupLine {
-        back: format!("cargo xtask {verb} {}", found.id),
-        id: found.id,
-        when,
-        time,
-        purpose: record.purpose,
-        label,
-        paths,
-        bytes: Some(bytes),
-        branch,
-        worktree: record.worktree,
-    })
-}
-
-/// Returns the size of the objects in a backup, in bytes; missing objects count as 0.
-fn backup_size(repo: &Repo, commit: &xtask_git::Id) -> Result<u64> {
-    let entries = repo.list_tree(repo.tree_of(*commit)?, &AllPaths)?;
-    Ok(entries.values().map(|entry| repo.object_size(entry.id).unwrap_or(0)).sum())
-}
-
-/// Reads the patterns of files that may be secret from `[backup]` of the canonical branch. If they cannot be read,
-/// every untracked file counts as secret.
-pub(super) fn read_secret_rules(repo: &Repo) -> SecretRules {
-    let usual = || SyncConfig::default().backup_patterns;
-    let (patterns, is_unknown) = match context::find_canonical_context(repo) {
-        Ok(Some(context)) => (context.config.backup_patterns, false),
-        Ok(None) => (usual(), false),
-        Err(failure) => {
-            report::print_warning(&format!(
-                "cannot read `[backup]` of `setup/sync.toml`: {failure}"
-            ));
-            (usual(), true)
-        }
-    };
-    SecretRules { patterns, is_unreadable: is_unknown, extra_paths: Vec::new() }
-}
-
-/// Describes what was saved, e.g. `3 files and 1 file that may be secret saved, 12 kB`.
-pub(super) fn describe_saved(saved: &SavedBackup) -> String {
-    let files = pluralize(saved.files.len(), "file");
-    let copies = format!("{} that may be secret", pluralize(saved.copies.len(), "file"));
-    let what = match (saved.files.len(), saved.copies.len()) {
-        (0, 0) => return "the position of HEAD is saved".to_owned(),
-        (_, 0) => files,
-        (0, _) => copies,
-        _ => format!("{files} and {copies}"),
-    };
-    format!("{what} saved, {}", format_size(saved.bytes))
-}
-
-/// Warns about files that are not in a backup.
-pub(super) fn warn_left_out(saved: &SavedBackup) {
-    for line in &saved.left_out {
-        report::print_warning(&format!("not saved: {}", sanitize_line(line, MAX_LINE_CHARS)));
-    }
-    warn_unsaved(&saved.not_covered);
-}
-
-pub(super) fn warn_unsaved(beyond: &[String]) {
-    for line in beyond {
-        report::print_warning(&format!(
-            "not saved: {line}; use `cargo xtask -C` or git in that folder to save it"
-        ));
-    }
 }

@@ -38,7 +38,7 @@ pub(super) fn sync_best_effort(
             report::print_output(&shown.render_text(RunMode::Check, session.verbosity))?;
             report::print_warning(refused.message());
             for hint in refused.hints() {
-                session.print_info(&hint.replace("`--", "`cargo xtask sync --"));
+                session.print_info(hint);
             }
         }
         Err(failure) => return Err(failure),

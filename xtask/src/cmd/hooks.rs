@@ -7,12 +7,11 @@ use crate::cli::HooksCommand;
 use xtask_base::environment::parse_seconds;
 use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_git::Repo;
-use xtask_hooks::health::{InstallationHealth, describe_pause, inspect_hooks};
-use xtask_hooks::hooks_folder::HookFileState;
-use xtask_hooks::pause::{HooksPause, PauseScope, pause_hooks, resume_hooks};
-use xtask_hooks::program::{InstalledProgram, VerifyDepth, program_link};
+use xtask_hooks::health::{describe_pause, inspect_hooks};
+use xtask_hooks::pause::{HooksPause, PauseScope, find_pause, pause_hooks, resume_hooks};
+use xtask_hooks::program::VerifyDepth;
+use xtask_hooks::report::HooksReport;
 use xtask_report as report;
-use xtask_report::hooks::{HookLine, HooksReport};
 use xtask_sync::context;
 
 pub(super) fn run(session: &Session, args: &HooksCommand) -> CommandResult {
@@ -30,12 +29,12 @@ pub(super) fn run(session: &Session, args: &HooksCommand) -> CommandResult {
 
 fn switch_on(session: &Session, repo: &Repo, place: PauseScope) -> Result<()> {
     let were_off = resume_hooks(repo, session.tools().disk, place)?;
-    let health = inspect_hooks(repo, &session.world, None, VerifyDepth::Metadata)?;
+    let health = inspect_hooks(repo, &session.world, Ok(None), VerifyDepth::Metadata)?;
     if health.is_absent() {
         session.print_info(&format!("hooks are {}", health.summary()));
         return Ok(());
     }
-    let still = xtask_hooks::pause::find_pause(repo, session.world.now_seconds())?;
+    let still = find_pause(repo, session.world.now_seconds())?;
     session.print_info(match (were_off, still) {
         (_, Some(_)) => {
             "hooks are still disabled in all worktrees; `cargo xtask hooks enable --all` \
@@ -66,16 +65,9 @@ fn switch_off(session: &Session, repo: &Repo, place: PauseScope, span: Option<&s
 
 fn print_hook_status(session: &Session, repo: &Repo, json: bool) -> CommandResult {
     let context = context::find_context(repo, &context::find_canonical_names(repo)?);
-    let (context, fault) = match context {
-        Ok(context) => (context, None),
-        Err(fault) => (None, Some(fault)),
-    };
-    let mut health = inspect_hooks(repo, &session.world, context.as_ref(), VerifyDepth::Content)?;
-    if let Some(fault) = fault {
-        health.obstacles.pop();
-        health.obstacles.push(fault.to_string());
-    }
-    let shown = build_report(repo, &health);
+    let context = context.as_ref().map(Option::as_ref);
+    let health = inspect_hooks(repo, &session.world, context, VerifyDepth::Content)?;
+    let shown = HooksReport::new(repo, &health);
     if json {
         report::print_json(&shown)?;
     } else {
@@ -85,48 +77,4 @@ fn print_hook_status(session: &Session, repo: &Repo, json: bool) -> CommandResul
     let is_wanted = health.obstacles.is_empty();
     let is_silent = health.hooks.iter().any(|hook| !health.will_run(hook));
     Ok(if is_wanted && is_silent { ErrorKind::Negative.exit_code() } else { SUCCESS })
-}
-
-fn build_report(repo: &Repo, health: &InstallationHealth) -> HooksReport {
-    let program = match &health.program {
-        InstalledProgram::Missing => ("missing", None),
-        InstalledProgram::Broken(why) => ("broken", Some(why.clone())),
-        InstalledProgram::Intact(record) => {
-            let from = record.commit.as_ref().map(|commit| format!("built from {commit}"));
-            ("whole", Some(from.unwrap_or_else(|| "a copy of a program that ran".to_owned())))
-        }
-    };
-    HooksReport {
-        schema: "xtask.hooks/1",
-        worktree: repo.root().display().to_string(),
-        folder: health.folder.clone(),
-        program: program_link(repo).display().to_string(),
-        program_state: program.0,
-        program_detail: program.1,
-        program_is_old: health.is_outdated,
-        hooks: health
-            .hooks
-            .iter()
-            .map(|hook| HookLine {
-                hook: hook.hook.name(),
-                fires: health.will_run(hook),
-                state: state_name(&hook.state),
-                chains: hook.runs_previous,
-            })
-            .collect(),
-        obstacles: health.obstacles.clone(),
-        notes: health.notes.clone(),
-        summary: health.summary(),
-    }
-}
-
-fn state_name(there: &HookFileState) -> &'static str {
-    match there {
-        HookFileState::Absent => "missing",
-        HookFileState::Shim => "installed",
-        HookFileState::ChangedShim => "outdated or changed manually",
-        HookFileState::Foreign => "another program's",
-        HookFileState::CallsProgram => "another program's, which starts xtask",
-        HookFileState::NotAFile => "not a file",
-    }
 }

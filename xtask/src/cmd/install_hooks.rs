@@ -1,15 +1,16 @@
 //! `install-hooks`: installs the shims and the program that they run, e.g. `.git/hooks/post-checkout` and
 //! `.git/xtask/bin`.
 
-use super::session::{Session, build_hook_lines};
+use super::session::Session;
 use super::{CommandResult, SUCCESS};
 use crate::cli::InstallHooksArgs;
 use xtask_base::error::ErrorKind;
 use xtask_hooks::health::describe_pause;
-use xtask_hooks::hooks_folder::ShimOutcome;
 use xtask_hooks::installation::{InstallOptions, ProgramOrigin, install_all};
 use xtask_hooks::pause::find_pause;
-use xtask_report::{self as report, hooks::render_installed};
+use xtask_hooks::report::render_installed;
+use xtask_hooks::shim_install::ShimOutcome;
+use xtask_report as report;
 use xtask_sync::context;
 
 pub(super) fn run(session: &Session, args: &InstallHooksArgs) -> CommandResult {
@@ -29,13 +30,7 @@ pub(super) fn run(session: &Session, args: &InstallHooksArgs) -> CommandResult {
     if args.dry_run {
         session.print_info("dry run, nothing is written; this would be done:");
     }
-    let lines = build_hook_lines(&done.hooks);
-    report::print_output(&render_installed(
-        &done.folder,
-        done.is_new_program,
-        &lines,
-        session.verbosity,
-    ))?;
+    report::print_output(&render_installed(&done, session.verbosity))?;
     if let Some((place, off)) = find_pause(&repo, session.world.now_seconds())? {
         report::print_warning(&format!("hooks are {}", describe_pause(place, off)));
     }

@@ -26,8 +26,6 @@ mod deploy_host;
 mod deploy_status;
 #[cfg(feature = "deploy")]
 mod deploy_target;
-#[cfg(feature = "services")]
-mod diagnose;
 mod diff;
 #[cfg(feature = "deploy")]
 mod external_engine;
@@ -225,98 +223,103 @@ fn run_command_line(args: Vec<OsString>) -> CommandResult {
     if let Some(done) = supervise::try_internal_command(&world, &args) {
         return done;
     }
+    let is_hook = args.get(1).is_some_and(|word| word == hook::WORD);
     let has = |name: &str| world.variables.contains_key(&OsString::from(name));
-    if args.get(1).is_some_and(|word| word == hook::WORD) {
-        process::reexec_without_git_vars(&world.program, &args, &hook::KEPT_VARIABLES, has)?;
-        return hook::run(world, &args[2..]);
-    }
-    process::reexec_without_git_vars(&world.program, &args, &[], has)?;
-    #[cfg(feature = "deploy")]
-    if args.get(1).is_some_and(|word| word == deploy_host::WORD) {
-        return deploy_host::run(world, &args[2..]);
-    }
-    #[cfg(feature = "deploy")]
-    if args.get(1).is_some_and(|word| word == remote_services::WORD) {
-        return on_host::run(world, &args[2..]);
-    }
-    if args.get(1).is_some_and(|word| word == program_store::KEEP_COMMAND) {
-        return keep_program(&world, &args[2..]);
+    let kept: &[&str] = if is_hook { &hook::KEPT_VARIABLES } else { &[] };
+    process::reexec_without_git_vars(&world.program, &args, kept, has)?;
+    match args.get(1) {
+        Some(_) if is_hook => return hook::run(world, &args[2..]),
+        #[cfg(feature = "deploy")]
+        Some(word) if word == deploy_host::WORD => return deploy_host::run(world, &args[2..]),
+        #[cfg(feature = "deploy")]
+        Some(word) if word == remote_services::WORD => return on_host::run(world, &args[2..]),
+        Some(word) if word == program_store::KEEP_COMMAND => {
+            return keep_program(&world, &args[2..]);
+        }
+        _ => {}
     }
     check_origin(&world)?;
+    let cli = match parse_command_line(&args) {
+        Ok(cli) => cli,
+        Err(code) => return Ok(code),
+    };
+    let mut session = Session::new(world, &cli.global)?;
+    session.is_read_only = cli.command.is_read_only();
+    run_command(&session, cli.command)
+}
+
+/// Parses the command line. If there is nothing to run, prints the help or what is wrong, and returns the exit code.
+fn parse_command_line(args: &[OsString]) -> Result<Cli, u8> {
     let asks = |word: &OsString| ["-h", "--help", "help"].iter().any(|help| word == help);
     // The grouped help takes time to build, so only if it is shown.
     let command =
         if args.len() < 2 || args.iter().any(asks) { cli::build_command() } else { Cli::command() };
     let parsed =
-        command.try_get_matches_from(&args).and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = match parsed {
-        Ok(cli) => cli,
-        Err(refused) => {
-            // Clap reports `--help` and `--version` as errors, too.
-            let code = if refused.use_stderr() { ErrorKind::Usage.exit_code() } else { SUCCESS };
-            let printed = refused.print();
-            drop(printed);
-            if let Some(ours) = suggest_command(&args) {
-                report::print_info(
-                    report::Verbosity::Normal,
-                    &format!("hint: did you mean `cargo xtask {ours}`?"),
-                );
-            }
-            return Ok(code);
+        command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|refused| {
+        // Clap reports `--help` and `--version` as errors, too.
+        let code = if refused.use_stderr() { ErrorKind::Usage.exit_code() } else { SUCCESS };
+        let printed = refused.print();
+        drop(printed);
+        if let Some(ours) = suggest_command(args) {
+            let hint = format!("hint: did you mean `cargo xtask {ours}`?");
+            report::print_info(report::Verbosity::Normal, &hint);
         }
-    };
-    let mut session = Session::new(world, &cli.global)?;
-    session.is_read_only = cli.command.is_read_only();
-    match cli.command {
-        Command::Setup(args) => setup::run(&session, &args),
-        Command::Sync(args) => sync::run(&session, &args),
-        Command::Status(args) => status::run(&session, &args),
-        Command::Diff(args) => diff::run(&session, &args),
-        Command::Why(args) => why::run(&session, &args),
-        Command::Undo(args) => undo::run(&session, &args),
-        Command::Switch(args) => switch::run(&session, &args),
-        Command::Branch(BranchCommand::Check(args)) => branch_check::run(&session, &args),
-        Command::Branch(BranchCommand::New(args)) => branch_new::run(&session, &args),
-        Command::Branch(BranchCommand::Prune(args)) => branch_prune::run(&session, &args),
-        Command::Run(args) => run::run(&session, &args),
-        Command::Push(args) => push::run(&session, &args),
-        Command::ReverseSync(args) => reverse_sync::run(&session, &args),
-        Command::Extract(args) => extract::run(&session, &args),
-        Command::Promote(args) => promote::run(&session, &args),
-        Command::Propagate(args) => propagate::run(&session, &args),
-        Command::InstallHooks(args) => install_hooks::run(&session, &args),
-        Command::UninstallHooks => uninstall_hooks::run(&session),
-        Command::Hooks(args) => hooks::run(&session, &args),
+        code
+    })
+}
+
+fn run_command(session: &Session, command: Command) -> CommandResult {
+    match command {
+        Command::Setup(args) => setup::run(session, &args),
+        Command::Sync(args) => sync::run(session, &args),
+        Command::Status(args) => status::run(session, &args),
+        Command::Diff(args) => diff::run(session, &args),
+        Command::Why(args) => why::run(session, &args),
+        Command::Undo(args) => undo::run(session, &args),
+        Command::Switch(args) => switch::run(session, &args),
+        Command::Branch(BranchCommand::Check(args)) => branch_check::run(session, &args),
+        Command::Branch(BranchCommand::New(args)) => branch_new::run(session, &args),
+        Command::Branch(BranchCommand::Prune(args)) => branch_prune::run(session, &args),
+        Command::Run(args) => run::run(session, &args),
+        Command::Push(args) => push::run(session, &args),
+        Command::ReverseSync(args) => reverse_sync::run(session, &args),
+        Command::Extract(args) => extract::run(session, &args),
+        Command::Promote(args) => promote::run(session, &args),
+        Command::Propagate(args) => propagate::run(session, &args),
+        Command::InstallHooks(args) => install_hooks::run(session, &args),
+        Command::UninstallHooks => uninstall_hooks::run(session),
+        Command::Hooks(args) => hooks::run(session, &args),
         #[cfg(feature = "checks")]
-        Command::Validate(args) => validate::run(&session, &args),
+        Command::Validate(args) => validate::run(session, &args),
         #[cfg(feature = "services")]
-        Command::Start(args) => start::run(&session, &args),
+        Command::Start(args) => start::run(session, &args),
         #[cfg(feature = "services")]
-        Command::Stop(args) => stop::run(&session, &args),
+        Command::Stop(args) => stop::run(session, &args),
         #[cfg(feature = "services")]
-        Command::Restart(args) => restart::run(&session, &args),
+        Command::Restart(args) => restart::run(session, &args),
         #[cfg(feature = "services")]
-        Command::Ps(args) => ps::run(&session, &args),
+        Command::Ps(args) => ps::run(session, &args),
         #[cfg(feature = "services")]
-        Command::Logs(args) => logs::run(&session, &args),
+        Command::Logs(args) => logs::run(session, &args),
         #[cfg(feature = "deploy")]
-        Command::Deploy(DeployCommand::Deploy(args)) => deploy::run(&session, &args),
+        Command::Deploy(DeployCommand::Deploy(args)) => deploy::run(session, &args),
         #[cfg(feature = "deploy")]
-        Command::Deploy(DeployCommand::Rollback(args)) => rollback::run(&session, &args),
+        Command::Deploy(DeployCommand::Rollback(args)) => rollback::run(session, &args),
         #[cfg(feature = "deploy")]
-        Command::Deploy(DeployCommand::History(args)) => history::run(&session, &args),
-        Command::Recovery(RecoveryCommand::Backup(args)) => backup::run(&session, &args),
-        Command::Recovery(RecoveryCommand::Restore(args)) => restore::run(&session, &args),
+        Command::Deploy(DeployCommand::History(args)) => history::run(session, &args),
+        Command::Recovery(RecoveryCommand::Backup(args)) => backup::run(session, &args),
+        Command::Recovery(RecoveryCommand::Restore(args)) => restore::run(session, &args),
         #[cfg(feature = "services")]
-        Command::Recovery(RecoveryCommand::Recover(args)) => recover::run(&session, &args),
+        Command::Recovery(RecoveryCommand::Recover(args)) => recover::run(session, &args),
         #[cfg(feature = "vendoring")]
-        Command::Vendor(args) => vendor::run(&session, &args),
-        Command::Upgrade(args) => upgrade::run(&session, &args),
+        Command::Vendor(args) => vendor::run(session, &args),
+        Command::Upgrade(args) => upgrade::run(session, &args),
         #[cfg(feature = "vendoring")]
-        Command::Demo(args) => demo::run(&session, &args),
+        Command::Demo(args) => demo::run(session, &args),
         Command::Completions(args) => completions::run(&args),
         #[cfg(feature = "services")]
-        Command::Serve(args) => serve::run(&session, &args),
+        Command::Serve(args) => serve::run(session, &args),
     }
 }
 

@@ -7,46 +7,64 @@
 //! Diagnosis  ->  plan and prompt  ->  SavedBackup  ->  steps  ->  "recovery incomplete" or exit code 0
 //! ```
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::time::Duration;
 
-use super::diagnose::{Diagnosis, diagnose_worktree, find_broken_files, step_name};
 use super::session::Session;
-use super::{
-    CommandResult, SUCCESS, backup_list, best_effort_sync, checks, service_start, stack as shared,
-};
+use super::{CommandResult, SUCCESS, best_effort_sync, checks, service_start, stack as shared};
 use crate::cli::{RecoverArgs, RecoverStep, StartArgs};
-use xtask_base::digest;
-use xtask_base::error::{Error, ErrorKind, Result, ResultExt as _};
+use xtask_base::environment::format_ago;
+use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_base::ports;
+use xtask_config::{DEFAULT_LAYER, DEPLOYMENT_FOLDER};
 use xtask_git::Repo;
-use xtask_recovery::create_backup::{
-    BACKUP_LIMITS, BackupOptions, SavedBackup, inspect_worktree, save_worktree,
+use xtask_recovery::create_backup::{SavedBackup, SecretRules};
+use xtask_recovery::diagnose::{
+    Diagnosis, RecoverOptions, RecoveryStep, ServicesFindings, diagnose_worktree,
 };
-use xtask_recovery::env_files::{BrokenEnvFile, EnvReplacement};
-use xtask_recovery::secret_files::{self, CopyRestore, SecretCopy};
-use xtask_recovery::{reset, target};
+use xtask_recovery::env_files::{BrokenEnvFile, EnvFileState, find_broken_files};
+use xtask_recovery::report::{describe_saved, render_left_out, render_plan};
+use xtask_recovery::{repair, reset};
 use xtask_report as report;
-use xtask_report::recovery;
+use xtask_services::client;
+use xtask_services::env_files;
 use xtask_services::plan;
-use xtask_services::port_plan;
+use xtask_services::port_plan::{self, PortConflict};
 use xtask_services::stack::Stack;
+use xtask_services::status::ServiceStatus;
 use xtask_sync::context;
 use xtask_sync::worktree_lock::LockWorktree as _;
+use xtask_validate::session::describe_last_run;
 
 /// How long each service may take to become ready, as for `start`.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What is known of the services before the plan is shown.
+struct FoundServices {
+    /// The layers whose services are restarted.
+    layers: Vec<String>,
+    /// The wanted ports that are in use.
+    conflicts: Vec<PortConflict>,
+}
+
 pub(super) fn run(session: &Session, args: &RecoverArgs) -> CommandResult {
     let repo = session.open_repo()?;
-    if args.to.is_some() && !args.steps.is_empty() && !args.steps.contains(&RecoverStep::Git) {
+    let options = RecoverOptions {
+        steps: args.steps.iter().map(|step| to_step(*step)).collect(),
+        to: args.to.clone(),
+    };
+    if options.to.is_some() && !options.is_requested(RecoveryStep::Git) {
         return Err(Error::usage("`--to` needs the step `git`"));
     }
-    let found = diagnose_worktree(session, &repo, args)?;
+    let (services, findings) = inspect_services(session, &repo, args.layer.as_deref())?;
+    let secrets = SecretRules::read(&repo, &report::print_warning);
+    let found = diagnose_worktree(&repo, &session.tools(), &options, secrets, findings)?;
     if found.is_healthy() {
         session.print_info(&describe_healthy(&found));
         return Ok(SUCCESS);
     }
-    report::print_output(&recovery::render_plan(&found.parts))?;
+    report::print_output(&render_plan(&found.parts))?;
     if args.dry_run {
         return Ok(SUCCESS);
     }
@@ -60,24 +78,141 @@ pub(super) fn run(session: &Session, args: &RecoverArgs) -> CommandResult {
         return Err(Error::negative("nothing was changed"));
     }
     let mut faults = Vec::new();
-    let saved = repair_worktree(session, &repo, &found, args.to.as_deref(), &mut faults)?;
+    let saved = repair_worktree(session, &repo, &found, &options, &services, &mut faults)?;
     drop(repo);
     // The reset may have checked out another commit.
     let repo = session.open_repo()?;
-    start_layers(session, &repo, &found, &mut faults);
+    start_layers(session, &repo, &found, &services, &mut faults);
     print_outcome(session, saved.as_ref(), faults)
 }
 
+fn to_step(step: RecoverStep) -> RecoveryStep {
+    match step {
+        RecoverStep::Git => RecoveryStep::Git,
+        RecoverStep::Environment => RecoveryStep::Environment,
+        RecoverStep::Ports => RecoveryStep::Ports,
+        RecoverStep::Services => RecoveryStep::Services,
+    }
+}
+
 fn describe_healthy(found: &Diagnosis) -> String {
-    let steps =
-        [RecoverStep::Git, RecoverStep::Environment, RecoverStep::Ports, RecoverStep::Services];
-    let asked: Vec<String> =
-        steps.into_iter().filter(|step| found.is_requested(*step)).map(step_name).collect();
-    let mut text = format!("no problems found: {}", asked.join(", "));
-    if found.is_requested(RecoverStep::Environment) {
+    let steps: Vec<&str> = found.parts.iter().map(|part| part.step.name()).collect();
+    let mut text = format!("no problems found: {}", steps.join(", "));
+    if found.is_requested(RecoveryStep::Environment) {
         text.push_str("; `cargo xtask validate` checks more");
     }
     text
+}
+
+/// Inspects services, env files and the last validation.
+fn inspect_services(
+    session: &Session,
+    repo: &Repo,
+    layer: Option<&str>,
+) -> Result<(FoundServices, ServicesFindings)> {
+    let layers = choose_layers(session, repo, layer)?;
+    let broken_files = find_broken_env_files(repo, &layers)?;
+    let (problems, conflicts) = diagnose_layers(session, repo, &layers)?;
+    let findings = ServicesFindings {
+        layers: layers.clone(),
+        problems,
+        port_conflicts: conflicts.iter().map(|one| one.describe(false)).collect(),
+        broken_files,
+        failed_validation: find_failed_validation(session, repo),
+    };
+    Ok((FoundServices { layers, conflicts }, findings))
+}
+
+/// Returns the layers to check: `named`, or those that run or have failed here, or the default one if it exists.
+fn choose_layers(session: &Session, repo: &Repo, named: Option<&str>) -> Result<Vec<String>> {
+    if let Some(name) = named {
+        shared::find_stack(repo, name)?;
+        return Ok(vec![name.to_owned()]);
+    }
+    let (known, _) = shared::list_known_stacks(session, repo);
+    let up = known
+        .into_iter()
+        .filter(|(_, page)| shared::is_up(page) || page.services.iter().any(is_unhealthy));
+    let up: Vec<String> = up.map(|(stack, _)| stack.layer).collect();
+    if !up.is_empty() {
+        return Ok(up);
+    }
+    let has_default = repo.root().join(DEPLOYMENT_FOLDER).join(format!("{DEFAULT_LAYER}.toml"));
+    Ok(if has_default.is_file() { vec![DEFAULT_LAYER.to_owned()] } else { Vec::new() })
+}
+
+fn is_unhealthy(row: &ServiceStatus) -> bool {
+    matches!(row.state.as_str(), "failed" | "blocked" | "lost")
+        || row.state == "ready" && row.health == "unhealthy"
+}
+
+/// Returns the problems of the services, and the conflicts of the ports of those that do not run.
+fn diagnose_layers(
+    session: &Session,
+    repo: &Repo,
+    layers: &[String],
+) -> Result<(Vec<String>, Vec<PortConflict>)> {
+    let mut wrong = Vec::new();
+    let mut obstacles = Vec::new();
+    for name in layers {
+        let layer = match shared::read_layer(repo, name) {
+            Ok(layer) => layer,
+            Err(failure) => {
+                wrong.push(format!("layer `{name}`: {failure}"));
+                continue;
+            }
+        };
+        let stack = Stack::new(&repo.folders(), name);
+        let page = client::read_brief_status(&stack, &session.world)?;
+        let rows = page.iter().flat_map(|page| &page.services);
+        wrong.extend(rows.filter(|row| is_unhealthy(row)).map(|row| {
+            let why = row.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+            format!(
+                "{} is {}{why}",
+                row.service,
+                if row.state == "ready" { "unhealthy" } else { &row.state }
+            )
+        }));
+        let running = client::find_running(&stack, &session.world)?;
+        let token = running.as_ref().map(|known| known.token.as_str());
+        let is_up = |service: &str| {
+            running.as_ref().is_some_and(|known| known.specs.iter().any(|one| one.name == service))
+        };
+        let disk = session.tools().disk;
+        let ports =
+            port_plan::assign_ports(&repo.folders(), disk, &layer, &Default::default(), false)?;
+        let wanted: Vec<(String, u16)> =
+            ports.services.into_iter().filter(|(service, _)| !is_up(service)).collect();
+        obstacles.extend(port_plan::find_conflicts(&wanted, token)?);
+    }
+    Ok((wrong, obstacles))
+}
+
+/// Returns `.env` and the env files of `layers` that exist but cannot be read, or are required but missing.
+fn find_broken_env_files(repo: &Repo, layers: &[String]) -> Result<Vec<BrokenEnvFile>> {
+    let loaded: Vec<_> =
+        layers.iter().filter_map(|name| shared::read_layer(repo, name).ok()).collect();
+    let mut files = BTreeSet::from([(".env".to_owned(), false)]);
+    for file in loaded.iter().flat_map(|layer| &layer.services).flat_map(|one| &one.env_files) {
+        files.insert(match file.strip_prefix('?') {
+            Some(file) => (file.to_owned(), false),
+            None => (file.clone(), true),
+        });
+    }
+    // `start` resolves references to other variables.
+    let accept_reference = |_: &str| Some(OsString::new());
+    find_broken_files(repo, &files, &|name, content| EnvFileState {
+        is_torn: env_files::is_torn(content),
+        fault: env_files::parse_env_file(name, content, &accept_reference)
+            .err()
+            .map(|failure| failure.to_string()),
+    })
+}
+
+fn find_failed_validation(session: &Session, repo: &Repo) -> Option<String> {
+    let (past, words) = describe_last_run(repo, repo.root())?;
+    let when = format_ago(session.world.now_seconds(), past.at);
+    (!past.ok).then(|| format!("the last validation failed, {when}: {words}"))
 }
 
 /// Backs up, then runs all steps but the start of the services. Returns the backup, if one was needed.
@@ -85,141 +220,50 @@ fn repair_worktree(
     session: &Session,
     repo: &Repo,
     found: &Diagnosis,
-    to: Option<&str>,
+    options: &RecoverOptions,
+    services: &FoundServices,
     faults: &mut Vec<Error>,
 ) -> Result<Option<SavedBackup>> {
     let tools = session.tools();
-    let replaces = found.is_requested(RecoverStep::Environment) && !found.broken.is_empty();
     let mut saved = None;
-    let mut is_leaving = found.is_leaving;
-    if found.is_leaving || replaces {
+    if found.is_leaving || found.replaces_files() {
         let (_lock, mended) = tools.lock_worktree(repo)?;
         session.warn_recovered(mended);
-        // Only the confirmed plan may be executed.
-        let seen = inspect_worktree(repo, &found.secrets)?;
-        if seen != found.seen || target::find_target(repo, to)? != found.goal {
-            return Err(Error::negative(
-                "the worktree has changed since the plan was made; nothing was done",
-            )
-            .with_hint("run this again"));
-        }
-        let leaves = found.is_leaving.then(|| found.goal.to_moved_branch());
-        let wish = BackupOptions {
-            purpose: "recover",
-            label: None,
-            leaves,
-            limits: BACKUP_LIMITS,
-            replaced_paths: &[],
+        let made = repair::back_up(repo, &tools, found, options)?;
+        session.print_info(&format!("{}, as {}", describe_saved(&made), made.id));
+        render_left_out(&made).iter().for_each(|line| report::print_warning(line));
+        let checked = match found.is_leaving {
+            true => reset::check_reset(repo, &made, &found.goal),
+            false => Ok(()),
         };
-        let made = save_worktree(repo, &tools, &seen, &wish)?;
-        session.print_info(&format!("{}, as {}", backup_list::describe_saved(&made), made.id));
-        backup_list::warn_left_out(&made);
+        let is_leaving = found.is_leaving && checked.is_ok();
         // A step that fails does not prevent the others.
-        if is_leaving && let Err(refused) = reset::check_reset(repo, &made, &found.goal) {
-            faults.push(refused);
-            is_leaving = false;
-        }
-        saved = Some(made);
+        faults.extend(checked.err());
+        saved = Some((made, is_leaving));
     }
     // Services hold files and ports, so they stop before anything is replaced.
-    if found.has_actions(RecoverStep::Services) || found.has_actions(RecoverStep::Ports) {
-        stop_layers(session, repo, found, faults);
+    if found.has_actions(RecoveryStep::Services) || found.has_actions(RecoveryStep::Ports) {
+        stop_layers(session, repo, services, faults);
     }
-    if let Some(saved) = &saved {
+    if let Some((saved, is_leaving)) = &saved {
         let (_lock, _) = tools.lock_worktree(repo)?;
-        if is_leaving {
-            // Start the services from the new commit.
-            match reset::reset_worktree(repo, &tools, saved, &found.goal) {
-                Ok(kept) => {
-                    session.print_info(&format!("checked out {}", found.goal.describe(repo)));
-                    for kept in kept {
-                        session.print_info(&format!(
-                            "commits that were on no branch are kept on `{kept}`"
-                        ));
-                    }
-                }
-                Err(failure) => faults.push(failure),
-            }
-        }
-        if replaces {
-            // The reset may have repaired a file.
-            match find_still_broken(repo, found) {
-                Ok(broken) => {
-                    let done = broken.iter().map(|one| replace_env_file(session, repo, one, saved));
-                    faults.extend(done.filter_map(Result::err));
-                }
-                Err(failure) => faults.push(failure),
-            }
-        }
+        let find_broken = || find_broken_env_files(repo, &services.layers);
+        let say = |text: &str| session.print_info(text);
+        let saved = (saved, *is_leaving);
+        faults.extend(repair::repair_files(repo, &tools, found, saved, &find_broken, &say));
     }
-    if found.has_actions(RecoverStep::Environment) {
+    if found.has_actions(RecoveryStep::Environment) {
         let repo = session.open_repo()?;
         repair_environment(session, &repo, faults);
     }
-    Ok(saved)
+    Ok(saved.map(|(saved, _)| saved))
 }
 
-/// Returns the env files of the plan that still cannot be read.
-fn find_still_broken(repo: &Repo, found: &Diagnosis) -> Result<Vec<BrokenEnvFile>> {
-    let loaded: Vec<_> =
-        found.layers.iter().filter_map(|name| shared::read_layer(repo, name).ok()).collect();
-    let now = find_broken_files(repo, &loaded.iter().collect::<Vec<_>>())?;
-    // The replacement must be the confirmed one, so the entries of the plan are returned.
-    let still = |one: &&BrokenEnvFile| now.iter().any(|other| other.path == one.path);
-    Ok(found.broken.iter().filter(still).cloned().collect())
-}
-
-/// Replaces an unreadable env file with the copy or example of the plan.
-fn replace_env_file(
-    session: &Session,
-    repo: &Repo,
-    one: &BrokenEnvFile,
-    saved: &SavedBackup,
-) -> Result<()> {
-    let path = &one.path;
-    let (content, bits, from) = match &one.replacement {
-        None => {
-            return Err(
-                Error::negative(one.why.clone()).with_hint(format!("fix `{path}` manually"))
-            );
-        }
-        Some(EnvReplacement::Copy { backup, copies_name: name, index: at, .. }) => {
-            let list = secret_files::read_list(repo, name)?;
-            let copy =
-                list.get(*at).ok_or_else(|| Error::unable("the list of copies is damaged"))?;
-            let content = secret_files::read_copy(repo, name, *at, copy)?;
-            (content, copy.bits, format!("backup {backup}"))
-        }
-        Some(EnvReplacement::Example(example)) => {
-            let failed = || format!("cannot read `{example}`");
-            (
-                std::fs::read(example.to_disk_path(repo.root())).with_context(failed)?,
-                0o600,
-                format!("`{example}`"),
-            )
-        }
-    };
-    let digest = digest::hash_parts([&content[..]]);
-    let copy = SecretCopy { path: path.clone(), is_link: false, bits, digest, is_gone: false };
-    match secret_files::restore_copy(repo, session.tools().disk, &copy, &content, &saved.copies)? {
-        CopyRestore::Restored | CopyRestore::Unchanged => {
-            session.print_info(&format!("`{path}` restored from {from}"));
-            Ok(())
-        }
-        CopyRestore::Unsaved => {
-            Err(Error::negative(format!("`{path}` was not changed: {}", secret_files::UNSAVED)))
-        }
-        CopyRestore::Blocked(why) => {
-            Err(Error::negative(format!("`{path}` was not changed: {why}")))
-        }
-    }
-}
-
-fn stop_layers(session: &Session, repo: &Repo, found: &Diagnosis, faults: &mut Vec<Error>) {
+fn stop_layers(session: &Session, repo: &Repo, services: &FoundServices, faults: &mut Vec<Error>) {
     for stack in Stack::list_all(&repo.folders()) {
-        let is_meant = found.layers.contains(&stack.layer);
+        let is_meant = services.layers.contains(&stack.layer);
         let ended = || -> Result<()> {
-            let page = xtask_services::client::read_brief_status(&stack, &session.world)?;
+            let page = client::read_brief_status(&stack, &session.world)?;
             if !is_meant || !page.is_some_and(|page| shared::is_up(&page)) {
                 return Ok(());
             }
@@ -260,13 +304,20 @@ fn repair_environment(session: &Session, repo: &Repo, faults: &mut Vec<Error>) {
 }
 
 /// Starts the layers again; a service whose port another process uses gets another port.
-fn start_layers(session: &Session, repo: &Repo, found: &Diagnosis, faults: &mut Vec<Error>) {
-    if !found.has_actions(RecoverStep::Services) {
-        let words = |one: &port_plan::PortConflict| {
+fn start_layers(
+    session: &Session,
+    repo: &Repo,
+    found: &Diagnosis,
+    services: &FoundServices,
+    faults: &mut Vec<Error>,
+) {
+    if !found.has_actions(RecoveryStep::Services) {
+        let words = |one: &PortConflict| {
             let wanted = vec![(one.service.clone(), one.port)];
             port_plan::find_conflicts(&wanted, None).map(|found| found.into_iter().next())
         };
-        for one in found.obstacles.iter().filter(|_| found.is_requested(RecoverStep::Ports)) {
+        let is_asked = found.is_requested(RecoveryStep::Ports);
+        for one in services.conflicts.iter().filter(|_| is_asked) {
             match words(one) {
                 Ok(None) => session.print_info(&format!("port {} is free again", one.port)),
                 Ok(Some(left)) => faults.push(Error::negative(left.describe(false))),
@@ -275,7 +326,7 @@ fn start_layers(session: &Session, repo: &Repo, found: &Diagnosis, faults: &mut 
         }
         return;
     }
-    for name in &found.layers {
+    for name in &services.layers {
         if let Err(failure) = start_layer(session, repo, name) {
             faults.push(failure);
         }

@@ -49,7 +49,7 @@ impl RepoChecks for RepoCheckRunner<'_> {
     fn check_hooks(&self) -> CheckFinding {
         let find = || {
             let context = context::find_canonical_context(self.repo)?;
-            inspect_hooks(self.repo, self.tools.world, context.as_ref(), VerifyDepth::Metadata)
+            inspect_hooks(self.repo, self.tools.world, Ok(context.as_ref()), VerifyDepth::Metadata)
         };
         let health = find().map_err(|failure| describe_error(&failure))?;
         let all_fire = health.hooks.iter().all(|hook| health.will_run(hook));

@@ -8,21 +8,20 @@
 use std::ffi::OsString;
 
 use super::session::Session;
-use super::{CommandResult, SUCCESS, backup_list};
+use super::{CommandResult, SUCCESS};
 use crate::cli::RestoreArgs;
 use xtask_base::environment::format_ago;
 use xtask_base::error::{ErrorKind, Result, ResultExt as _};
 use xtask_base::path::RepoPath;
 use xtask_base::words::{join_names, sanitize_line};
-use xtask_git::Tools;
 use xtask_git::{OperationKind, Repo, Revision};
-use xtask_recovery::create_backup::{
-    BACKUP_LIMITS, BackupOptions, SavedBackup, inspect_worktree, save_worktree,
+use xtask_recovery::chosen_backup::{
+    ChosenBackup, RestoreScope, choose_backup, find_return_target,
 };
-use xtask_recovery::reset;
+use xtask_recovery::create_backup::{SavedBackup, SecretRules};
+use xtask_recovery::report::render_left_out;
 use xtask_recovery::restore::{
-    ChosenBackup, RestorePlan, RestoreScope, choose_backup, find_return_target, move_branch_back,
-    needs_reset, plan_restore, restore_backup, resumes_operation,
+    self, RestorePlan, is_already_restored, needs_reset, plan_restore, resumes_operation,
 };
 use xtask_recovery::target::RecoveryTarget;
 use xtask_report::{self as report, pluralize};
@@ -72,22 +71,16 @@ pub(super) fn run(session: &Session, args: &RestoreArgs) -> CommandResult {
         let is_all = warn_not_restored(&repo, &chosen, &RestorePlan::default())?;
         return Ok(if is_all { SUCCESS } else { ErrorKind::Negative.exit_code() });
     }
-    let first = save_current_state(session, &repo, &tools, &chosen, is_going)?;
+    let first = save_current_state(session, &repo, &chosen, is_going)?;
     let goal = goal.as_ref().filter(|_| is_going);
-    match apply_backup(session, &repo, &tools, &chosen, goal, &first) {
+    let say = |text: &str| session.print_info(text);
+    match restore::apply_backup(&repo, &tools, &chosen, goal, &first, &say) {
         Ok(done) => print_result(session, &repo, &chosen, &done, &first),
         Err(failure) => Err(failure.with_hint(format!(
             "the previous state is backed up: `cargo xtask restore {}` restores it",
             first.id
         ))),
     }
-}
-
-/// Returns whether restoring would change no file and resume no operation.
-fn is_already_restored(repo: &Repo, chosen: &ChosenBackup) -> Result<bool> {
-    let plan = plan_restore(repo, chosen, None)?;
-    let takes_up = chosen.snapshot.operation.is_some() && resumes_operation(repo, chosen)?;
-    Ok(plan.is_empty() && !takes_up)
 }
 
 /// Prints a note if the branch has new commits since the backup: files are restored as they were then, not merged.
@@ -107,56 +100,18 @@ fn print_branch_moved(session: &Session, repo: &Repo, chosen: &ChosenBackup) -> 
     Ok(())
 }
 
-/// Backs up the current state. A backup is made even of a clean worktree, so that the restore can be undone.
+/// Backs up the current state, and prints the result.
 fn save_current_state(
     session: &Session,
     repo: &Repo,
-    tools: &Tools<'_>,
     chosen: &ChosenBackup,
     leaves: bool,
 ) -> Result<SavedBackup> {
-    let mut secrets = backup_list::read_secret_rules(repo);
-    // A file that is restored from a secret copy is backed up as one, whatever the patterns say now.
-    secrets.extra_paths.extend(chosen.copies.iter().map(|(_, copy)| copy.path.clone()));
-    let seen = inspect_worktree(repo, &secrets)?;
-    let purpose = format!("restore {}", chosen.id);
-    let touches: Vec<RepoPath> = chosen.files.iter().map(|file| file.path.clone()).collect();
-    let wish = BackupOptions {
-        purpose: &purpose,
-        label: None,
-        leaves: leaves.then_some(None),
-        limits: BACKUP_LIMITS,
-        // A reset leaves a clean worktree, so these paths need no backup of their own.
-        replaced_paths: if leaves { &[] } else { &touches },
-    };
-    let first = save_worktree(repo, tools, &seen, &wish)?;
-    session.print_info(&format!("current state backed up as {}", first.id));
-    backup_list::warn_left_out(&first);
-    Ok(first)
-}
-
-fn apply_backup(
-    session: &Session,
-    repo: &Repo,
-    tools: &Tools<'_>,
-    chosen: &ChosenBackup,
-    goal: Option<&RecoveryTarget>,
-    saved: &SavedBackup,
-) -> Result<RestorePlan> {
-    if let Some(goal) = goal {
-        let kept = reset::reset_worktree(repo, tools, saved, goal)?;
-        session.print_info(&format!("checked out {}", goal.describe(repo)));
-        for kept in kept {
-            session.print_info(&format!("commits that were on no branch are kept on `{kept}`"));
-        }
-    }
-    if chosen.is_whole
-        && let Some(words) = move_branch_back(repo, tools, chosen)?
-    {
-        session.print_info(&words);
-    }
-    let plan = plan_restore(repo, chosen, Some(saved))?;
-    restore_backup(repo, tools, chosen, plan, saved)
+    let secrets = SecretRules::read(repo, &report::print_warning);
+    let saved = restore::save_current_state(repo, &session.tools(), secrets, chosen, leaves)?;
+    session.print_info(&format!("current state backed up as {}", saved.id));
+    render_left_out(&saved).iter().for_each(|line| report::print_warning(line));
+    Ok(saved)
 }
 
 fn print_result(
@@ -212,9 +167,10 @@ fn warn_not_restored(repo: &Repo, chosen: &ChosenBackup, done: &RestorePlan) -> 
             join_names(&paths, MAX_NAMES)
         ));
     }
-    if let Some(why) = &chosen.lost_copies {
+    if let Some(failure) = &chosen.lost_copies {
         is_all = false;
-        report::print_warning(why);
+        let detail = failure.details().first().map_or(String::new(), |at| format!(" ({at})"));
+        report::print_warning(&format!("{failure}{detail}"));
     }
     Ok(is_all)
 }

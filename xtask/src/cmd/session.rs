@@ -14,11 +14,7 @@ use xtask_base::record::upgrade_hint;
 use xtask_base::signals::Interrupts;
 use xtask_git::Tools;
 use xtask_git::{Head, Repo};
-use xtask_hooks::Hook;
-use xtask_hooks::hooks_folder::ShimOutcome;
 use xtask_hooks::program::ProgramInstaller;
-use xtask_hooks::shim::KEPT;
-use xtask_report::hooks::HookChangeLine;
 use xtask_report::sync::{CanonicalLine, PathLine, SyncReport};
 use xtask_report::{self as report, StderrProgress, Verbosity};
 use xtask_review::queue::{self, QueuedRequest, RequestState};
@@ -195,35 +191,6 @@ impl Session {
 pub(super) fn check_format(repo: &Repo) -> Result<()> {
     repo.check_state_format()
         .map_err(|refusal| refusal.with_hint(upgrade_hint(&configured_names(repo).branch)))
-}
-
-/// Returns the name of each hook and what was done with it, for the report.
-pub(super) fn build_hook_lines(hooks: &[(Hook, ShimOutcome)]) -> Vec<HookChangeLine> {
-    let lines = hooks.iter().map(|(hook, done)| {
-        let words = match done {
-            ShimOutcome::Unchanged => None,
-            ShimOutcome::Created => Some("installed".to_owned()),
-            ShimOutcome::Chained { runs: true } => {
-                Some(format!("installed; the previous hook runs first, as {}{KEPT}", hook.name()))
-            }
-            ShimOutcome::Chained { runs: false } => Some(format!(
-                "installed; the previous hook is kept as {}{KEPT} but not run: it is not executable",
-                hook.name()
-            )),
-            ShimOutcome::Blocked(why) => Some(format!("skipped: {why}")),
-            ShimOutcome::Renewed(saved) => {
-                Some(format!("updated; the previous file is kept in {}", saved.display()))
-            }
-            ShimOutcome::Removed => Some("removed".to_owned()),
-            ShimOutcome::Restored => Some("restored".to_owned()),
-            ShimOutcome::LeftForeign => Some(format!(
-                "another program's, kept; the previous hook is still {}{KEPT}",
-                hook.name()
-            )),
-        };
-        (hook.name(), words)
-    });
-    lines.collect()
 }
 
 /// Builds the report of a sync from its plan.

@@ -3,15 +3,15 @@
 
 #[cfg(feature = "checks")]
 use super::checks;
-use super::session::{Session, build_hook_lines};
+use super::session::Session;
 use super::{CommandResult, SUCCESS, best_effort_sync};
 use crate::cli::SetupArgs;
 use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_git::Repo;
 use xtask_hooks::installation::{InstallOptions, ProgramOrigin, install_all};
+use xtask_hooks::report::render_installed;
 use xtask_report as report;
 use xtask_report::Verbosity;
-use xtask_report::hooks::render_installed;
 use xtask_sync::context::{self, CanonicalNames};
 use xtask_sync::worktree_lock::LockWorktree as _;
 
@@ -40,10 +40,7 @@ fn try_install_hooks(session: &Session) -> Result<bool> {
         InstallOptions { program_origin: ProgramOrigin::Canonical, force: false, dry_run: false };
     match install_all(&session.hook_builder(&repo), &context, wish) {
         Ok(done) => {
-            let lines = build_hook_lines(&done.hooks);
-            let text =
-                render_installed(&done.folder, done.is_new_program, &lines, session.verbosity);
-            report::print_output(&text)?;
+            report::print_output(&render_installed(&done, session.verbosity))?;
             Ok(true)
         }
         Err(refused) if refused.kind() == ErrorKind::Negative => {

@@ -92,7 +92,8 @@ pub(super) fn run(session: &Session, args: &StatusArgs) -> CommandResult {
         let missing = context::missing_canonical_error(&repo, &names);
         report.notes.push(missing.message().to_owned());
         report.notes.extend(missing.hints().iter().cloned());
-        report.hooks = inspect_hooks(&repo, &session.world, None, VerifyDepth::Metadata)?.summary();
+        report.hooks =
+            inspect_hooks(&repo, &session.world, Ok(None), VerifyDepth::Metadata)?.summary();
         report.vendored = build_vendored_line(&repo, None)?;
         return print_report(session, args, &report);
     };
@@ -103,7 +104,7 @@ pub(super) fn run(session: &Session, args: &StatusArgs) -> CommandResult {
     });
     report.notes.extend(context.warnings.iter().cloned());
     report.hooks =
-        inspect_hooks(&repo, &session.world, Some(&context), VerifyDepth::Metadata)?.summary();
+        inspect_hooks(&repo, &session.world, Ok(Some(&context)), VerifyDepth::Metadata)?.summary();
     if let Some(operation) = repo.current_operation() {
         report.notes.push(format!("{} is in progress", operation.name));
     }

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use xtask_base::files::{Disk, DiskOperation};
 use xtask_git::Repo;
 use xtask_hooks::Hook;
-use xtask_hooks::hooks_folder::{install_shims, uninstall_shims};
+use xtask_hooks::shim_install::{install_shims, uninstall_shims};
 
 use crate::builds::homes;
 use crate::testkit::{

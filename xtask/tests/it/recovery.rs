@@ -10,10 +10,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use xtask_base::error::{ErrorKind, Result};
 use xtask_git::Repo;
 use xtask_git::Tools;
+use xtask_recovery::chosen_backup::{RestoreScope, choose_backup, find_return_target};
 use xtask_recovery::create_backup::{
     BACKUP_LIMITS, BackupLimits, BackupOptions, SecretRules, inspect_worktree, save_worktree,
 };
-use xtask_recovery::restore::RestoreScope;
 use xtask_recovery::{reset, restore, target};
 use xtask_sync::worktree_lock::LockWorktree as _;
 
@@ -602,8 +602,8 @@ fn restore_failing_at_any_step_can_be_repeated() {
     repo.write(".env", "A=since\n");
     let restore = |repo: &Repo, tools: &Tools<'_>| -> Result<()> {
         let (_lock, _) = tools.lock_worktree(repo)?;
-        let chosen = restore::choose_backup(repo, &id, RestoreScope::Whole)?;
-        let goal = restore::find_return_target(repo, &chosen)?.unwrap();
+        let chosen = choose_backup(repo, &id, RestoreScope::Whole)?;
+        let goal = find_return_target(repo, &chosen)?.unwrap();
         let seen = inspect_worktree(repo, &secrets())?;
         let is_going = restore::needs_reset(repo, &chosen, Some(&goal))?;
         let leaves = is_going.then_some(None);

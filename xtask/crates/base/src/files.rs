@@ -305,6 +305,33 @@ fn make_folders_writable(path: &Path) {
     }
 }
 
+/// The identity of a file while it exists: its device and inode. Two paths with the same one lead to one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    #[must_use]
+    pub fn of(meta: &fs::Metadata) -> FileId {
+        use std::os::unix::fs::MetadataExt as _;
+        FileId { device: meta.dev(), inode: meta.ino() }
+    }
+
+    /// Returns the identity of the file to which `path` leads, through symlinks.
+    #[must_use]
+    pub fn at(path: &Path) -> Option<FileId> {
+        fs::metadata(path).ok().as_ref().map(FileId::of)
+    }
+
+    /// Returns the identity of the file at `path` itself, which may be a symlink.
+    #[must_use]
+    pub fn at_no_follow(path: &Path) -> Option<FileId> {
+        fs::symlink_metadata(path).ok().as_ref().map(FileId::of)
+    }
+}
+
 /// Returns whether a regular file is executable as git defines it: by its owner.
 #[must_use]
 pub fn is_executable(meta: &fs::Metadata) -> bool {

@@ -18,6 +18,7 @@ pub mod lock;
 pub mod name;
 pub mod parallel;
 pub mod path;
+mod pipe_reader;
 pub mod ports;
 pub mod process;
 pub mod process_group;

@@ -12,12 +12,11 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::deadline::Deadline;
 use super::error::{Result, ResultExt};
-use super::process::Program;
+use super::pipe_reader::{KeptBytes, PipeReader};
+use super::process::{Program, wait_with_timeout};
 
 /// The maximum length of a line: 16 MiB, far more than any message.
 const MAX_LINE_BYTES: u64 = 16 << 20;
@@ -28,16 +27,16 @@ const MAX_QUEUED_LINES: usize = 1000;
 /// The amount of stderr kept: the last 16 KiB.
 const MAX_STDERR_BYTES: usize = 16 << 10;
 
-/// The interval between checks for the exit of the program.
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// The time for the rest of stderr to arrive after the program has exited.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A running program with a line-based protocol.
 pub struct LineProcess {
     child: Child,
     line_sender: Option<Sender<Vec<u8>>>,
     lines: Receiver<String>,
-    stderr: Arc<Mutex<Vec<u8>>>,
-    stderr_closed: Receiver<()>,
+    /// Its stderr, until it is closed.
+    stderr: Option<PipeReader>,
 }
 
 /// The result of waiting for a line.
@@ -58,10 +57,8 @@ impl LineProcess {
         let mut child = program.in_own_group().spawn(piped(), piped(), piped())?;
         let (say, said) = channel::<Vec<u8>>();
         let (tell, lines) = sync_channel(MAX_QUEUED_LINES);
-        let (complain, complained) = channel::<()>();
-        let complaints = Arc::new(Mutex::new(Vec::new()));
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let (Some(mut input), Some(output), Some(mut errors)) = pipes else {
+        let (Some(mut input), Some(output), Some(errors)) = pipes else {
             return Err(super::error::Error::unable(format!("cannot open pipes to `{name}`")));
         };
         std::thread::spawn(move || {
@@ -85,24 +82,8 @@ impl LineProcess {
                 }
             }
         });
-        let kept = Arc::clone(&complaints);
-        std::thread::spawn(move || {
-            let mut part = [0; 4096];
-            while let Ok(count @ 1..) = errors.read(&mut part) {
-                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                kept.extend(&part[..count]);
-                let over = kept.len().saturating_sub(MAX_STDERR_BYTES);
-                kept.drain(..over);
-            }
-            drop(complain);
-        });
-        Ok(LineProcess {
-            child,
-            line_sender: Some(say),
-            lines,
-            stderr: complaints,
-            stderr_closed: complained,
-        })
+        let stderr = PipeReader::spawn(errors, 0, MAX_STDERR_BYTES);
+        Ok(LineProcess { child, line_sender: Some(say), lines, stderr: Some(stderr) })
     }
 
     /// Sends a line. Failures are not reported here: a program that no longer reads shows it by
@@ -127,23 +108,21 @@ impl LineProcess {
     /// exit status and the end of its stderr.
     pub fn close_and_wait(mut self, within: Duration) -> Result<(ExitStatus, String)> {
         self.line_sender = None;
-        let deadline = Deadline::after(within);
         let failed = || "cannot wait for the program to exit";
-        let status = loop {
-            if let Some(status) = self.child.try_wait().with_context(failed)? {
-                break status;
-            }
-            if deadline.remaining().is_none() {
+        let waited = wait_with_timeout(&mut self.child, within).with_context(failed)?;
+        let status = match waited {
+            Some(status) => status,
+            None => {
                 self.child.kill().with_context(failed)?;
-                break self.child.wait().with_context(failed)?;
+                self.child.wait().with_context(failed)?
             }
-            std::thread::sleep(POLL_INTERVAL);
         };
-        self.stderr_closed.recv_timeout(Duration::from_millis(500)).ok();
-        let kept = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = String::from_utf8_lossy(&kept).trim().to_owned();
-        drop(kept);
-        Ok((status, text))
+        let kept = self.stderr.take().map_or_else(KeptBytes::default, |stderr| {
+            stderr.has_ended(DRAIN_TIMEOUT);
+            stderr.into_kept()
+        });
+        let text: Vec<u8> = kept.tail.into();
+        Ok((status, String::from_utf8_lossy(&text).trim().to_owned()))
     }
 }
 

@@ -7,6 +7,7 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use super::deadline::Deadline;
 use super::error::{Error, Result, ResultExt};
 
 /// The interval between attempts to take a held lock.
@@ -40,7 +41,7 @@ impl Lock {
             .open(path)
             .with_context(|| format!("cannot open lock file `{}`", path.display()))?;
         let mut waiting = Some(waiting);
-        let mut rounds = wait.as_millis() / POLL_INTERVAL.as_millis();
+        let deadline = Deadline::after(wait);
         loop {
             match file.try_lock() {
                 Ok(()) => break,
@@ -54,13 +55,12 @@ impl Lock {
             if let Some(tell) = waiting.take() {
                 tell(&holder);
             }
-            if rounds == 0 {
+            if deadline.remaining().is_none() {
                 return Err(Error::unable(format!(
                     "another xtask is running in this worktree ({holder})"
                 ))
                 .with_hint("wait until it has ended and try again"));
             }
-            rounds -= 1;
             std::thread::sleep(POLL_INTERVAL);
         }
         // The text is informational; a full disk must not prevent anybody from holding the lock.

@@ -14,11 +14,11 @@ use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::deadline::Deadline;
 use super::error::{Error, Result, ResultExt};
+use super::pipe_reader::{KeptBytes, PipeReader};
 
 /// Set to `1` for every child; an xtask hook that finds it set exits without any action.
 pub const ACTIVE_VAR: &str = "ORCHESTRATION_SYNC_ACTIVE";
@@ -247,36 +247,32 @@ impl Program {
             std::thread::spawn(move || pipe.write_all(&input).ok());
         }
         let room = if self.needs_full_output { MAX_LIST_BYTES } else { MAX_OUTPUT_BYTES };
-        let out = child.stdout.take().map(|pipe| OutputCollector::new(pipe, room));
-        let err = child.stderr.take().map(|pipe| OutputCollector::new(pipe, MAX_OUTPUT_BYTES));
-        let mut rounds = longest.as_millis() / POLL_INTERVAL.as_millis();
-        let status = loop {
-            if let Some(status) =
-                child.try_wait().with_context(|| format!("cannot wait for `{}`", self.name))?
-            {
-                break status;
-            }
-            if rounds == 0 {
-                let ended = child.kill().and_then(|()| child.wait());
-                drop(ended);
-                return Err(Error::unable(format!(
-                    "`{}` timed out after {} s and was killed",
-                    self.name,
-                    longest.as_secs()
-                )));
-            }
-            rounds -= 1;
-            std::thread::sleep(POLL_INTERVAL);
+        let out = child.stdout.take().map(|pipe| PipeReader::spawn(pipe, room, 0));
+        let err = child.stderr.take().map(|pipe| PipeReader::spawn(pipe, MAX_OUTPUT_BYTES, 0));
+        let waited = wait_with_timeout(&mut child, longest);
+        let Some(status) = waited.with_context(|| format!("cannot wait for `{}`", self.name))?
+        else {
+            let ended = child.kill().and_then(|()| child.wait());
+            drop(ended);
+            return Err(Error::unable(format!(
+                "`{}` timed out after {} s and was killed",
+                self.name,
+                longest.as_secs()
+            )));
         };
-        let heard = |listener: Option<OutputCollector>| {
-            listener.map_or(Default::default(), OutputCollector::into_captured)
+        // Half of a message is better than none.
+        let collect = |reader: Option<PipeReader>| {
+            reader.map_or((true, KeptBytes::default()), |reader| {
+                (reader.has_ended(DRAIN_TIMEOUT), reader.into_kept())
+            })
         };
-        let (printed, is_cut) = heard(out);
-        if is_cut && self.needs_full_output {
+        let (has_ended, printed) = collect(out);
+        if self.needs_full_output && (!has_ended || printed.left_out > 0) {
             return Err(Error::unable(format!("the output of `{}` is incomplete", self.name)));
         }
+        let printed = printed.head;
         let stdout = String::from_utf8_lossy(&printed).into_owned();
-        let stderr = String::from_utf8_lossy(&heard(err).0).trim_end().to_owned();
+        let stderr = String::from_utf8_lossy(&collect(err).1.head).trim_end().to_owned();
         let list = if self.needs_full_output { printed } else { Vec::new() };
         Ok(ProgramOutput { status, stdout, stdout_bytes: list, stderr })
     }
@@ -325,40 +321,18 @@ pub fn reexec_without_git_vars(
     Err(Error::unable("cannot restart this program").with_cause(command.exec()))
 }
 
-/// Collects the output of a child in a thread. A grandchild may hold the pipe open forever, so the
-/// wait for its end is limited to `DRAIN_TIMEOUT`.
-struct OutputCollector {
-    captured: Arc<Mutex<Vec<u8>>>,
-    max_bytes: usize,
-    end: Receiver<()>,
-}
-
-impl OutputCollector {
-    fn new(mut pipe: impl Read + Send + 'static, longest: usize) -> OutputCollector {
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let (tell, end) = std::sync::mpsc::channel::<()>();
-        let into = Arc::clone(&heard);
-        std::thread::spawn(move || {
-            let mut part = [0; 8192];
-            while let Ok(count @ 1..) = pipe.read(&mut part) {
-                let mut heard = into.lock().unwrap_or_else(PoisonError::into_inner);
-                // One byte more shows that the output was longer.
-                let room = (longest + 1).saturating_sub(heard.len());
-                heard.extend(&part[..count.min(room)]);
-            }
-            // Dropping the sender ends the wait of the receiver.
-            drop(tell);
-        });
-        OutputCollector { captured: heard, max_bytes: longest, end }
-    }
-
-    /// Returns the captured bytes, and whether there was or may be more.
-    fn into_captured(self) -> (Vec<u8>, bool) {
-        // Half of a message is better than none.
-        let is_open = self.end.recv_timeout(DRAIN_TIMEOUT) == Err(RecvTimeoutError::Timeout);
-        let heard = self.captured.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = &heard[..heard.len().min(self.max_bytes)];
-        (kept.to_vec(), is_open || heard.len() > self.max_bytes)
+/// Waits up to `longest` for `child` to exit. Returns `None` if it still runs.
+pub(super) fn wait_with_timeout(
+    child: &mut Child,
+    longest: Duration,
+) -> std::io::Result<Option<ExitStatus>> {
+    let deadline = Deadline::after(longest);
+    loop {
+        let status = child.try_wait()?;
+        if status.is_some() || deadline.remaining().is_none() {
+            return Ok(status);
+        }
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 

@@ -10,16 +10,15 @@
 //!   -> GroupOutput { exit_reason: Code(0), output: "started\n", left_processes: true, … }
 //! ```
 
-use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::error::{Result, ResultExt};
+use super::pipe_reader::{KeptBytes, PipeReader};
 use super::process::{Program, spawn_error};
 
 /// The amount of output kept from its beginning and from its end: 256 KiB each.
@@ -95,7 +94,7 @@ impl Program {
         // the end.
         drop(self);
         let mut child = child?;
-        let heard = OutputReader::spawn_reader(pipe);
+        let heard = PipeReader::spawn(pipe, KEPT_AT_EACH_END, KEPT_AT_EACH_END);
         let pid = Pid::from_child(&child);
         let ended = watch_exit(pid);
         let mut waited = Duration::ZERO;
@@ -136,11 +135,11 @@ impl Program {
             }
             None => reap_child(&mut child, &name)?,
         };
-        let (output, is_cut) = heard.to_text();
+        let kept = heard.into_kept();
         Ok(GroupOutput {
             exit_reason: end,
-            output,
-            is_truncated: is_cut,
+            output: render_output(&kept),
+            is_truncated: kept.left_out > 0,
             left_processes: left_others,
         })
     }
@@ -165,63 +164,15 @@ fn watch_exit(pid: Pid) -> Receiver<()> {
     ended
 }
 
-/// The beginning and the end of the output.
-#[derive(Default)]
-struct HeadTailBuffer {
-    head: Vec<u8>,
-    tail: std::collections::VecDeque<u8>,
-    left_out: u64,
-}
-
-impl HeadTailBuffer {
-    fn append(&mut self, part: &[u8]) {
-        let room = KEPT_AT_EACH_END.saturating_sub(self.head.len()).min(part.len());
-        let (first, rest) = part.split_at(room);
-        self.head.extend(first);
-        self.tail.extend(rest);
-        let over = self.tail.len().saturating_sub(KEPT_AT_EACH_END);
-        self.tail.drain(..over);
-        self.left_out += over as u64;
+/// Returns the output as text, with a note in place of bytes that were left out.
+fn render_output(kept: &KeptBytes) -> String {
+    let mut text = String::from_utf8_lossy(&kept.head).into_owned();
+    if kept.left_out > 0 {
+        text.push_str(&format!("\n[… {} bytes left out …]\n", kept.left_out));
     }
-}
-
-/// Reads a pipe in a thread. Another process may hold the pipe open forever, so waits for its end
-/// are short.
-struct OutputReader {
-    kept: Arc<Mutex<HeadTailBuffer>>,
-    end: Receiver<()>,
-}
-
-impl OutputReader {
-    fn spawn_reader(mut pipe: impl Read + Send + 'static) -> OutputReader {
-        let kept = Arc::new(Mutex::new(HeadTailBuffer::default()));
-        let (tell, end) = channel::<()>();
-        let into = Arc::clone(&kept);
-        std::thread::spawn(move || {
-            let mut part = [0; 16384];
-            while let Ok(count @ 1..) = pipe.read(&mut part) {
-                into.lock().unwrap_or_else(PoisonError::into_inner).append(&part[..count]);
-            }
-            drop(tell);
-        });
-        OutputReader { kept, end }
-    }
-
-    /// Returns whether the write end is closed, now or within `soon`.
-    fn has_ended(&self, soon: Duration) -> bool {
-        self.end.recv_timeout(soon) == Err(RecvTimeoutError::Disconnected)
-    }
-
-    fn to_text(&self) -> (String, bool) {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut text = String::from_utf8_lossy(&kept.head).into_owned();
-        if kept.left_out > 0 {
-            text.push_str(&format!("\n[… {} bytes left out …]\n", kept.left_out));
-        }
-        let tail: Vec<u8> = kept.tail.iter().copied().collect();
-        text.push_str(&String::from_utf8_lossy(&tail));
-        (text, kept.left_out > 0)
-    }
+    let tail: Vec<u8> = kept.tail.iter().copied().collect();
+    text.push_str(&String::from_utf8_lossy(&tail));
+    text
 }
 
 #[cfg(test)]

@@ -14,8 +14,9 @@ use std::ops::Range;
 
 use regex_lite::Regex;
 
+use super::faults::Faults;
 use super::globs::{Glob, are_disjoint, find_branch_glob_fault};
-use super::reader::{Faults, TableReader};
+use super::reader::TableReader;
 use super::value_syntax::read_branch_name;
 use xtask_base::environment::parse_seconds;
 use xtask_base::error::Result;

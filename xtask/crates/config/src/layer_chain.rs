@@ -14,7 +14,8 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::reader::{Faults, TableReader, suggest_nearest};
+use super::faults::Faults;
+use super::reader::{TableReader, suggest_nearest};
 use super::value_syntax::{NAME, is_valid_name};
 use super::{DEFAULT_LAYER, DEPLOYMENT_FOLDER};
 use xtask_base::error::{Error, Result};

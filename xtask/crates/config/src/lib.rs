@@ -25,6 +25,11 @@ mod command;
 mod cycles;
 #[cfg(feature = "services")]
 mod deploy;
+#[cfg_attr(
+    not(feature = "services"),
+    expect(dead_code, reason = "layers of services are read by more of it")
+)]
+mod faults;
 mod globs;
 #[cfg(feature = "services")]
 mod layer;

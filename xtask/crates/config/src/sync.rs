@@ -7,7 +7,8 @@
 //! include = ["/setup/", "/.gitignore"]
 //! ```
 
-use super::reader::{Faults, TableReader};
+use super::faults::Faults;
+use super::reader::TableReader;
 use super::value_syntax::read_branch_name;
 use xtask_base::error::Result;
 

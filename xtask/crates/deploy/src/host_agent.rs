@@ -24,6 +24,7 @@ use super::wire_protocol::{
 };
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result, ResultExt as _};
+use xtask_base::files::FileId;
 use xtask_base::signals::Interrupts;
 use xtask_config::Layer;
 
@@ -203,9 +204,8 @@ fn remove_stale_files(target: &DeployTarget, around: &DeployContext<'_>) -> Resu
 }
 
 fn is_own_program(path: &Path, world: &Environment) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let id = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
-    id(path).is_some() && id(path) == id(&world.program)
+    let id = FileId::at(path);
+    id.is_some() && id == FileId::at(&world.program)
 }
 
 fn file_age(path: &Path, world: &Environment) -> Option<Duration> {

@@ -12,18 +12,12 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
-use std::time::Duration;
 
+use super::local_git::require_success;
 use super::{Id, Operation, OperationKind, Repo, TreeEntry};
 use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::files::Disk;
 use xtask_base::path::RepoPath;
-
-/// Timeout of a local git command.
-const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// Options that keep hooks of the repository from running.
-const NO_HOOKS: [&str; 2] = ["-c", "core.hooksPath=/dev/null"];
 
 /// State of an operation in the worktree's git folder: files, and folders with all files in them.
 /// Names that begin with `BISECT_` belong to it as well.
@@ -155,9 +149,7 @@ impl Repo {
             OperationKind::Rebase => "rebase --quit",
             OperationKind::Revert => "revert --quit",
         };
-        let done = self
-            .git_command(NO_HOOKS.into_iter().chain(command.split(' ')))
-            .run_with_timeout(LOCAL_TIMEOUT)?;
+        let done = self.local_git(command.split(' ')).run()?;
         if done.status.success() && self.current_operation().as_ref() != Some(operation) {
             return Ok(());
         }
@@ -176,24 +168,14 @@ impl Repo {
             Some(branch) => args.extend(["--no-guess", branch]),
             None => args.extend(["--detach", &id]),
         }
-        let done =
-            self.git_command(NO_HOOKS.into_iter().chain(args)).run_with_timeout(LOCAL_TIMEOUT)?;
-        if done.status.success() {
-            return Ok(());
-        }
         let to = branch.map_or_else(|| self.short_id(commit), ToOwned::to_owned);
-        Err(Error::unable(format!("cannot switch to `{to}`")).with_detail(done.stderr))
+        self.local_git(args).require(&format!("cannot switch to `{to}`")).map(drop)
     }
 
     /// Creates a branch at its remote counterpart, with that as upstream, without checking it out.
     pub fn create_tracking_branch(&self, branch: &str, remote: &str) -> Result<()> {
         let args = ["branch", "--quiet", "--track", branch, remote];
-        let done =
-            self.git_command(NO_HOOKS.into_iter().chain(args)).run_with_timeout(LOCAL_TIMEOUT)?;
-        if done.status.success() {
-            return Ok(());
-        }
-        Err(Error::unable(format!("cannot create branch `{branch}`")).with_detail(done.stderr))
+        self.local_git(args).require(&format!("cannot create branch `{branch}`")).map(drop)
     }
 
     /// Stages base, ours and theirs of each path as a conflict.
@@ -214,12 +196,7 @@ impl Repo {
             }
         }
         let args = ["update-index", "-z", "--index-info"];
-        let done = self
-            .git_command(NO_HOOKS.into_iter().chain(args))
-            .run_with_input(&input, LOCAL_TIMEOUT)?;
-        if done.status.success() {
-            return Ok(());
-        }
-        Err(Error::unable("cannot restore the conflicts in the index").with_detail(done.stderr))
+        let done = self.local_git(args).run_with_input(&input)?;
+        require_success(done, "cannot restore the conflicts in the index").map(drop)
     }
 }

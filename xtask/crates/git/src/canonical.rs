@@ -15,7 +15,7 @@
 use std::collections::BTreeSet;
 
 use super::refs::{ReflogEntry, read_reflog};
-use super::{Id, Repo, reflog_messages};
+use super::{Id, Repo, branch_of_ref, reflog_messages};
 use xtask_base::error::{Error, Result};
 
 /// The canonical commit, and the ref that names it.
@@ -135,7 +135,7 @@ impl Repo {
         let setting = |key: &str| self.config_value(&format!("branch.{branch}.{key}"));
         let followed = setting("remote").filter(|name| name != ".");
         let merge = setting("merge").unwrap_or_default();
-        let merge = merge.strip_prefix("refs/heads/").unwrap_or(&merge);
+        let merge = branch_of_ref(&merge).unwrap_or(&merge);
         let is_of_remote = followed.as_deref() == Some(remote);
         if is_of_remote && merge == branch {
             return Ok(None);

@@ -6,14 +6,11 @@
 //! ```
 
 use std::path::Path;
-use std::time::Duration;
 
+use super::local_git::{require_success, split_at_nul};
 use super::{Id, Repo};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
-
-/// Timeout of git for writing some hundred files.
-const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 
 impl Repo {
     /// Returns the tree of HEAD; `None` if HEAD is unborn.
@@ -26,14 +23,11 @@ impl Repo {
     /// the index.
     pub fn list_uncommitted(&self) -> Result<Vec<String>> {
         let args = ["--no-optional-locks", "status", "--porcelain", "-z", "--untracked-files=no"];
-        let asked = self.git_command(args).with_full_output().run_with_timeout(LOCAL_TIMEOUT)?;
-        if !asked.status.success() {
-            return Err(Error::unable("`git status` failed").with_detail(asked.stderr));
-        }
-        let mut parts = asked.stdout.split('\0').filter(|part| !part.is_empty());
+        let asked = self.local_git(args).list("`git status` failed")?;
+        let mut parts = split_at_nul(&asked.stdout_bytes).map(String::from_utf8_lossy);
         let mut found = Vec::new();
         while let Some(part) = parts.next() {
-            let (state, name) = part.split_at_checked(3).unwrap_or(("", part));
+            let (state, name) = part.split_at_checked(3).unwrap_or(("", &part));
             found.push(name.escape_debug().to_string());
             if state.contains(['R', 'C']) {
                 // The old name of a rename or copy follows as a part of its own.
@@ -46,12 +40,9 @@ impl Repo {
     /// Lists the files that git neither tracks nor ignores.
     pub fn list_untracked(&self) -> Result<Vec<String>> {
         let args = ["--no-optional-locks", "ls-files", "-z", "--others", "--exclude-standard"];
-        let asked = self.git_command(args).with_full_output().run_with_timeout(LOCAL_TIMEOUT)?;
-        if !asked.status.success() {
-            return Err(Error::unable("cannot list the untracked files").with_detail(asked.stderr));
-        }
-        let names = asked.stdout.split('\0').filter(|name| !name.is_empty());
-        Ok(names.map(ToOwned::to_owned).collect())
+        let asked = self.local_git(args).list("cannot list the untracked files")?;
+        let names = split_at_nul(&asked.stdout_bytes);
+        Ok(names.map(|name| String::from_utf8_lossy(name).into_owned()).collect())
     }
 
     /// Replaces the staged tree `old` by `new`, and writes the files that differ. Git refuses
@@ -62,8 +53,7 @@ impl Repo {
         self.refresh_index()?;
         let old = old.unwrap_or_else(|| self.empty_tree());
         let (old, new) = (old.to_string(), new.to_string());
-        let put = ["-c", "core.hooksPath=/dev/null", "read-tree", "-m", "-u", &old, &new];
-        let done = self.git_command(put).run_with_timeout(LOCAL_TIMEOUT)?;
+        let done = self.local_git(["read-tree", "-m", "-u", &old, &new]).run()?;
         if done.status.success() {
             return Ok(());
         }
@@ -78,20 +68,16 @@ impl Repo {
     /// Refreshes the stat data of the index, as `git status` does.
     pub fn refresh_index(&self) -> Result<()> {
         // The exit code is 1 if a file differs.
-        self.git_command(["add", "--refresh", "--", "."]).run_with_timeout(LOCAL_TIMEOUT).map(drop)
+        self.local_git(["add", "--refresh", "--", "."]).run().map(drop)
     }
 
     /// Overwrites files with their staged content, and updates their stat data in the index.
     pub fn restore_staged(&self, paths: &[RepoPath]) -> Result<()> {
-        let checkout = ["checkout-index", "--index", "--force", "-z", "--stdin"];
-        let args = ["-c", "core.hooksPath=/dev/null"].into_iter().chain(checkout);
+        let args = ["checkout-index", "--index", "--force", "-z", "--stdin"];
         let list: Vec<u8> =
             paths.iter().flat_map(|path| [path.as_bytes(), b"\0"].concat()).collect();
-        let done = self.git_command(args).run_with_input(&list, LOCAL_TIMEOUT)?;
-        if done.status.success() {
-            return Ok(());
-        }
-        Err(Error::unable("cannot restore the files").with_detail(done.stderr))
+        let done = self.local_git(args).run_with_input(&list)?;
+        require_success(done, "cannot restore the files").map(drop)
     }
 }
 

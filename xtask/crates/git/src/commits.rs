@@ -14,6 +14,7 @@ use gix::bstr::ByteSlice;
 use gix::revision::plumbing::merge_base::Flags;
 use gix::revision::plumbing::{Graph, graph};
 
+use super::local_git::require_success;
 use super::{Id, Repo};
 use xtask_base::error::{Error, Result, ResultExt};
 
@@ -239,10 +240,8 @@ impl Repo {
         from.iter().for_each(|id| input.push_str(&format!("^{id}\n")));
         let asked = self.git_command(words.iter().map(String::as_str)).with_full_output();
         let asked = asked.run_with_input(input.as_bytes(), HISTORY_TIMEOUT)?;
-        if !asked.status.success() {
-            return Err(Error::unable(failed()).with_detail(asked.stderr));
-        }
-        let lines = asked.stdout_bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let listed = require_success(asked, &failed())?.stdout_bytes;
+        let lines = listed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         lines.map(|id| Id::from_hex(id).with_context(failed)).collect()
     }
 
@@ -258,24 +257,24 @@ impl Repo {
 
     /// Lists the commits reachable from `to` and from none of `from`, newest first.
     pub fn commits_beyond(&self, from: &[Id], to: Id) -> Result<Vec<Id>> {
-        let walk = self.git.rev_walk([to]).with_hidden(from.iter().copied()).all();
-        let walked = walk.ok().and_then(|walk| {
-            walk.map(|commit| commit.ok().map(|commit| commit.id)).collect::<Option<Vec<Id>>>()
-        });
-        walked.map_or_else(|| self.rev_list_by_git(from, to, false), Ok)
+        self.walk_commits(from, to, false)
     }
 
     /// Lists the commits of `from..to`, newest first; with `first_parent`, along first parents
     /// only.
     pub fn commits_between(&self, from: Option<Id>, to: Id, first_parent: bool) -> Result<Vec<Id>> {
-        let mut platform = self.git.rev_walk([to]).with_hidden(from);
+        self.walk_commits(&Vec::from_iter(from), to, first_parent)
+    }
+
+    fn walk_commits(&self, from: &[Id], to: Id, first_parent: bool) -> Result<Vec<Id>> {
+        let mut platform = self.git.rev_walk([to]).with_hidden(from.iter().copied());
         if first_parent {
             platform = platform.first_parent_only();
         }
         let walked = platform.all().ok().and_then(|walk| {
             walk.map(|commit| commit.ok().map(|commit| commit.id)).collect::<Option<Vec<Id>>>()
         });
-        walked.map_or_else(|| self.rev_list_by_git(&Vec::from_iter(from), to, first_parent), Ok)
+        walked.map_or_else(|| self.rev_list_by_git(from, to, first_parent), Ok)
     }
 }
 

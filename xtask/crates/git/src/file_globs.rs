@@ -20,6 +20,8 @@ use gix::bstr::ByteSlice;
 use gix::glob::wildmatch;
 use gix::index::entry::Mode as IndexMode;
 
+use super::patterns::{WILDCARDS, has_wildcard};
+use super::worktree_file::is_not_found;
 use super::{FileStat, Index, Repo};
 use xtask_base::error::{Result, ResultExt};
 use xtask_base::path::RepoPath;
@@ -261,12 +263,6 @@ impl GlobForm {
     }
 }
 
-const WILDCARDS: &[u8] = b"*?[\\";
-
-fn has_wildcard(text: &[u8]) -> bool {
-    text.find_byteset(WILDCARDS).is_some()
-}
-
 /// Returns whether `folder` is `other` or below it. The root is empty.
 fn is_same_or_below(folder: &[u8], other: &[u8]) -> bool {
     other.is_empty()
@@ -290,10 +286,6 @@ impl FoundFiles {
             Err(cause) => self.unreadable.push((path.clone(), cause.to_string())),
         }
     }
-}
-
-fn is_not_found(cause: &io::Error) -> bool {
-    matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 struct GlobWalk<'a, 'r> {

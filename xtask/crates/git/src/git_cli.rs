@@ -13,7 +13,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use super::push::unreachable_remote_error;
-use super::{Id, Repo, Revision};
+use super::{Id, Repo, Revision, branch_of_ref};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::process::{ACTIVE_VAR, Program, ProgramOutput};
@@ -23,9 +23,6 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Timeout of a fetch or push of hundreds of branches: ten minutes.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// Timeout of a command that needs no network.
-const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Pauses between retries if another git holds the lock of a ref, in milliseconds.
 const PAUSES_MS: [u64; 6] = [50, 100, 200, 400, 800, 1600];
@@ -85,7 +82,7 @@ impl Repo {
     /// Returns an error if git is older than `OLDEST_GIT`. A version that cannot be parsed is
     /// accepted.
     pub fn check_git_version(&self) -> Result<()> {
-        let asked = self.git_command(["version"]).run_with_timeout(LOCAL_TIMEOUT)?;
+        let asked = self.local_git(["version"]).run()?;
         let version = asked.stdout.trim().trim_start_matches("git version ");
         let mut numbers = version.split('.').map(str::parse::<u32>);
         let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
@@ -185,7 +182,7 @@ impl Repo {
         }
         let mut branches = Vec::new();
         for (id, name) in listed.stdout.lines().filter_map(|line| line.split_once('\t')) {
-            let Some(name) = name.strip_prefix("refs/heads/") else { continue };
+            let Some(name) = branch_of_ref(name) else { continue };
             let is_text = !name.contains(char::REPLACEMENT_CHARACTER);
             // A commit newer than the fetched one is detected by the lease when the branch is
             // pushed.
@@ -207,32 +204,21 @@ impl Repo {
         let target = target.to_string();
         let merge = ["merge", "--quiet", "--ff-only", "--no-autostash", "--no-overwrite-ignore"];
         let merge = merge.into_iter().chain(["--no-verify-signatures", "--no-stat", &target]);
-        self.git_command(["-c", "core.hooksPath=/dev/null"].into_iter().chain(merge))
-            .run_with_timeout(LOCAL_TIMEOUT)
+        self.local_git(merge).run()
     }
 
     /// Moves the checked-out branch to `target`, as `git reset --keep` does: replaces the files
     /// that differ, and refuses if one of them has local changes.
     pub fn reset_keep(&self, target: &str) -> Result<ProgramOutput> {
-        // Refresh first, or files with new times and equal content count as changed. The exit code
-        // 1 of `--refresh` only reports that some files did change.
-        self.git_command(["add", "--refresh", "--", "."]).run_with_timeout(LOCAL_TIMEOUT)?;
-        self.git_command([
-            "-c",
-            "core.hooksPath=/dev/null",
-            "reset",
-            "--quiet",
-            "--keep",
-            target,
-            "--",
-        ])
-        .run_with_timeout(LOCAL_TIMEOUT)
+        // Refresh first, or files with new times and equal content count as changed.
+        self.refresh_index()?;
+        self.local_git(["reset", "--quiet", "--keep", target, "--"]).run()
     }
 
     /// Returns whether anything is staged or marked with `git add -N`.
     pub fn has_staged_changes(&self) -> Result<bool> {
         let args = ["diff", "--cached", "--quiet", "--ita-visible-in-index", "--"];
-        Ok(!self.git_command(args).run_with_timeout(LOCAL_TIMEOUT)?.status.success())
+        Ok(!self.local_git(args).run()?.status.success())
     }
 
     /// Runs `git push` attached to the terminal.
@@ -317,9 +303,7 @@ impl Repo {
     pub fn remove_branch_config(&self, branch: &str) -> Result<()> {
         let section = format!("branch.{branch}");
         let of_branch = format!("{section}.");
-        let listed = self
-            .git_command(["config", "--local", "--name-only", "--list"])
-            .run_with_timeout(LOCAL_TIMEOUT)?;
+        let listed = self.local_git(["config", "--local", "--name-only", "--list"]).run()?;
         // The branch name may contain dots, the last part of a key does not.
         let is_of_branch =
             |key: &str| key.strip_prefix(&of_branch).is_some_and(|rest| !rest.contains('.'));
@@ -327,7 +311,7 @@ impl Repo {
             return Ok(());
         }
         let args = ["config", "--local", "--remove-section", &section];
-        let done = self.git_command(args).run_with_timeout(LOCAL_TIMEOUT)?;
+        let done = self.local_git(args).run()?;
         if done.status.success() {
             return Ok(());
         }
@@ -387,8 +371,7 @@ impl Repo {
 
     /// Sets `key` in the configuration of this repository.
     pub fn set_config(&self, key: &str, value: &str) -> Result<()> {
-        let done =
-            self.git_command(["config", "--local", key, value]).run_with_timeout(LOCAL_TIMEOUT)?;
+        let done = self.local_git(["config", "--local", key, value]).run()?;
         if done.status.success() {
             return Ok(());
         }

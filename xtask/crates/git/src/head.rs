@@ -24,7 +24,7 @@ impl Repo {
     /// Reads HEAD. An unborn branch is an error: there is no commit to build on.
     pub fn head(&self) -> Result<Head> {
         let HeadState { branch, commit } = self.read_head()?;
-        let branch = branch.map(strip_heads_prefix);
+        let branch = branch.map(|name| branch_of_ref(&name).unwrap_or(&name).to_owned());
         let Some(commit) = commit else {
             let name = branch.unwrap_or_default();
             return Err(Error::unable(format!("branch `{name}` has no commit yet"))
@@ -37,7 +37,7 @@ impl Repo {
     /// Returns the checked-out branch, even if unborn.
     #[must_use]
     pub fn current_branch(&self) -> Option<String> {
-        self.read_head().ok()?.branch?.strip_prefix("refs/heads/").map(str::to_owned)
+        branch_of_ref(&self.read_head().ok()?.branch?).map(str::to_owned)
     }
 
     fn read_head(&self) -> Result<HeadState> {
@@ -74,6 +74,14 @@ impl Repo {
     }
 }
 
-fn strip_heads_prefix(name: String) -> String {
-    name.strip_prefix("refs/heads/").map_or(name.clone(), str::to_owned)
+/// Returns the branch of a ref, e.g. `main` of `refs/heads/main`; `None` for a ref that is no local branch.
+#[must_use]
+pub fn branch_of_ref(name: &str) -> Option<&str> {
+    name.strip_prefix("refs/heads/")
+}
+
+/// Returns a ref as people name it: without `refs/heads/` or `refs/remotes/`.
+#[must_use]
+pub fn short_ref(name: &str) -> &str {
+    branch_of_ref(name).or_else(|| name.strip_prefix("refs/remotes/")).unwrap_or(name)
 }

@@ -10,7 +10,6 @@
 use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use gix::bstr::ByteSlice;
 use gix::index::entry::{Flags, Mode as IndexMode, Stage, Stat};
@@ -21,9 +20,6 @@ use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::files::is_executable;
 use xtask_base::path::RepoPath;
 use xtask_base::process::ProgramOutput;
-
-/// Timeout of git for writing an index.
-const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// State of a path in the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,9 +203,9 @@ impl Repo {
             }
         }
         let run = |args: &[&str], input: &[u8]| -> Result<ProgramOutput> {
-            let all = ["-c", "core.hooksPath=/dev/null", "-c", "advice.sparseIndexExpanded=false"];
-            let git = self.git_command(all.into_iter().chain(args.iter().copied()));
-            git.env("GIT_INDEX_FILE", index).run_with_input(input, LOCAL_TIMEOUT)
+            let all = ["-c", "advice.sparseIndexExpanded=false"];
+            let git = self.local_git(all.into_iter().chain(args.iter().copied()));
+            git.env("GIT_INDEX_FILE", index).run_with_input(input)
         };
         let orders: [(&[&str], &[u8]); 2] = [
             (&["update-index", "--add", "--remove", "--replace", "-z", "--index-info"], &lines),

@@ -23,6 +23,7 @@ mod git_cli;
 mod head;
 mod hooks_folder;
 mod index;
+mod local_git;
 mod merge;
 mod merge_preview;
 mod operation_state;
@@ -65,7 +66,7 @@ pub use file_globs::{FileGlobs, FoundFiles, IgnoreRules, SearchScope, may_match_
 pub use filters::Filters;
 pub use git_cli::{PUSHING, PushHookMode, RefPushPreview, is_git};
 pub use gix::ObjectId as Id;
-pub use head::Head;
+pub use head::{Head, branch_of_ref, short_ref};
 pub use hooks_folder::{HooksFolder, HooksPathScope};
 pub use index::{Index, IndexStamp, IndexStatus, IndexUpdate};
 pub use merge::{MergeAttributes, MergeDriver, TextMerge, count_changed_lines, merge_three_way};

@@ -34,6 +34,21 @@ pub enum OperationKind {
     Revert,
 }
 
+impl OperationKind {
+    /// Returns the name without article: `rebase`.
+    #[must_use]
+    pub fn noun(self) -> &'static str {
+        match self {
+            OperationKind::Am => "`am`",
+            OperationKind::Bisect => "bisect",
+            OperationKind::CherryPick => "cherry-pick",
+            OperationKind::Merge => "merge",
+            OperationKind::Rebase => "rebase",
+            OperationKind::Revert => "revert",
+        }
+    }
+}
+
 impl Operation {
     fn new(kind: OperationKind) -> Operation {
         let (name, continue_command, abort_command) = match kind {

@@ -9,17 +9,14 @@
 use std::collections::HashSet;
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use gix::objs::Kind;
 use gix::zlib::Compression;
 use gix::zlib::stream::deflate;
 
+use super::local_git::require_success;
 use super::{Id, Repo};
 use xtask_base::error::{Error, Result, ResultExt as _};
-
-/// Timeout of git for indexing a pack.
-const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Up to this number, objects are written one by one, as git does after a fetch
 /// (`fetch.unpackLimit`).
@@ -85,12 +82,8 @@ impl Repo {
         sum.update(&bytes);
         let sum = sum.try_finalize().with_context(failed)?;
         bytes.extend_from_slice(sum.as_slice());
-        let asked =
-            self.git_command(["index-pack", "--stdin"]).run_with_input(&bytes, LOCAL_TIMEOUT)?;
-        if asked.status.success() {
-            return Ok(());
-        }
-        Err(Error::unable(failed()).with_detail(asked.stderr))
+        let asked = self.local_git(["index-pack", "--stdin"]).run_with_input(&bytes)?;
+        require_success(asked, failed()).map(drop)
     }
 }
 

@@ -112,8 +112,11 @@ fn pattern_may_match_below(pattern: &Pattern, folder: &[u8]) -> bool {
     parts.next().is_some()
 }
 
-fn has_wildcard(text: &[u8]) -> bool {
-    text.find_byteset(b"*?[\\").is_some()
+/// The characters that begin a wildcard.
+pub(super) const WILDCARDS: &[u8] = b"*?[\\";
+
+pub(super) fn has_wildcard(text: &[u8]) -> bool {
+    text.find_byteset(WILDCARDS).is_some()
 }
 
 fn glob_matches(pattern: &BStr, value: &BStr) -> bool {

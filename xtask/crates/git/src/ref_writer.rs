@@ -25,6 +25,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
 use super::git_cli::is_git;
+use super::local_git::NO_HOOKS;
 use super::{Id, Repo};
 use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::files::Disk;
@@ -75,7 +76,7 @@ impl RefWriter {
         let mut complaints = File::open(&path).with_context(failed)?;
         complaints.seek(SeekFrom::End(0)).with_context(failed)?;
         let (name, email) = repo.committer_name();
-        let mut settings = vec!["-c", "core.hooksPath=/dev/null"];
+        let mut settings = NO_HOOKS.to_vec();
         if !is_patient {
             settings.extend(["-c", "core.packedRefsTimeout=0", "-c", "core.filesRefLockTimeout=0"]);
         }

@@ -12,15 +12,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
 
+use super::local_git::split_at_nul;
 use super::refs::{ReflogEntry, ResolvedRef};
 use super::{Id, Repo};
 use xtask_base::error::{Error, Result};
 use xtask_base::process::ProgramOutput;
-
-/// Timeout of git for reading refs.
-const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A HEAD: the full name of its branch (`None` if detached) and its commit (`None` if unborn).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,13 +74,7 @@ impl Repo {
 
     fn all_refs_by_git(&self) -> Result<Vec<ResolvedRef>> {
         let format = "--format=%(refname)%00%(objectname)%00%(symref)%00";
-        let asked = self
-            .git_command(["for-each-ref", format])
-            .with_full_output()
-            .run_with_timeout(LOCAL_TIMEOUT)?;
-        if !asked.status.success() {
-            return Err(Error::unable("cannot list the refs").with_detail(asked.stderr));
-        }
+        let asked = self.local_git(["for-each-ref", format]).list("cannot list the refs")?;
         let mut found = Vec::new();
         for record in
             asked.stdout_bytes.split(|byte| *byte == b'\n').filter(|record| !record.is_empty())
@@ -115,8 +106,7 @@ impl Repo {
     }
 
     fn query_head(&self) -> Result<HeadState> {
-        let asked = self.git_command(["rev-parse", "HEAD", "--symbolic-full-name", "HEAD"]);
-        let asked = asked.run_with_timeout(LOCAL_TIMEOUT)?;
+        let asked = self.local_git(["rev-parse", "HEAD", "--symbolic-full-name", "HEAD"]).run()?;
         if asked.status.success() {
             let mut lines = asked.stdout.lines();
             let commit = lines.next().and_then(|id| Id::from_hex(id.as_bytes()).ok());
@@ -124,8 +114,7 @@ impl Repo {
             return Ok(HeadState { branch, commit });
         }
         // An unborn branch.
-        let asked =
-            self.git_command(["symbolic-ref", "-q", "HEAD"]).run_with_timeout(LOCAL_TIMEOUT)?;
+        let asked = self.local_git(["symbolic-ref", "-q", "HEAD"]).run()?;
         match asked.stdout.trim() {
             name if asked.status.success() && !name.is_empty() => {
                 Ok(HeadState { branch: Some(name.to_owned()), commit: None })
@@ -146,15 +135,11 @@ impl Repo {
 
     fn query_heads(&self) -> Result<BTreeMap<PathBuf, HeadState>> {
         use std::os::unix::ffi::OsStrExt;
-        let asked = self.git_command(["worktree", "list", "--porcelain", "-z"]).with_full_output();
-        let asked = asked.run_with_timeout(LOCAL_TIMEOUT)?;
-        if !asked.status.success() {
-            let error = Error::unable("cannot list the worktrees");
-            return Err(error.with_detail(asked.stderr));
-        }
+        let asked = self.local_git(["worktree", "list", "--porcelain", "-z"]);
+        let asked = asked.list("cannot list the worktrees")?;
         let mut heads: BTreeMap<PathBuf, HeadState> = BTreeMap::new();
         let mut root = PathBuf::new();
-        for line in asked.stdout_bytes.split(|byte| *byte == 0) {
+        for line in split_at_nul(&asked.stdout_bytes) {
             if let Some(path) = line.strip_prefix(b"worktree ") {
                 root = PathBuf::from(std::ffi::OsStr::from_bytes(path));
                 root = root.canonicalize().unwrap_or(root);
@@ -174,7 +159,7 @@ impl Repo {
     /// with its ref.
     pub(super) fn reflog_by_git(&self, which: &str) -> Vec<(String, ReflogEntry)> {
         let format = "--format=%H%x00%gD%x00%gs%x00";
-        let asked = self.git_command([
+        let asked = self.local_git([
             "log",
             "--walk-reflogs",
             "--no-show-signature",
@@ -183,9 +168,7 @@ impl Repo {
             which,
             "--",
         ]);
-        let Ok(asked) = asked.with_full_output().run_with_timeout(LOCAL_TIMEOUT) else {
-            return Vec::new();
-        };
+        let Ok(asked) = asked.with_full_output().run() else { return Vec::new() };
         let mut found: Vec<(String, ReflogEntry)> = Vec::new();
         // Newest first: the old value of an entry is the new value of the next entry for the same
         // ref.
@@ -216,18 +199,15 @@ impl Repo {
             let text = std::fs::read_to_string(self.git_folder().join(name)).ok()?;
             return Id::from_hex(text.trim().as_bytes()).ok();
         }
-        let asked = self
-            .git_command(["rev-parse", "--verify", "--quiet", name])
-            .run_with_timeout(LOCAL_TIMEOUT)
-            .ok()?;
+        let asked = self.local_git(["rev-parse", "--verify", "--quiet", name]).run().ok()?;
         Id::from_hex(asked.stdout.trim().as_bytes()).ok()
     }
 
     /// Resolves a revision by `git rev-parse`: included commits, then excluded ones (`^ID`).
     pub(super) fn parse_revision_by_git(&self, word: &str) -> Result<(Vec<Id>, Vec<Id>), String> {
-        let asked = self.git_command(["rev-parse", "--revs-only", "--end-of-options", word, "--"]);
+        let asked = self.local_git(["rev-parse", "--revs-only", "--end-of-options", word, "--"]);
         let ProgramOutput { status, stdout, stderr, .. } =
-            asked.run_with_timeout(LOCAL_TIMEOUT).map_err(|failure| failure.to_string())?;
+            asked.run().map_err(|failure| failure.to_string())?;
         let (mut meant, mut left_out) = (Vec::new(), Vec::new());
         for line in stdout.lines() {
             let (list, id) = match line.strip_prefix('^') {

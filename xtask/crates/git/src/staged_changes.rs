@@ -69,47 +69,22 @@ impl IndexWalk<'_> {
         if is_known {
             return Ok(());
         }
-        let (mut files, mut folders) = (BTreeMap::new(), BTreeMap::new());
-        if let Some(id) = tree {
-            let tree = self.repo.tree_object(id)?;
-            for entry in tree.iter() {
-                let entry = entry.map_err(|cause| self.repo.unreadable_error(id, cause))?;
-                let name = entry.filename().to_vec();
-                match FileMode::from_gix(entry.mode()) {
-                    Some(mode) => {
-                        files.insert(name, TreeEntry { mode, id: entry.oid().into() });
-                    }
-                    None => drop(folders.insert(name, entry.oid().to_owned())),
-                }
-            }
-        }
+        let (mut files, folders) = self.read_folder(tree)?;
         let mut seen = BTreeSet::new();
         let mut at = 0;
         while let Some(entry) = entries.get(at) {
             let name = &entry.path(self.state)[prefix.len()..];
             let Some(end) = name.find_byte(b'/') else {
                 at += 1;
-                let name = name.to_vec();
-                let before = files.remove(&name);
-                if !can_be_committed(entry) {
-                    continue;
-                }
-                let after =
-                    from_index_mode(entry.mode).map(|mode| TreeEntry { mode, id: entry.id });
-                if before != after {
-                    let path = RepoPath::new([prefix, &name].concat());
-                    found.push(StagedChange { path, before, after });
-                }
+                found.extend(compare_file(prefix, entry, files.remove(&name.to_vec()), name));
                 continue;
             };
             let folder = name[..end].to_vec();
             let inside = [prefix, &folder, b"/"].concat();
-            let count = entries[at..]
-                .iter()
-                .take_while(|entry| entry.path(self.state).starts_with(&inside))
-                .count();
-            let below = &entries[at..at + count];
-            at += count;
+            let is_inside = |entry: &&IndexEntry| entry.path(self.state).starts_with(&inside);
+            let below = &entries[at..];
+            let below = &below[..below.iter().take_while(is_inside).count()];
+            at += below.len();
             let tree = folders.get(&folder).copied();
             seen.insert(folder.clone());
             if below.len() == 1 && below[0].mode == IndexMode::DIR {
@@ -124,14 +99,45 @@ impl IndexWalk<'_> {
             let path = RepoPath::new([prefix, &name].concat());
             found.push(StagedChange { path, before: Some(before), after: None });
         }
-        for (name, id) in folders {
-            if !seen.contains(&name) {
-                let inside = [prefix, &name[..], b"/"].concat();
-                self.compare_folder(&inside, Some(id), &[], None, found)?;
-            }
+        for (name, id) in folders.iter().filter(|(name, _)| !seen.contains(*name)) {
+            let inside = [prefix, &name[..], b"/"].concat();
+            self.compare_folder(&inside, Some(*id), &[], None, found)?;
         }
         Ok(())
     }
+
+    /// Returns the files and the folders of a tree, by name.
+    fn read_folder(&self, tree: Option<Id>) -> Result<(NamedFiles, BTreeMap<Vec<u8>, Id>)> {
+        let (mut files, mut folders) = (BTreeMap::new(), BTreeMap::new());
+        let Some(id) = tree else { return Ok((files, folders)) };
+        for entry in self.repo.tree_object(id)?.iter() {
+            let entry = entry.map_err(|cause| self.repo.unreadable_error(id, cause))?;
+            let (name, id) = (entry.filename().to_vec(), entry.oid().to_owned());
+            match FileMode::from_gix(entry.mode()) {
+                Some(mode) => drop(files.insert(name, TreeEntry { mode, id })),
+                None => drop(folders.insert(name, id)),
+            }
+        }
+        Ok((files, folders))
+    }
+}
+
+/// The files of one folder, by name.
+type NamedFiles = BTreeMap<Vec<u8>, TreeEntry>;
+
+/// Returns the change of a staged file, if there is one.
+fn compare_file(
+    prefix: &[u8],
+    entry: &IndexEntry,
+    before: Option<TreeEntry>,
+    name: &[u8],
+) -> Option<StagedChange> {
+    let after = from_index_mode(entry.mode).map(|mode| TreeEntry { mode, id: entry.id });
+    (can_be_committed(entry) && before != after).then(|| StagedChange {
+        path: RepoPath::new([prefix, name].concat()),
+        before,
+        after,
+    })
 }
 
 fn can_be_committed(entry: &IndexEntry) -> bool {

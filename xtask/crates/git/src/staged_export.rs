@@ -10,18 +10,15 @@
 //! ```
 
 use std::path::Path;
-use std::time::Duration;
 
 use gix::index::entry::Flags;
 
 use super::Repo;
-use xtask_base::error::{Error, Result, ResultExt};
+use super::local_git::{LocalGit, NO_HOOKS, split_at_nul};
+use xtask_base::error::{Result, ResultExt};
 use xtask_base::files::Disk;
 use xtask_base::path::RepoPath;
-use xtask_base::process::{Program, ProgramOutput};
-
-/// Timeout of git for exporting or comparing a worktree: ten minutes.
-const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
+use xtask_base::process::Program;
 
 impl Repo {
     /// Returns whether the worktree equals the index: no changed, deleted or untracked file, except
@@ -39,12 +36,9 @@ impl Repo {
         let options =
             ["ls-files", "-z", "--modified", "--deleted", "--others", "--exclude-standard"];
         // A comparison writes no file, not even refreshed times to the index.
-        let listing = self.git_command(options).env("GIT_OPTIONAL_LOCKS", "0").with_full_output();
-        let listed = listing.env("GIT_INDEX_FILE", index).run_with_timeout(LOCAL_TIMEOUT)?;
-        if !listed.status.success() {
-            return Err(Error::unable("cannot compare the worktree with the index")
-                .with_detail(listed.stderr));
-        }
+        let listing = self.local_git(options).env("GIT_OPTIONAL_LOCKS", "0");
+        let listing = listing.env("GIT_INDEX_FILE", index);
+        let listed = listing.list("cannot compare the worktree with the index")?;
         Ok(listed.stdout.is_empty())
     }
 
@@ -66,72 +60,46 @@ impl Repo {
             disk.remove_file(&lock)
                 .with_context(|| format!("cannot remove `{}`", lock.display()))?;
         }
-        // `write-tree` stores cached trees in the index: use a copy, not the index of the commit.
-        let copy = folder.join("index-of-commit");
-        let content = std::fs::read(index)
-            .with_context(|| format!("cannot read the index `{}`", index.display()))?;
-        disk.write_atomically(&copy, &content)
-            .with_context(|| format!("cannot write `{}`", copy.display()))?;
-        let written = self.git_command(["write-tree"]).env("GIT_INDEX_FILE", &copy);
-        let staged = require_success(
-            written.run_with_timeout(LOCAL_TIMEOUT)?,
-            "cannot write the staged tree",
-        )?;
-        let staged = staged.trim().to_owned();
-        let there = |args: &[&str]| -> Program {
-            let program = Program::new("git", &tree).args(["-c", "core.hooksPath=/dev/null"]);
-            // Monitors of the real worktree do not know this one.
-            let off = ["core.sparseCheckout", "core.fsmonitor", "core.untrackedCache"];
-            let off = off.iter().flat_map(|name| ["-c".to_owned(), format!("{name}=false")]);
-            let program = program.args(off).args(args);
-            program
-                .env("GIT_DIR", self.git_folder())
-                .env("GIT_WORK_TREE", &tree)
-                .env("GIT_INDEX_FILE", &own)
-        };
+        let staged = self.write_tree_of(disk, index, &folder.join("index-of-commit"))?;
         let failed = "cannot export the staged files";
+        let git = |args: &[&str]| self.export_git(&tree, &own, args);
         if own.is_file() {
             // Files that a command has changed since are written again.
-            there(&["update-index", "-q", "--refresh"]).run_with_timeout(LOCAL_TIMEOUT)?;
+            git(&["update-index", "-q", "--refresh"]).run()?;
         }
-        require_success(
-            there(&["read-tree", "--reset", "-u", &staged]).run_with_timeout(LOCAL_TIMEOUT)?,
-            failed,
-        )?;
-        let again = ["checkout-index", "--all", "--force", "--index", "--quiet"];
-        require_success(there(&again).run_with_timeout(LOCAL_TIMEOUT)?, failed)?;
-        let others = ["ls-files", "-z", "--others", "--exclude-standard"];
-        let others = there(&others).with_full_output().run_with_timeout(LOCAL_TIMEOUT)?;
-        let others = require_success(others, failed)?;
-        if others.contains('\u{fffd}') {
-            // Names that are not UTF-8 cannot be told apart here: export everything again.
-            for gone in [&tree, &own] {
-                let removed =
-                    if gone.is_dir() { disk.remove_folder(gone) } else { disk.remove_file(gone) };
-                removed.with_context(|| format!("cannot remove `{}`", gone.display()))?;
-            }
-            return self.export_staged(disk, index, folder);
+        git(&["read-tree", "--reset", "-u", &staged]).require(failed)?;
+        git(&["checkout-index", "--all", "--force", "--index", "--quiet"]).require(failed)?;
+        let others = git(&["ls-files", "-z", "--others", "--exclude-standard"]).list(failed)?;
+        for name in split_at_nul(&others.stdout_bytes).filter(|name| !name.ends_with(b"/")) {
+            let stale = RepoPath::new(name).to_disk_path(&tree);
+            disk.remove_file(&stale)
+                .with_context(|| format!("cannot remove the stale file `{}`", stale.display()))?;
         }
-        for path in parse_paths(&others) {
-            let on_disk = path.to_disk_path(&tree);
-            disk.remove_file(&on_disk)
-                .with_context(|| format!("cannot remove the stale file `{}`", on_disk.display()))?;
-        }
-        let laid = gix::index::File::at(&own, self.git.object_hash(), true, Default::default())
+        let exported = gix::index::File::at(&own, self.git.object_hash(), true, Default::default())
             .with_context(|| format!("cannot read the index `{}`", own.display()))?;
-        let paths = laid.entries().iter().map(|entry| RepoPath::new(entry.path(&laid).to_vec()));
-        Ok(paths.collect())
+        let entries = exported.entries().iter();
+        Ok(entries.map(|entry| RepoPath::new(entry.path(&exported).to_vec())).collect())
     }
-}
 
-fn require_success(output: ProgramOutput, what: &str) -> Result<String> {
-    if output.status.success() {
-        return Ok(output.stdout);
+    /// Writes the content of `index` as a tree. `write-tree` stores cached trees in the index, so it gets the copy.
+    fn write_tree_of(&self, disk: &Disk<'_>, index: &Path, copy: &Path) -> Result<String> {
+        let content = std::fs::read(index)
+            .with_context(|| format!("cannot read the index `{}`", index.display()))?;
+        disk.write_atomically(copy, &content)
+            .with_context(|| format!("cannot write `{}`", copy.display()))?;
+        let written = self.local_git(["write-tree"]).env("GIT_INDEX_FILE", copy);
+        Ok(written.require("cannot write the staged tree")?.stdout.trim().to_owned())
     }
-    Err(Error::unable(what).with_detail(output.stderr))
-}
 
-fn parse_paths(listed: &str) -> Vec<RepoPath> {
-    let names = listed.split('\0').filter(|name| !name.is_empty() && !name.ends_with('/'));
-    names.map(|name| RepoPath::new(name.as_bytes())).collect()
+    /// Builds a command of git for the exported files in `tree`.
+    fn export_git(&self, tree: &Path, index: &Path, args: &[&str]) -> LocalGit {
+        // Monitors of the real worktree do not know this one.
+        let off = ["core.sparseCheckout", "core.fsmonitor", "core.untrackedCache"];
+        let off = off.iter().flat_map(|name| ["-c".to_owned(), format!("{name}=false")]);
+        let program = Program::new("git", tree).args(NO_HOOKS).args(off).args(args);
+        LocalGit(program)
+            .env("GIT_DIR", self.git_folder())
+            .env("GIT_WORK_TREE", tree)
+            .env("GIT_INDEX_FILE", index)
+    }
 }

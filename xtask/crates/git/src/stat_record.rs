@@ -25,6 +25,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, Mode as OpenMode, OFlags, Stat};
 
+use super::tree::join_path;
 use super::{Id, PathScope, Repo};
 use xtask_base::digest::{self, Digest};
 use xtask_base::error::{Result, ResultExt};
@@ -249,13 +250,6 @@ fn open_folder(root: &File, folder: &[u8]) -> Option<OwnedFd> {
         at = open(at.as_fd(), part)?;
     }
     Some(at)
-}
-
-fn join_path(folder: &[u8], name: &[u8]) -> RepoPath {
-    if folder.is_empty() {
-        return RepoPath::new(name);
-    }
-    RepoPath::new([folder, b"/", name].concat())
 }
 
 /// Returns the offset and number of files of each folder; `None` if the list is malformed.

@@ -5,25 +5,13 @@
 //! ```
 
 use std::path::Path;
-use std::time::Duration;
 
+use super::local_git::{require_success, split_at_nul};
 use super::{Id, Repo};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
-use xtask_base::process::ProgramOutput;
-
-/// Timeout of git for creating or removing a worktree.
-const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// Options that keep hooks of the repository from running.
-const NO_HOOKS: [&str; 2] = ["-c", "core.hooksPath=/dev/null"];
 
 impl Repo {
-    fn run_without_hooks(&self, args: &[&str]) -> Result<ProgramOutput> {
-        self.git_command(NO_HOOKS.into_iter().chain(args.iter().copied()))
-            .run_with_timeout(LOCAL_TIMEOUT)
-    }
-
     /// Adds a worktree with a detached HEAD at `commit`.
     pub fn add_detached_worktree(&self, folder: &Path, commit: Id) -> Result<Repo> {
         let failed = |why: String| {
@@ -35,7 +23,7 @@ impl Repo {
         };
         let commit = commit.to_string();
         let args = ["worktree", "add", "--quiet", "--force", "--detach", place, &commit];
-        let made = self.run_without_hooks(&args)?;
+        let made = self.local_git(args).run()?;
         if !made.status.success() {
             return Err(failed(made.stderr));
         }
@@ -45,22 +33,20 @@ impl Repo {
     /// Moves a worktree; returns `false` if git refuses, e.g. for a folder that is no worktree.
     pub fn move_worktree(&self, from: &Path, to: &Path) -> Result<bool> {
         let (from, to) = (from.display().to_string(), to.display().to_string());
-        let moved =
-            self.run_without_hooks(&["worktree", "move", "--force", "--force", &from, &to])?;
-        Ok(moved.status.success())
+        let args = ["worktree", "move", "--force", "--force", &from, &to];
+        Ok(self.local_git(args).run()?.status.success())
     }
 
     /// Removes a worktree with all files in it.
     pub fn remove_worktree(&self, folder: &Path) -> Result<()> {
         let place = folder.display().to_string();
-        let removed =
-            self.run_without_hooks(&["worktree", "remove", "--force", "--force", &place])?;
-        if removed.status.success() {
-            return Ok(());
-        }
-        Err(Error::unable(format!("cannot remove the worktree `{place}`"))
-            .with_detail(removed.stderr)
-            .with_hint(format!("`git worktree remove --force '{place}'` shows the cause")))
+        self.local_git(["worktree", "remove", "--force", "--force", &place])
+            .require(&format!("cannot remove the worktree `{place}`"))
+            .map_err(|failure| {
+                failure
+                    .with_hint(format!("`git worktree remove --force '{place}'` shows the cause"))
+            })
+            .map(drop)
     }
 
     /// Applies a commit to index and files (`git cherry-pick --no-commit`), leaving conflicts to
@@ -75,12 +61,12 @@ impl Repo {
             "-Xno-renames",
             &commit.to_string(),
         ];
-        let picked = self.run_without_hooks(&args)?;
+        let picked = self.local_git(args).run()?;
         // The exit code is 1 on conflicts.
-        if picked.status.success() || self.read_index()?.has_conflicts() {
+        if !picked.status.success() && self.read_index()?.has_conflicts() {
             return Ok(());
         }
-        Err(Error::unable("`git cherry-pick` failed").with_detail(picked.stderr))
+        require_success(picked, "`git cherry-pick` failed").map(drop)
     }
 
     /// Returns whether the worktree has untracked files, ignored or not.
@@ -90,7 +76,7 @@ impl Repo {
 
     /// Writes the staged content as a tree.
     pub fn write_staged_tree(&self) -> Result<Id> {
-        let written = self.run_without_hooks(&["write-tree"])?;
+        let written = self.local_git(["write-tree"]).run()?;
         let id = Id::from_hex(written.stdout.trim().as_bytes());
         id.map_err(|_| Error::unable("cannot write the staged tree").with_detail(written.stderr))
     }
@@ -112,13 +98,7 @@ impl Repo {
     }
 
     fn list_paths(&self, args: &[&str]) -> Result<Vec<RepoPath>> {
-        let listed =
-            self.git_command(NO_HOOKS.into_iter().chain(args.iter().copied())).with_full_output();
-        let listed = listed.run_with_timeout(LOCAL_TIMEOUT)?;
-        if !listed.status.success() {
-            return Err(Error::unable("cannot list the changed files").with_detail(listed.stderr));
-        }
-        let names = listed.stdout.split('\0').filter(|name| !name.is_empty());
-        Ok(names.map(|name| RepoPath::new(name.as_bytes())).collect())
+        let listed = self.local_git(args.iter().copied()).list("cannot list the changed files")?;
+        Ok(split_at_nul(&listed.stdout_bytes).map(RepoPath::new).collect())
     }
 }

@@ -382,11 +382,7 @@ pub enum TreeItem {
     Folder(Id),
 }
 
-fn join_path(prefix: &[u8], name: &[u8]) -> RepoPath {
-    let mut path = prefix.to_vec();
-    if !prefix.is_empty() {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
-    RepoPath::new(path)
+pub(super) fn join_path(folder: &[u8], name: &[u8]) -> RepoPath {
+    let separator: &[u8] = if folder.is_empty() { b"" } else { b"/" };
+    RepoPath::new([folder, separator, name].concat())
 }

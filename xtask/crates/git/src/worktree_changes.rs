@@ -13,14 +13,11 @@ use std::fs::DirEntry;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use super::local_git::split_at_nul;
 use super::{FileMode, Id, PathCache, PathPatterns, Repo, TreeEntry, WorktreeItem};
 use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::path::RepoPath;
-
-/// Timeout of git for a large worktree.
-const LOCAL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The most files to search below ignored folders.
 const MAX_FILES_BELOW: usize = 100_000;
@@ -79,12 +76,9 @@ impl Repo {
             "--no-renames",
             "--ignore-submodules=none",
         ];
-        let asked = self.git_command(args).with_full_output().run_with_timeout(LOCAL_TIMEOUT)?;
-        if !asked.status.success() {
-            return Err(Error::unable("`git status` failed").with_detail(asked.stderr));
-        }
+        let asked = self.local_git(args).list("`git status` failed")?;
         let mut changes = WorktreeChanges::default();
-        for line in asked.stdout_bytes.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
+        for line in split_at_nul(&asked.stdout_bytes) {
             let read = parse_status_line(line, &mut changes);
             read.ok_or_else(|| {
                 let shown = String::from_utf8_lossy(line).into_owned();
@@ -130,11 +124,10 @@ impl Repo {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let ignored =
-            self.git_command(["check-ignore", "--no-index", "-z", "--stdin"]).with_full_output();
-        let ignored = ignored.run_with_input(&names, LOCAL_TIMEOUT)?.stdout_bytes;
+        let asking = self.local_git(["check-ignore", "--no-index", "-z", "--stdin"]);
+        let ignored = asking.with_full_output().run_with_input(&names)?.stdout_bytes;
         let is_ignored = |folder: &Path| {
-            ignored.split(|byte| *byte == 0).any(|name| name == folder.as_os_str().as_bytes())
+            split_at_nul(&ignored).any(|name| name == folder.as_os_str().as_bytes())
         };
         // For a sparse index `check-ignore` would write objects; `--no-index` avoids that.
         let index = self.read_index()?;
@@ -153,12 +146,8 @@ impl Repo {
     /// Adds edits behind `--assume-unchanged` and `--skip-worktree`, which `git status` hides.
     fn add_overlooked(&self, changes: &mut WorktreeChanges) -> Result<()> {
         let args = ["--no-optional-locks", "ls-files", "--sparse", "-v", "-z", "--cached"];
-        let asked = self.git_command(args).with_full_output().run_with_timeout(LOCAL_TIMEOUT)?;
-        if !asked.status.success() {
-            return Err(Error::unable("cannot list the tracked files").with_detail(asked.stderr));
-        }
-        let lines = asked.stdout_bytes.split(|byte| *byte == 0);
-        let marked = lines.filter_map(|line| match line {
+        let asked = self.local_git(args).list("cannot list the tracked files")?;
+        let marked = split_at_nul(&asked.stdout_bytes).filter_map(|line| match line {
             [mark, b' ', path @ ..] if *mark == b'S' || mark.is_ascii_lowercase() => {
                 Some(RepoPath::new(path))
             }
@@ -205,17 +194,14 @@ impl Repo {
             "--exclude-standard",
             "--directory",
         ];
-        let asked = self.git_command(args).with_full_output().run_with_timeout(LOCAL_TIMEOUT)?;
-        if !asked.status.success() {
-            return Err(Error::unable("cannot list the ignored files").with_detail(asked.stderr));
-        }
+        let asked = self.local_git(args).list("cannot list the ignored files")?;
         let all = PathPatterns::new(patterns.iter().map(String::as_str));
         let names_folders = |pattern: &&str| pattern.contains('/');
         let folders = PathPatterns::new(patterns.iter().map(String::as_str).filter(names_folders));
         let is_from_root = |pattern: &&str| pattern.trim_end_matches('/').contains('/');
         let from_root = PathPatterns::new(patterns.iter().map(String::as_str).filter(is_from_root));
         let mut found = Vec::new();
-        for name in asked.stdout_bytes.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        for name in split_at_nul(&asked.stdout_bytes) {
             match name.strip_suffix(b"/") {
                 None if all.match_with_folders(name, false) == Some(true) => {
                     found.push(RepoPath::new(name));

@@ -165,7 +165,7 @@ fn inspect_folder(root: &Path, folder: &RepoPath) -> Result<FolderKind> {
     }
 }
 
-fn is_not_found(cause: &io::Error) -> bool {
+pub(super) fn is_not_found(cause: &io::Error) -> bool {
     matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 

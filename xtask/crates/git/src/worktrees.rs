@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::reftable::HeadState;
-use super::{Id, Repo};
+use super::{Id, Repo, branch_of_ref};
 use xtask_base::error::{Error, Result, ResultExt};
 
 /// Interval at which `index.lock` is polled.
@@ -94,7 +94,7 @@ impl Repo {
             let is_there = root.is_dir();
             if let Some(HeadState { branch: Some(branch), commit }) = heads.get(&root).cloned() {
                 let branch = self.follow_symref(branch);
-                let branch = branch.strip_prefix("refs/heads/").unwrap_or(&branch).to_owned();
+                let branch = branch_of_ref(&branch).unwrap_or(&branch).to_owned();
                 let root = root.clone();
                 found.push(BranchInUse { branch, root, is_there, commit, operation: None });
             }
@@ -108,17 +108,26 @@ impl Repo {
                     let line = line.strip_prefix("ref:").unwrap_or(line).trim();
                     // A bisect records the branch by its short name.
                     let is_short = file == "BISECT_START";
-                    line.strip_prefix("refs/heads/").or(is_short.then_some(line))
+                    branch_of_ref(line).or(is_short.then_some(line))
                 });
                 for name in names.filter(|name| *name != ".invalid") {
                     let full = self.follow_symref(format!("refs/heads/{name}"));
-                    let branch = full.strip_prefix("refs/heads/").unwrap_or(name).to_owned();
+                    let branch = branch_of_ref(&full).unwrap_or(name).to_owned();
                     let root = root.clone();
                     found.push(BranchInUse { branch, root, is_there, commit, operation });
                 }
             }
         }
         Ok(found)
+    }
+
+    /// Returns the root of another worktree that has `branch` in use.
+    #[must_use]
+    pub fn find_other_worktree(&self, branch: &str) -> Option<PathBuf> {
+        let in_use = self.branches_in_use().unwrap_or_default();
+        let other =
+            in_use.into_iter().find(|held| held.branch == branch && held.root != self.root());
+        other.map(|held| held.root)
     }
 
     /// Returns git's name of this worktree; empty for the main one.
@@ -168,8 +177,7 @@ impl Repo {
                 }),
             };
             let branch = branch.map(|name| self.follow_symref(name));
-            let branch = branch
-                .map(|name| name.strip_prefix("refs/heads/").map_or(name.clone(), str::to_owned));
+            let branch = branch.map(|name| branch_of_ref(&name).unwrap_or(&name).to_owned());
             let is_locked = folder.is_some_and(|folder| folder.join("locked").exists());
             Worktree { root, branch, is_there, is_locked }
         };

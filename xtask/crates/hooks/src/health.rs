@@ -10,12 +10,10 @@ use super::hooks_folder::{
     HookFileState, find_install_target, inspect_hook, kept_hook_path, locate_program,
 };
 use super::pause::{HooksPause, PauseScope, find_pause};
-use super::program::{
-    InstalledProgram, ProgramRecord, VerifyDepth, compute_source_key, inspect_program,
-};
+use super::program::{InstalledProgram, ProgramRecord, VerifyDepth, inspect_program};
 use super::skip_rules::find_disabling_variable;
 use xtask_base::environment::{Environment, format_rfc3339};
-use xtask_base::error::Result;
+use xtask_base::error::{Error, Result};
 use xtask_base::files::is_executable;
 use xtask_config::HookMode;
 use xtask_git::{Head, Repo};
@@ -30,6 +28,23 @@ pub struct HookHealth {
     pub state: HookFileState,
     /// Whether the shim first runs a hook that existed before the installation.
     pub runs_previous: bool,
+}
+
+/// The most important fact about an installation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HooksVerdict<'a> {
+    /// No hook is installed; with the reason why none can be, if there is one.
+    NotInstalled(Option<&'a str>),
+    BrokenProgram(&'a str),
+    MissingProgram,
+    /// Hooks of another origin have replaced these.
+    Replaced(Vec<Hook>),
+    /// The shims of these are missing or modified.
+    Changed(Vec<Hook>),
+    /// The first obstacle.
+    Inactive(&'a str),
+    Outdated,
+    Installed,
 }
 
 /// The health of the whole installation.
@@ -70,55 +85,73 @@ impl InstallationHealth {
         !self.hooks.iter().any(is_ours)
     }
 
+    /// Returns the most important fact.
+    #[must_use]
+    pub fn verdict(&self) -> HooksVerdict<'_> {
+        if self.is_absent() {
+            return HooksVerdict::NotInstalled(self.refusal.as_deref());
+        }
+        match &self.program {
+            InstalledProgram::Broken(why) => return HooksVerdict::BrokenProgram(why),
+            InstalledProgram::Missing => return HooksVerdict::MissingProgram,
+            InstalledProgram::Intact(_) => {}
+        }
+        let find = |is: &dyn Fn(HookFileState) -> bool| -> Vec<Hook> {
+            self.hooks.iter().filter(|hook| is(hook.state)).map(|hook| hook.hook).collect()
+        };
+        let replaced = find(&|state| state == HookFileState::Foreign);
+        if !replaced.is_empty() {
+            return HooksVerdict::Replaced(replaced);
+        }
+        let changed =
+            find(&|state| !matches!(state, HookFileState::Shim | HookFileState::CallsProgram));
+        if !changed.is_empty() {
+            return HooksVerdict::Changed(changed);
+        }
+        match self.obstacles.first() {
+            Some(first) => HooksVerdict::Inactive(first),
+            None if self.is_outdated == Some(true) => HooksVerdict::Outdated,
+            None => HooksVerdict::Installed,
+        }
+    }
+
     /// Returns the most important fact in one line.
     #[must_use]
     pub fn summary(&self) -> String {
-        if self.is_absent() {
-            return match &self.refusal {
-                Some(why) => format!("not installed: {why}"),
-                None => "not installed; run `cargo xtask install-hooks`".to_owned(),
-            };
-        }
+        let names =
+            |hooks: &[Hook]| hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>().join(", ");
         let renew = "`cargo xtask install-hooks` reinstalls them";
-        if let InstalledProgram::Broken(why) = &self.program {
-            return format!("the installed program is broken ({why}); {renew}");
-        }
-        if self.program == InstalledProgram::Missing {
-            return format!("the installed program is missing; {renew}");
-        }
-        let names = |is: &dyn Fn(&HookFileState) -> bool| {
-            let hooks = self.hooks.iter().filter(|hook| is(&hook.state));
-            hooks.map(|hook| hook.hook.name()).collect::<Vec<_>>().join(", ")
-        };
-        let foreign = names(&|there| *there == HookFileState::Foreign);
-        if !foreign.is_empty() {
-            return format!(
-                "installed, but another hook has replaced {foreign}; `cargo xtask \
-                 install-hooks` explains the options"
-            );
-        }
-        let wrong =
-            names(&|there| !matches!(there, HookFileState::Shim | HookFileState::CallsProgram));
-        if !wrong.is_empty() {
-            return format!("{wrong} missing or modified; {renew}");
-        }
-        if let Some(first) = self.obstacles.first() {
-            return format!("installed, but inactive: {first}");
-        }
-        if self.is_outdated == Some(true) {
-            return format!(
+        match self.verdict() {
+            HooksVerdict::NotInstalled(Some(why)) => format!("not installed: {why}"),
+            HooksVerdict::NotInstalled(None) => {
+                "not installed; run `cargo xtask install-hooks`".to_owned()
+            }
+            HooksVerdict::BrokenProgram(why) => {
+                format!("the installed program is broken ({why}); {renew}")
+            }
+            HooksVerdict::MissingProgram => format!("the installed program is missing; {renew}"),
+            HooksVerdict::Replaced(hooks) => format!(
+                "installed, but another hook has replaced {}; `cargo xtask install-hooks` explains the options",
+                names(&hooks)
+            ),
+            HooksVerdict::Changed(hooks) => {
+                format!("{} missing or modified; {renew}", names(&hooks))
+            }
+            HooksVerdict::Inactive(why) => format!("installed, but inactive: {why}"),
+            HooksVerdict::Outdated => format!(
                 "installed, but outdated: built from older sources than the canonical ones; {renew}"
-            );
+            ),
+            HooksVerdict::Installed => "installed".to_owned(),
         }
-        "installed".to_owned()
     }
 }
 
-/// Inspects the hooks of this worktree. Read-only. `care` selects how thoroughly the program is verified.
+/// Inspects the hooks of this worktree. Read-only. `care` selects how thoroughly the program is verified. A `context`
+/// that is an error says why the configuration cannot be read.
 pub fn inspect_hooks(
     repo: &Repo,
     world: &Environment,
-    context: Option<&SyncContext>,
+    context: Result<Option<&SyncContext>, &Error>,
     care: VerifyDepth,
 ) -> Result<InstallationHealth> {
     let place = find_install_target(repo)?;
@@ -128,21 +161,19 @@ pub fn inspect_hooks(
     let mut notes = Vec::new();
     for hook in Hook::ALL {
         let kept = kept_hook_path(folder, hook);
-        let chains = std::fs::metadata(&kept).is_ok_and(|meta| is_executable(&meta));
-        if !chains && kept.symlink_metadata().is_ok() {
+        let runs_previous = std::fs::metadata(&kept).is_ok_and(|meta| is_executable(&meta));
+        if !runs_previous && kept.symlink_metadata().is_ok() {
             notes.push(format!("`{}` is not executable, so git would not run it", kept.display()));
         }
         hooks.push(HookHealth {
             hook,
             state: inspect_hook(folder, hook, &program_at)?,
-            runs_previous: chains,
+            runs_previous,
         });
     }
     let program = inspect_program(repo, care);
-    let is_old = match (&program, context) {
-        (InstalledProgram::Intact(ProgramRecord { sources: Some(built), .. }), Some(context)) => {
-            compute_source_key(repo, context)?.map(|present| present != *built)
-        }
+    let is_outdated = match context {
+        Ok(Some(context)) => program.is_outdated(repo, context)?,
         _ => None,
     };
     if let InstalledProgram::Intact(ProgramRecord { sources: None, .. }) = program {
@@ -151,6 +182,24 @@ pub fn inspect_hooks(
                 .to_owned(),
         );
     }
+    notes.extend(describe_restrictions(repo, context.ok().flatten())?);
+    Ok(InstallationHealth {
+        folder: folder.display().to_string(),
+        hooks,
+        program,
+        is_outdated,
+        obstacles: find_obstacles(repo, world, context)?,
+        notes,
+        refusal: place.refusal,
+    })
+}
+
+/// Returns the reasons why no hook acts in this worktree at present.
+fn find_obstacles(
+    repo: &Repo,
+    world: &Environment,
+    context: Result<Option<&SyncContext>, &Error>,
+) -> Result<Vec<String>> {
     let mut obstacles = Vec::new();
     if let Some(variable) = find_disabling_variable(world) {
         obstacles.push(format!("`{variable}` is set"));
@@ -161,13 +210,20 @@ pub fn inspect_hooks(
         Err(damaged) => obstacles.push(damaged.to_string()),
     }
     match context {
-        Some(_) => {}
-        None => obstacles.push(
-            context::missing_canonical_error(repo, &context::find_canonical_names(repo)?)
-                .message()
-                .to_owned(),
-        ),
+        Ok(Some(_)) => {}
+        Ok(None) => {
+            let missing =
+                context::missing_canonical_error(repo, &context::find_canonical_names(repo)?);
+            obstacles.push(missing.message().to_owned());
+        }
+        Err(fault) => obstacles.push(fault.to_string()),
     }
+    Ok(obstacles)
+}
+
+/// Describes why hooks sync nothing here, or do so later.
+fn describe_restrictions(repo: &Repo, context: Option<&SyncContext>) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
     if let Some(operation) = repo.current_operation() {
         notes.push(format!("{} is in progress; until it ends nothing is synced", operation.name));
     } else if repo.current_branch().is_none() {
@@ -178,17 +234,7 @@ pub fn inspect_hooks(
     {
         notes.extend(describe_branch_policy(repo, &head, branch, context)?);
     }
-    let folder = folder.display().to_string();
-    let refusal = place.refusal;
-    Ok(InstallationHealth {
-        folder,
-        hooks,
-        program,
-        is_outdated: is_old,
-        obstacles,
-        notes,
-        refusal,
-    })
+    Ok(notes)
 }
 
 /// Describes why hooks do not sync `branch`. Returns `None` if they do.

@@ -7,8 +7,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::hooks_folder::{self, ShimOutcome, find_install_target, list_hooks_folders};
+use super::hooks_folder::{find_install_target, list_hooks_folders};
 use super::program::{ProgramInstaller, compute_source_key};
+use super::shim_install::{ShimOutcome, install_shims, preview_install, uninstall_shims};
 use super::{Hook, program};
 use xtask_base::error::{Error, Result};
 use xtask_base::lock::Lock;
@@ -102,7 +103,7 @@ pub fn install_all(
         return Err(refused);
     }
     let folder = repo.hooks_folder()?.path;
-    let planned = hooks_folder::preview_install(repo, &folder)?;
+    let planned = preview_install(repo, &folder)?;
     let sources = match wish.program_origin {
         ProgramOrigin::Canonical => Some(require_source_key(repo, context)?),
         ProgramOrigin::RunningProgram => None,
@@ -122,7 +123,7 @@ pub fn install_all(
         None => builder.install_running()?,
     }
     let now = builder.world.now_seconds();
-    let hooks = hooks_folder::install_shims(repo, &folder, builder.disk, now)?;
+    let hooks = install_shims(repo, &folder, builder.disk, now)?;
     Ok(Installation { folder, is_new_program: !is_present, hooks })
 }
 
@@ -133,7 +134,7 @@ pub fn uninstall_all(builder: &ProgramInstaller<'_>) -> Result<Vec<Removal>> {
     let mut done = Vec::new();
     for folder in list_hooks_folders(repo)? {
         let now = builder.world.now_seconds();
-        let hooks = hooks_folder::uninstall_shims(repo, &folder, builder.disk, now)?;
+        let hooks = uninstall_shims(repo, &folder, builder.disk, now)?;
         done.push(Removal { folder, hooks });
     }
     program::remove_programs(repo, builder.disk)?;

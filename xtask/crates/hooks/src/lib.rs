@@ -21,8 +21,11 @@ pub mod post_commit;
 pub mod pre_commit;
 pub mod pre_push;
 pub mod program;
+mod program_build;
 pub mod program_store;
+pub mod report;
 pub mod shim;
+pub mod shim_install;
 pub mod skip_rules;
 pub mod syntax;
 

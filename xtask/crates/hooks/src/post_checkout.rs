@@ -9,13 +9,14 @@
 
 use std::ffi::OsString;
 
-use super::{Hook, notification_log, program, skip_rules};
+use super::program::{self, VerifyDepth};
+use super::{Hook, notification_log, skip_rules};
 use xtask_base::error::Result;
 use xtask_base::lock;
 use xtask_base::words::{join_names, pluralize};
 use xtask_config::HookMode;
 use xtask_git::Tools;
-use xtask_git::{EverCanonical, Repo};
+use xtask_git::{EverCanonical, Repo, short_ref};
 use xtask_sync::classify::PathClass;
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::hook_policy::{
@@ -50,19 +51,15 @@ pub fn sync_after_hook(
         return Ok(Vec::new());
     }
     let Some(context) = context::find_canonical_context(repo)? else {
-        let branch = repo.current_branch().unwrap_or_default();
+        let missing = context::missing_canonical_error(repo, &context::configured_names(repo));
         let line = format!(
-            "nothing was synced: {}; {}",
-            context::missing_canonical_error(repo, &context::configured_names(repo)).message(),
-            "`cargo xtask setup` or `git fetch` fetches it"
+            "nothing was synced: {}; `cargo xtask setup` or `git fetch` fetches it",
+            missing.message()
         );
-        return Ok(notification_log::retain_unreported(
-            repo,
-            tools.disk,
-            &branch,
-            repo.null_id(),
-            vec![line],
-        ));
+        let branch = repo.current_branch().unwrap_or_default();
+        let lines = vec![line];
+        let none = repo.null_id();
+        return Ok(notification_log::retain_unreported(repo, tools.disk, &branch, none, lines));
     };
     let Some(decided) = decide_sync(repo, context.clone(), WriteMode::Commit, tools)? else {
         return Ok(Vec::new());
@@ -83,22 +80,12 @@ pub fn sync_after_hook(
             describe_unrelated_branch(&branch, &context)
         )]));
     }
-    let manner = find_hook_policy(repo, &decided.head, &context)?;
-    let mode = match manner.mode {
+    let policy = find_hook_policy(repo, &decided.head, &context)?;
+    let mode = match policy.mode {
         HookMode::Notify if writes_nothing(&decided.plan) => return Ok(Vec::new()),
         HookMode::Notify => {
             let behind = describe_behind(&decided.plan, &context);
-            return Ok(news(vec![match manner.owner {
-                BranchOwner::Protected => format!(
-                    "{behind}; `{branch}` is protected and left alone (`cargo xtask sync \
-                     --allow-protected` commits there)"
-                ),
-                BranchOwner::Others => format!(
-                    "{behind}; `{branch}` is somebody else's and left alone (`cargo xtask sync` \
-                     commits there)"
-                ),
-                BranchOwner::You => format!("{behind}; `cargo xtask sync` brings it up to date"),
-            }]));
+            return Ok(news(vec![format!("{behind}; {}", describe_owner(policy.owner, &branch))]));
         }
         HookMode::Commit => WriteMode::Commit,
         HookMode::Worktree => WriteMode::Worktree,
@@ -106,6 +93,19 @@ pub fn sync_after_hook(
     let tools =
         &Tools { finishing_operation: skip_rules::find_ending_operation(repo, hook), ..*tools };
     sync_if_free(repo, hook, mode, &context, tools)
+}
+
+/// Describes why hooks leave `branch` alone, and the command that updates it.
+fn describe_owner(owner: BranchOwner, branch: &str) -> String {
+    match owner {
+        BranchOwner::Protected => format!(
+            "`{branch}` is protected and left alone (`cargo xtask sync --allow-protected` commits there)"
+        ),
+        BranchOwner::Others => format!(
+            "`{branch}` is somebody else's and left alone (`cargo xtask sync` commits there)"
+        ),
+        BranchOwner::You => "`cargo xtask sync` brings it up to date".to_owned(),
+    }
 }
 
 /// Returns whether the git operation, described by `args`, can have left the branch behind.
@@ -127,12 +127,18 @@ fn decide_sync(
     mode: WriteMode,
     tools: &Tools<'_>,
 ) -> Result<Option<Box<PlannedSync>>> {
-    // The owner of the branch was checked before, so protected branches are allowed here.
-    let wishes = SyncOptions { mode, allow_protected: true, ..SyncOptions::plain() };
-    Ok(match inspect_checkout(repo, context, &wishes, ScanDepth::Differences, tools)? {
-        SyncInspection::OnCanonical(_) => None,
-        SyncInspection::Planned(decided) => Some(decided),
-    })
+    Ok(
+        match inspect_checkout(repo, context, &write_options(mode), ScanDepth::Differences, tools)?
+        {
+            SyncInspection::OnCanonical(_) => None,
+            SyncInspection::Planned(decided) => Some(decided),
+        },
+    )
+}
+
+/// Returns the options of a sync by a hook. The owner of the branch is checked before, so protected branches are allowed.
+fn write_options(mode: WriteMode) -> SyncOptions {
+    SyncOptions { mode, allow_protected: true, ..SyncOptions::plain() }
 }
 
 fn writes_nothing(plan: &SyncPlan) -> bool {
@@ -179,40 +185,58 @@ fn sync_if_free(
         return Ok(lines);
     }
     // The state may have changed before the locks were acquired.
-    let wishes = SyncOptions { mode, allow_protected: true, ..SyncOptions::plain() };
-    let Some(mut decided) = decide_sync(repo, context.clone(), mode, tools)? else {
-        return Ok(lines);
+    let Some(decided) = decide_sync(repo, context.clone(), mode, tools)? else { return Ok(lines) };
+    let decided = match mode {
+        WriteMode::Commit => follow_upstream(repo, decided, tools, &mut lines)?,
+        WriteMode::Worktree => Some(decided),
     };
-    if mode == WriteMode::Commit {
-        if !writes_nothing(&decided.plan)
-            && let UpstreamStatus::Behind(ahead) =
-                find_upstream_status(repo, &decided.head, context)?
-        {
-            // A commit here would only make the branch diverge from its upstream.
-            let short = ahead.reference.trim_start_matches("refs/remotes/");
-            lines.push(format!(
-                "{}; `{short}` is ahead, so run `git pull` first",
-                describe_behind(&decided.plan, context)
-            ));
-            return Ok(lines);
-        }
-        if let Some(ahead) = find_upstream_to_follow(repo, &decided, &wishes)? {
-            move_to_upstream(repo, &ahead)?;
-            let short = ahead.reference.trim_start_matches("refs/remotes/").to_owned();
-            lines.push(format!("moved to `{short}`: only sync commits were ahead of it"));
-            match decide_sync(repo, context.clone(), mode, tools)? {
-                Some(again) if !writes_nothing(&again.plan) => decided = again,
-                _ => return Ok(lines),
-            }
-        }
+    if let Some(decided) = decided.filter(|decided| !writes_nothing(&decided.plan)) {
+        lines.extend(write_files(repo, decided, mode, tools)?);
     }
-    if writes_nothing(&decided.plan) {
-        return Ok(lines);
+    Ok(lines)
+}
+
+/// Moves the branch to its upstream if only sync commits are ahead of it. Returns what is still to be written, or `None`
+/// if a commit here would only make the branch diverge from its upstream.
+fn follow_upstream(
+    repo: &Repo,
+    decided: Box<PlannedSync>,
+    tools: &Tools<'_>,
+    lines: &mut Vec<String>,
+) -> Result<Option<Box<PlannedSync>>> {
+    let context = &decided.context;
+    if !writes_nothing(&decided.plan)
+        && let UpstreamStatus::Behind(ahead) = find_upstream_status(repo, &decided.head, context)?
+    {
+        lines.push(format!(
+            "{}; `{}` is ahead, so run `git pull` first",
+            describe_behind(&decided.plan, context),
+            short_ref(&ahead.reference)
+        ));
+        return Ok(None);
     }
-    let head_branch = decided.head.branch.clone();
-    let (files, kept) =
-        (list_written_paths(&decided.plan), describe_kept_back(&decided.plan, context));
-    let done = apply_plan(repo, *decided, &wishes, tools)?;
+    let wishes = write_options(WriteMode::Commit);
+    let Some(ahead) = find_upstream_to_follow(repo, &decided, &wishes)? else {
+        return Ok(Some(decided));
+    };
+    move_to_upstream(repo, &ahead)?;
+    let short = short_ref(&ahead.reference);
+    lines.push(format!("moved to `{short}`: only sync commits were ahead of it"));
+    decide_sync(repo, decided.context, WriteMode::Commit, tools)
+}
+
+/// Writes the files of a plan. Returns the messages for the user.
+fn write_files(
+    repo: &Repo,
+    decided: Box<PlannedSync>,
+    mode: WriteMode,
+    tools: &Tools<'_>,
+) -> Result<Vec<String>> {
+    let context = decided.context.clone();
+    let branch = decided.head.branch.clone().unwrap_or_default();
+    let files = list_written_paths(&decided.plan);
+    let kept = describe_kept_back(&decided.plan, &context);
+    let done = apply_plan(repo, *decided, &write_options(mode), tools)?;
     let brought = format!(
         "{} brought up to date with `{}`: {}",
         pluralize(files.len(), "managed file"),
@@ -221,19 +245,14 @@ fn sync_if_free(
     );
     let undo =
         done.backup.map_or(String::new(), |id| format!("; `cargo xtask undo {id}` undoes it"));
-    lines.push(match done.commit {
+    let mut lines = vec![match done.commit {
         Some(commit) => format!("{brought} (commit {}{undo})", repo.short_id(commit)),
         None => format!("{brought} (not committed{undo})"),
-    });
-    let branch = head_branch.unwrap_or_default();
-    lines.extend(notification_log::retain_unreported(
-        repo,
-        tools.disk,
-        &branch,
-        context.canonical.commit,
-        kept,
-    ));
-    if program::is_outdated(repo, context)? {
+    }];
+    let tip = context.canonical.commit;
+    lines.extend(notification_log::retain_unreported(repo, tools.disk, &branch, tip, kept));
+    let program = program::inspect_program(repo, VerifyDepth::Metadata);
+    if program.is_outdated(repo, &context)? == Some(true) {
         lines.push(
             "the installed hooks are older than the canonical branch; \
              `cargo xtask install-hooks` reinstalls them"

@@ -14,7 +14,7 @@ use xtask_base::path::RepoPath;
 use xtask_base::progress::SilentProgress;
 use xtask_base::words::pluralize;
 use xtask_git::Tools;
-use xtask_git::{CanonicalHistory, EntryPair, EverCanonical, Repo, TreeEntry};
+use xtask_git::{CanonicalHistory, EntryPair, EverCanonical, Repo, TreeEntry, short_ref};
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::managed::ManagedPaths;
 use xtask_sync::upstream::parse_source_trailer;
@@ -50,7 +50,7 @@ pub fn report_after_commit(repo: &Repo, tools: &Tools<'_>) -> Result<Option<Stri
     let once = repo.read_canonical_history(head.commit, &managed, rules, &SilentProgress)?;
     let mut branches = 0;
     for (reference, commit) in repo.refs_below("refs/heads/")? {
-        let name = &reference["refs/heads/".len()..];
+        let name = short_ref(&reference);
         if context.is_reserved_branch(name) {
             continue;
         }

@@ -17,7 +17,7 @@ use xtask_base::words::join_names;
 use xtask_config::{BRANCHES_FILE, SYNC_FILE, VALIDATE_FILE, find_rule_faults};
 use xtask_git::Tools;
 use xtask_git::{FileMode, Id, PathPatterns, PathScope, Repo, StagedChange, TreeEntry};
-use xtask_sync::context;
+use xtask_sync::context::{self, SyncContext};
 use xtask_sync::managed::ManagedPaths;
 
 /// The largest file that is accepted, in bytes: 50 MB, the size at which GitHub begins to warn (100 MB is refused).
@@ -54,61 +54,77 @@ pub fn check_staged(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<Comm
     }
     let tree = repo.head().ok().map(|head| head.tree);
     let changes = repo.staged_changes(index, tree)?;
+    verdict.faults.extend(find_staged_faults(repo, &context, branch.as_deref(), &changes)?);
+    // Commits that a rebase or a cherry-pick recreates were reported when they were first made.
+    if repo.current_operation().is_none()
+        && let Some(branch) = branch.filter(|branch| *branch != context.config.branch)
+    {
+        verdict.notes.extend(describe_own_versions(repo, &context, &branch, &changes)?);
+    }
+    Ok(verdict)
+}
+
+/// Returns the faults of the staged files, one per line.
+fn find_staged_faults(
+    repo: &Repo,
+    context: &SyncContext,
+    branch: Option<&str>,
+    changes: &[StagedChange],
+) -> Result<Vec<String>> {
     let unchecked = PathPatterns::new(context.config.unchecked_patterns.iter().map(String::as_str));
-    let incoming: Vec<Id> = repo.incoming_commits();
-    let incoming: Vec<Id> = incoming.into_iter().filter_map(|id| repo.tree_of(id).ok()).collect();
+    let incoming = repo.incoming_commits().into_iter();
+    let incoming: Vec<Id> = incoming.filter_map(|id| repo.tree_of(id).ok()).collect();
     // Content that was only renamed is not new.
     let known: BTreeSet<Id> = changes.iter().filter_map(|change| Some(change.before?.id)).collect();
-    for change in &changes {
+    // These files configure every branch, so they must be valid.
+    let rule_files = [SYNC_FILE, BRANCHES_FILE, VALIDATE_FILE].map(RepoPath::new);
+    let is_canonical = branch == Some(context.config.branch.as_str());
+    let mut faults = Vec::new();
+    for change in changes {
         // In a merge, content committed by others is accepted unchanged.
         let is_theirs =
             |tree: &Id| repo.entry_at(*tree, &change.path).is_ok_and(|entry| entry == change.after);
         if incoming.iter().any(is_theirs) {
             continue;
         }
-        if branch.as_deref() == Some(context.config.branch.as_str())
-            && let Some(entry) = change.after
-            && [SYNC_FILE, BRANCHES_FILE, VALIDATE_FILE]
-                .iter()
-                .any(|file| change.path == RepoPath::new(*file))
+        if let Some(entry) = change.after.filter(|_| is_canonical)
+            && rule_files.contains(&change.path)
         {
-            // These files configure every branch, so they must be valid.
-            verdict
-                .faults
-                .extend(find_rule_faults(&change.path.to_string(), &repo.read_blob(entry.id)?));
+            faults.extend(find_rule_faults(&change.path.to_string(), &repo.read_blob(entry.id)?));
         }
-        if unchecked.match_with_folders(change.path.as_bytes(), false) == Some(true) {
-            continue;
-        }
-        if let Some(fault) = find_staged_fault(repo, change, &known)? {
-            verdict.faults.push(fault);
+        if unchecked.match_with_folders(change.path.as_bytes(), false) != Some(true) {
+            faults.extend(find_staged_fault(repo, change, &known)?);
         }
     }
-    // Commits that a rebase or a cherry-pick recreates were reported when they were first made.
-    let is_new = repo.current_operation().is_none();
-    if is_new && branch.is_some_and(|branch| branch != context.config.branch) {
-        let managed = ManagedPaths::new(&context.config, repo.current_branch().as_deref());
-        let is_shared = |path: &RepoPath| {
-            managed.contains_path(path.as_bytes()) && !managed.is_kept_by_branch(path)
-        };
-        let canonical = context.canonical.tree;
-        let mut files = Vec::new();
-        for change in changes.iter().filter(|change| is_shared(&change.path)) {
-            if repo.entry_at(canonical, &change.path)? != change.after {
-                files.push(change.path.to_string());
-            }
-        }
-        if !files.is_empty() {
-            verdict.notes.push(format!(
-                "{0} {1} managed: the shared version is on `{2}`, and this branch gets one of its own; \
-                 to change it for all branches, `git switch {2}`, commit and push it there",
-                join_names(&files, 3),
-                if files.len() == 1 { "is" } else { "are" },
-                context.config.branch
-            ));
+    Ok(faults)
+}
+
+/// Describes the managed files of which `branch` gets a version of its own.
+fn describe_own_versions(
+    repo: &Repo,
+    context: &SyncContext,
+    branch: &str,
+    changes: &[StagedChange],
+) -> Result<Option<String>> {
+    let managed = ManagedPaths::new(&context.config, Some(branch));
+    let mut files = Vec::new();
+    for StagedChange { path, after, .. } in changes {
+        if managed.contains_path(path.as_bytes())
+            && !managed.is_kept_by_branch(path)
+            && repo.entry_at(context.canonical.tree, path)? != *after
+        {
+            files.push(path.to_string());
         }
     }
-    Ok(verdict)
+    Ok((!files.is_empty()).then(|| {
+        format!(
+            "{0} {1} managed: the shared version is on `{2}`, and this branch gets one of its own; \
+             to change it for all branches, `git switch {2}`, commit and push it there",
+            join_names(&files, 3),
+            if files.len() == 1 { "is" } else { "are" },
+            context.config.branch
+        )
+    }))
 }
 
 /// Returns the fault of a staged file. Faults that its committed version already has are ignored.

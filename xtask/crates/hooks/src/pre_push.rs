@@ -15,7 +15,7 @@ use xtask_branches::facts::BranchInspector;
 use xtask_branches::rules::{BranchFindingKind, Severity};
 use xtask_config::{BRANCHES_FILE, Enforcement, SYNC_FILE, find_rule_faults};
 use xtask_git::Tools;
-use xtask_git::{Head, Id, Repo};
+use xtask_git::{Head, Id, Repo, branch_of_ref};
 use xtask_sync::branch_overview::classify_branch;
 use xtask_sync::classify::PathClass;
 use xtask_sync::context::{self, SyncContext};
@@ -42,7 +42,7 @@ impl PushedRef {
     /// Returns the name of the branch, or `None` if the ref is not a branch.
     #[must_use]
     pub fn branch(&self) -> Option<&str> {
-        self.remote_ref.strip_prefix("refs/heads/")
+        branch_of_ref(&self.remote_ref)
     }
 }
 

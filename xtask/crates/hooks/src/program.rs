@@ -10,33 +10,28 @@
 //! ```
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::program_build::VERSION_WAIT;
 use super::program_store;
 use xtask_base::digest;
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result, ResultExt as _};
-use xtask_base::files::{CreateMode, Disk, is_executable};
+use xtask_base::files::{CreateMode, Disk, FileId, is_executable};
 use xtask_base::in_toolkit;
 use xtask_base::name::NAME;
 use xtask_base::path::RepoPath;
 use xtask_base::process::Program;
 use xtask_base::record::{self, LoadedRecord};
-use xtask_config::toolchain::{self, TOOLCHAIN_FILES, has_build_target};
-use xtask_git::{Id, PathScope, Repo, TreeEntry, TreeItem};
+use xtask_git::{Id, Repo, TreeEntry, TreeItem};
 use xtask_sync::context::SyncContext;
 
 const KIND: &str = "xtask.program/1";
 
-/// The timeout for `--version` of a new program, which should take milliseconds.
-const VERSION_WAIT: Duration = Duration::from_secs(20);
-
 /// The paths that determine how the program is built.
-const SOURCE_PATHS: [&str; 4] =
+pub(super) const SOURCE_PATHS: [&str; 4] =
     [NAME, ".cargo/config.toml", "rust-toolchain.toml", "rust-toolchain"];
 
 /// The number of old programs to keep, for hooks that are running at this moment.
@@ -74,6 +69,17 @@ pub enum InstalledProgram {
     Broken(String),
     /// Identical to the program that was installed.
     Intact(ProgramRecord),
+}
+
+impl InstalledProgram {
+    /// Returns whether it was built from other sources than the present canonical ones. `None` if that is unknown: it is
+    /// missing or broken, a copy of a running program, or the canonical commit has no sources.
+    pub fn is_outdated(&self, repo: &Repo, context: &SyncContext) -> Result<Option<bool>> {
+        let InstalledProgram::Intact(ProgramRecord { sources: Some(built), .. }) = self else {
+            return Ok(None);
+        };
+        Ok(compute_source_key(repo, context)?.map(|present| present != *built))
+    }
 }
 
 /// Returns the folder of the installed programs.
@@ -139,26 +145,19 @@ pub fn compute_source_key(repo: &Repo, context: &SyncContext) -> Result<Option<S
     }
     let mut parts = Vec::new();
     for name in SOURCE_PATHS {
-        parts.push(match repo.find_in_tree(tree, &RepoPath::new(name))? {
-            Some(TreeItem::Entry(TreeEntry { id, .. }) | TreeItem::Folder(id)) => {
-                id.as_slice().to_vec()
-            }
-            None => Vec::new(),
-        });
+        let id = find_id(repo, tree, name)?;
+        parts.push(id.map_or_else(Vec::new, |id| id.as_slice().to_vec()));
     }
     let key = digest::hash_parts(parts.iter().map(Vec::as_slice));
     Ok(Some(digest::to_hex(&key)[..16].to_owned()))
 }
 
-/// Returns whether the installed program was built from other sources than the present canonical ones. `false` if it is
-/// missing or is a copy of a running program.
-pub fn is_outdated(repo: &Repo, context: &SyncContext) -> Result<bool> {
-    let InstalledProgram::Intact(ProgramRecord { sources: Some(built), .. }) =
-        inspect_program(repo, VerifyDepth::Metadata)
-    else {
-        return Ok(false);
-    };
-    Ok(compute_source_key(repo, context)?.is_some_and(|present| present != built))
+/// Returns the id of a file or folder in a tree.
+fn find_id(repo: &Repo, tree: Id, name: &str) -> Result<Option<Id>> {
+    Ok(match repo.find_in_tree(tree, &RepoPath::new(name))? {
+        Some(TreeItem::Entry(TreeEntry { id, .. }) | TreeItem::Folder(id)) => Some(id),
+        None => None,
+    })
 }
 
 /// Builds and installs the program.
@@ -193,33 +192,6 @@ impl ProgramInstaller<'_> {
             Some(sources) => Ok(record.sources.as_deref() == Some(sources)),
             None => Ok(record.digest == hex_digest(&self.read_running_program()?.1)),
         }
-    }
-
-    /// Builds the program from `tree`, which is not canonical yet, and returns its `--version`: sources that do not build
-    /// must not become canonical. The launcher is built as well, in a workspace made of the files `around`. The caller
-    /// holds the installation lock.
-    pub fn try_build(&self, tree: Id, around: &[(&str, String)]) -> Result<String> {
-        let place = self.make_build_folder()?;
-        let said = self.build_program(tree, &place).and_then(|built| match built {
-            None => Err(Error::negative("it does not build; see the output of cargo above")),
-            Some(_) if !self.can_build_launcher(&place, around)? => {
-                Err(Error::negative("its launcher does not build; see the output of cargo above"))
-            }
-            Some(program) => {
-                let tried = Program::new(&program, &place)
-                    .args(["--version"])
-                    .env_remove("CARGO_MANIFEST_DIR")
-                    .run_with_timeout(VERSION_WAIT)?;
-                if !tried.status.success() {
-                    return Err(
-                        Error::negative("it builds but does not run").with_detail(tried.stderr)
-                    );
-                }
-                Ok(tried.stdout.trim().to_owned())
-            }
-        });
-        drop(self.disk.remove_folder(&place));
-        said
     }
 
     /// Builds the program from the canonical sources and installs it.
@@ -273,10 +245,7 @@ impl ProgramInstaller<'_> {
     /// program was built.
     fn find_store_entry(&self, tree: Id) -> Result<Option<(PathBuf, String)>> {
         for name in SOURCE_PATHS.iter().filter(|name| **name != NAME) {
-            let there = match self.repo.find_in_tree(tree, &RepoPath::new(*name))? {
-                Some(TreeItem::Entry(TreeEntry { id, .. }) | TreeItem::Folder(id)) => Some(id),
-                None => None,
-            };
+            let there = find_id(self.repo, tree, name)?;
             let here = match fs::read(self.repo.root().join(name)) {
                 Ok(content) => Some(self.repo.blob_id(&content)?),
                 Err(_) => None,
@@ -303,114 +272,14 @@ impl ProgramInstaller<'_> {
 
     /// Returns whether the installed program and the running program are the same file.
     fn is_running_program(&self) -> bool {
-        let identity = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
-        let this = identity(&self.world.program);
-        this.is_some() && this == identity(&program_link(self.repo))
+        let this = FileId::at(&self.world.program);
+        this.is_some() && this == FileId::at(&program_link(self.repo))
     }
 
     fn read_running_program(&self) -> Result<(PathBuf, Vec<u8>)> {
         let this = self.world.program.clone();
         let bytes = fs::read(&this).with_context(|| format!("cannot read `{}`", this.display()))?;
         Ok((this, bytes))
-    }
-
-    /// Creates a folder for the sources in the home folder of cargo, so that neither the configuration of a repository nor
-    /// a file in the folder for temporary files is found above it.
-    fn make_build_folder(&self) -> Result<PathBuf> {
-        let home = self.world.variable("CARGO_HOME").map(PathBuf::from);
-        let home = home.or_else(|| Some(Path::new(self.world.variable("HOME")?).join(".cargo")));
-        let home = home.filter(|home| home.is_absolute()).ok_or_else(|| {
-            Error::unable("cannot find the home folder of cargo")
-                .with_hint("set HOME or CARGO_HOME to an absolute path")
-        })?;
-        let common = self.repo.common_folder().as_os_str().as_encoded_bytes();
-        let key = &digest::to_hex(&digest::hash_parts([common]))[..16];
-        let place = home.join("xtask-source").join(key);
-        self.disk
-            .remove_folder(&place)
-            .and_then(|()| fs::create_dir_all(&place))
-            .with_context(|| format!("cannot create `{}`", place.display()))?;
-        Ok(place)
-    }
-
-    /// Returns whether the launcher builds next to the exported sources.
-    fn can_build_launcher(&self, place: &Path, around: &[(&str, String)]) -> Result<bool> {
-        let root = place.join("sources");
-        for (name, text) in around {
-            let failed = || format!("cannot write `{name}` to test the launcher");
-            self.disk
-                .create_file(&root.join(name), text.as_bytes(), CreateMode::Plain)
-                .with_context(failed)?;
-        }
-        let config = std::fs::read_to_string(root.join(".cargo/config.toml")).unwrap_or_default();
-        let host = ["--target", "host-tuple"];
-        let built = Program::new("cargo", &root)
-            .args(["build", "--quiet", "--locked", "--offline", "--package", NAME])
-            .args(["--bins", "--examples"])
-            .args(host.iter().filter(|_| has_build_target(&config)))
-            .args([Path::new("--target-dir"), &place.join("launcher")])
-            .env_remove("RUSTUP_TOOLCHAIN")
-            .env_remove("CARGO_BUILD_TARGET")
-            .run_attached()?;
-        Ok(built.success())
-    }
-
-    /// Builds the program of `tree`. Returns `None` if cargo fails.
-    fn build_program(&self, tree: Id, place: &Path) -> Result<Option<PathBuf>> {
-        let (sources, target) = (place.join("sources"), place.join("target"));
-        self.repo.export_tree(tree, &RustSources, &sources, self.disk)?;
-        let config = |name: &str| std::fs::read_to_string(sources.join(name)).ok();
-        // A toolchain that is too old for the toolkit cannot be the intended one.
-        for name in TOOLCHAIN_FILES {
-            let channel = config(name).as_deref().and_then(toolchain::parse_channel);
-            if channel.is_some_and(|channel| toolchain::is_too_old(&channel)) {
-                self.disk
-                    .remove_file(&sources.join(name))
-                    .with_context(|| "cannot export the sources")?;
-            }
-        }
-        let root = sources.join(NAME);
-        let mut program = Program::new("cargo", &root)
-            .args(["build", "--package", NAME, "--bins", "--examples"])
-            .args([Path::new("--target-dir"), &target])
-            // Settings of the checked-out branch do not apply here.
-            .env_remove("RUSTUP_TOOLCHAIN")
-            .env_remove("CARGO_BUILD_TARGET")
-            // These sources are never edited, so incremental compilation would not pay off.
-            .env("CARGO_INCREMENTAL", "0");
-        if let Some(sources) = program_store::digest_sources(self.repo, tree)? {
-            for (name, value) in &sources.crate_variables {
-                program = program.env(name, value);
-            }
-            // Same variables as in the launcher, so that builds of different checkouts are distinguished.
-            program = program.env("XTASK_SOURCES", sources.workspace);
-            if self.world.variable("RUSTC_WORKSPACE_WRAPPER").is_none() {
-                program = program.env("RUSTC_WORKSPACE_WRAPPER", "");
-            }
-        }
-        let is_for_host = config(".cargo/config.toml").as_deref().is_some_and(has_build_target);
-        if is_for_host {
-            program = program.args(["--target", "host-tuple"]);
-        }
-        if root.join("Cargo.lock").is_file() {
-            program = program.args(["--locked"]);
-        }
-        if self.is_quiet {
-            program = program.args(["--quiet"]);
-        }
-        let built = program.run_attached()?;
-        // With an explicit target, cargo builds in a folder named after the target.
-        let mut folders = vec![target.clone()];
-        if is_for_host {
-            let found =
-                std::fs::read_dir(&target).with_context(|| "cannot find the build output")?;
-            folders.extend(found.flatten().map(|found| found.path()));
-        }
-        // A repository that received a copy of the toolkit builds it as an example; see its `Cargo.toml`.
-        let names = [format!("debug/examples/{NAME}"), format!("debug/{NAME}")];
-        let mut programs =
-            folders.iter().flat_map(|folder| names.iter().map(|name| folder.join(name)));
-        Ok(programs.find(|program| built.success() && program.is_file()))
     }
 
     /// Installs a copy of `from`: written, verified and tested before the link points to it.
@@ -491,22 +360,4 @@ pub fn remove_programs(repo: &Repo, disk: &Disk<'_>) -> Result<()> {
 
 fn hex_digest(bytes: &[u8]) -> String {
     digest::to_hex(&digest::hash_parts([bytes]))
-}
-
-/// The files that cargo needs to build the program: `xtask/`, a workspace of its own, and the cargo and toolchain
-/// settings of the repository.
-struct RustSources;
-
-impl PathScope for RustSources {
-    fn may_contain(&self, folder: &[u8]) -> bool {
-        let first = folder.split(|byte| *byte == b'/').next().unwrap_or(folder);
-        first == NAME.as_bytes() || first == b".cargo"
-    }
-
-    fn contains_path(&self, path: &[u8]) -> bool {
-        SOURCE_PATHS.iter().any(|source| {
-            path.strip_prefix(source.as_bytes())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-        })
-    }
 }

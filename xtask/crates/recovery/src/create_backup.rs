@@ -11,21 +11,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 
-use super::secret_files::{self, CopyReport, SecretCopy};
+use super::secret_files::{self, SecretCopy};
 use xtask_base::digest::{self, Digest};
-use xtask_base::error::{Result, ResultExt as _};
+use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::path::RepoPath;
 use xtask_base::progress::Progress;
 use xtask_base::words::{format_size, sanitize_line};
+use xtask_config::SyncConfig;
 use xtask_git::Tools;
 use xtask_git::{
-    FileMode, Head, Id, IndexChange, IndexStatus, OperationSnapshot, PathCache, PathLookup,
-    PathPatterns, Repo, TreeChange, TreeEntry, WorktreeChanges, WorktreeItem, read_raw_file,
+    FileMode, Head, Id, IndexChange, IndexStatus, Operation, OperationSnapshot, PathCache,
+    PathLookup, PathPatterns, Repo, TreeChange, TreeEntry, WorktreeChanges, WorktreeItem,
+    branch_of_ref, read_raw_file,
 };
 use xtask_sync::backup::{
     self, BackupRecord, MovedBranch, SavedFile, SavedOperation, SavedStaged, WorktreeSnapshot,
     backup_tree_path,
 };
+use xtask_sync::context;
 use xtask_sync::overlay::{self, StoredEntry};
 
 /// The size limits of a backup.
@@ -61,6 +64,23 @@ pub struct SecretRules {
     pub extra_paths: Vec<RepoPath>,
 }
 
+impl SecretRules {
+    /// Reads the patterns from `[backup]` of the canonical branch. If they cannot be read, which is passed to `warn`,
+    /// every untracked file counts as secret.
+    pub fn read(repo: &Repo, warn: &dyn Fn(&str)) -> SecretRules {
+        let usual = || SyncConfig::default().backup_patterns;
+        let (patterns, is_unreadable) = match context::find_canonical_context(repo) {
+            Ok(Some(context)) => (context.config.backup_patterns, false),
+            Ok(None) => (usual(), false),
+            Err(failure) => {
+                warn(&format!("cannot read `[backup]` of `setup/sync.toml`: {failure}"));
+                (usual(), true)
+            }
+        };
+        SecretRules { patterns, is_unreadable, extra_paths: Vec::new() }
+    }
+}
+
 /// The unsaved changes in a worktree, as found by [`inspect_worktree`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnsavedState {
@@ -69,8 +89,8 @@ pub struct UnsavedState {
     pub changes: WorktreeChanges,
     /// The files that are copied instead of becoming git objects.
     pub secrets: Vec<RepoPath>,
-    /// The name of the git operation in progress, e.g. `rebase`.
-    pub operation: Option<&'static str>,
+    /// The git operation in progress, e.g. a rebase.
+    pub operation: Option<Operation>,
     /// The state files of git for that operation, or for the next commit.
     pub traces: OperationSnapshot,
     /// Descriptions of data that cannot be saved.
@@ -111,8 +131,8 @@ pub struct SavedBackup {
     pub file_entries: BTreeMap<RepoPath, Option<TreeEntry>>,
     /// Edited files that git ignores because of `skip-worktree` or `assume-unchanged`.
     pub overlooked: BTreeSet<RepoPath>,
-    /// The name of the git operation that was in progress.
-    pub operation: Option<&'static str>,
+    /// The git operation that was in progress.
+    pub operation: Option<Operation>,
     /// The state files of that operation.
     pub traces: OperationSnapshot,
     /// Changes that a backup never contains: nested repositories and submodules.
@@ -137,21 +157,19 @@ pub fn inspect_worktree(repo: &Repo, rules: &SecretRules) -> Result<UnsavedState
     changes.untracked.retain(|path| !is_secret(path));
     secrets.sort();
     secrets.dedup();
-    let operation = repo.current_operation().map(|operation| operation.name);
-    let mut unseen = changes.unreadable.clone();
+    let mut unsavable = changes.unreadable.clone();
     if rules.is_unreadable {
         let why = "cannot determine which ignored files to copy: the rules cannot be read";
-        unseen.push(why.to_owned());
+        unsavable.push(why.to_owned());
     }
-    let (traces, also) = (repo.read_operation_snapshot()?, rules.extra_paths.clone());
     Ok(UnsavedState {
         head,
         changes,
         secrets,
-        operation,
-        traces,
-        unsavable: unseen,
-        extra_paths: also,
+        operation: repo.current_operation(),
+        traces: repo.read_operation_snapshot()?,
+        unsavable,
+        extra_paths: rules.extra_paths.clone(),
     })
 }
 
@@ -201,39 +219,19 @@ pub fn save_worktree(
     writer.save_paths(wish.replaced_paths)?;
     let (operation, mut parents) = writer.save_operation(seen)?;
     parents.insert(0, seen.head.commit);
-    let BackupWriter {
-        tree,
-        files,
+    let BackupWriter { tree, files, left_out, unsaved_tracked, file_entries, .. } = writer;
+    let bytes = writer.bytes + made.bytes;
+    let snapshot = WorktreeSnapshot {
+        label: wish.label.map(|label| sanitize_line(label, LONGEST_LABEL)),
         bytes,
-        left_out,
-        unsaved_tracked: unsaved,
-        file_entries: held,
-        ..
-    } = writer;
-    let CopyReport { name, copies, bytes: copied_bytes, .. } = made;
-    let label = wish.label.map(|label| sanitize_line(label, LONGEST_LABEL));
-    let bytes = bytes + copied_bytes;
-    let overlay = overlay::read_overlay(repo).unwrap_or_default();
-    let record = BackupRecord {
-        purpose: wish.purpose.to_owned(),
-        worktree: repo.root().display().to_string(),
-        worktree_name: repo.worktree_name(),
-        branch: seen.head.branch.clone(),
-        head_before: seen.head.commit.to_string(),
-        head_after: None,
-        paths: Vec::new(),
-        overlay_before: overlay.to_stored(),
-        snapshot: Some(WorktreeSnapshot {
-            label,
-            bytes,
-            files: files.clone(),
-            copies: name,
-            copied: copies.len(),
-            operation,
-            was_left: wish.leaves.is_some(),
-            moved: wish.leaves.clone().flatten(),
-        }),
+        files: files.clone(),
+        copies: made.name,
+        copied: made.copies.len(),
+        operation,
+        was_left: wish.leaves.is_some(),
+        moved: wish.leaves.clone().flatten(),
     };
+    let record = build_record(repo, seen, wish.purpose, snapshot);
     let prepared = backup::write_backup_commit(repo, tree, &record, &parents, now)?;
     tools.disk.check_gate("name the backup").with_context(|| "cannot name the backup")?;
     let id = backup::publish_backup(repo, &prepared)?;
@@ -241,16 +239,35 @@ pub fn save_worktree(
     Ok(SavedBackup {
         id,
         files,
-        copies,
+        copies: made.copies,
         bytes,
         left_out,
-        unsaved_tracked: unsaved,
-        file_entries: held,
+        unsaved_tracked,
+        file_entries,
         overlooked: seen.changes.overlooked.iter().cloned().collect(),
         operation: seen.operation,
         traces: seen.traces.clone(),
         not_covered: seen.list_not_covered(),
     })
+}
+
+fn build_record(
+    repo: &Repo,
+    seen: &UnsavedState,
+    purpose: &str,
+    snapshot: WorktreeSnapshot,
+) -> BackupRecord {
+    BackupRecord {
+        purpose: purpose.to_owned(),
+        worktree: repo.root().display().to_string(),
+        worktree_name: repo.worktree_name(),
+        branch: seen.head.branch.clone(),
+        head_before: seen.head.commit.to_string(),
+        head_after: None,
+        paths: Vec::new(),
+        overlay_before: overlay::read_overlay(repo).unwrap_or_default().to_stored(),
+        snapshot: Some(snapshot),
+    }
 }
 
 /// Removes expired backups, and copies that no backup references any more.
@@ -260,7 +277,7 @@ fn prune_expired(repo: &Repo, tools: &Tools<'_>, now: i64) -> Result<()> {
         let mut names = Vec::new();
         for found in backup::list_backups(repo)? {
             // An unreadable backup may reference any copy.
-            let record = found.record.map_err(|_| xtask_base::error::Error::unable("unread"))?;
+            let record = found.record.map_err(|_| Error::unable("unread"))?;
             names.extend(record.snapshot.and_then(|snapshot| snapshot.copies));
         }
         Ok(names)
@@ -390,11 +407,8 @@ impl BackupWriter<'_> {
         &mut self,
         path: &RepoPath,
     ) -> Result<Option<(TreeEntry, Option<u32>)>, String> {
-        let meta = match self
-            .ways
-            .look_up_path(self.repo.root(), path)
-            .map_err(|cause| cause.to_string())?
-        {
+        let looked_up = self.ways.look_up_path(self.repo.root(), path);
+        let meta = match looked_up.map_err(|cause| cause.to_string())? {
             PathLookup::Found(meta) => meta,
             PathLookup::NotFound(WorktreeItem::Special) => {
                 return Err("it is neither a file nor a symlink".into());
@@ -417,9 +431,7 @@ impl BackupWriter<'_> {
         if self.bytes + meta.len() > self.limits.total {
             return Err(format!("a backup holds at most {}", format_size(self.limits.total)));
         }
-        let words = |failure: xtask_base::error::Error| {
-            failure.causes().pop().unwrap_or_else(|| failure.to_string())
-        };
+        let words = |failure: Error| failure.causes().pop().unwrap_or_else(|| failure.to_string());
         let content = read_raw_file(&path.to_disk_path(self.repo.root())).map_err(words)?;
         let Some(content) = content else { return Ok(None) };
         let digest = digest::hash_parts([&content[..]]);
@@ -458,12 +470,11 @@ impl BackupWriter<'_> {
         }
         let parents = self.find_named_commits(traces, seen.head.commit);
         let refs = traces.refs.iter().map(|(name, id)| (name.clone(), id.to_string())).collect();
-        let name = seen.operation.map(ToOwned::to_owned);
+        let name = seen.operation.map(|operation| operation.name.to_owned());
         let heads = ["rebase-merge/head-name", "rebase-apply/head-name"].map(RepoPath::new);
         let head = heads.iter().find_map(|file| traces.files.get(file));
         let branch = head.and_then(|content| {
-            let name = std::str::from_utf8(content).ok()?.trim().strip_prefix("refs/heads/")?;
-            Some(name.to_owned())
+            branch_of_ref(std::str::from_utf8(content).ok()?.trim()).map(str::to_owned)
         });
         let tip = match &branch {
             Some(branch) => self.repo.resolve_ref(&format!("refs/heads/{branch}"))?,

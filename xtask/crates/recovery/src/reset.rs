@@ -134,13 +134,12 @@ pub fn reset_worktree(
     goal: &RecoveryTarget,
 ) -> Result<Vec<String>> {
     check_reset(repo, saved, goal)?;
-    if saved.operation != repo.current_operation().map(|operation| operation.name) {
+    if saved.operation != repo.current_operation() {
         return Err(Error::unable(
             "a git operation has started or ended concurrently; nothing was replaced",
         )
         .with_hint("run this again"));
     }
-    let now = tools.world.now_seconds();
     let to = repo.tree_of(goal.commit)?;
     // Ending a bisect checks out a commit, which requires an index without conflicts.
     quit_operations(repo, tools, &|operation| operation.kind != OperationKind::Bisect)?;
@@ -151,22 +150,56 @@ pub fn reset_worktree(
         .check_gate("remove notes of git")
         .with_context(|| "cannot remove state files of git")?;
     repo.remove_operation_files(&saved.traces, tools.disk)?;
-    let step = |name| tools.disk.check_gate(name).with_context(|| format!("cannot {name}"));
+    let kept = keep_lost_commits(repo, tools, saved, goal)?;
+    check_out_target(repo, tools, goal)?;
+    let head = repo.head()?;
+    if head.branch == goal.branch && head.commit == goal.commit {
+        return Ok(kept);
+    }
+    Err(Error::unable(format!("`{}` was moved concurrently", goal.typed))
+        .with_hint("run this again"))
+}
+
+/// Passes the result of a reset to `say`: the target, and the branches on which commits were kept.
+pub fn report_reset(repo: &Repo, goal: &RecoveryTarget, kept: &[String], say: &dyn Fn(&str)) {
+    say(&format!("checked out {}", goal.describe(repo)));
+    for branch in kept {
+        say(&format!("commits that were on no branch are kept on `{branch}`"));
+    }
+}
+
+fn check_step(tools: &Tools<'_>, name: &'static str) -> Result<()> {
+    tools.disk.check_gate(name).with_context(|| format!("cannot {name}"))
+}
+
+/// Keeps the commits that their branch, or a detached HEAD, loses. Returns the branches on which they are.
+fn keep_lost_commits(
+    repo: &Repo,
+    tools: &Tools<'_>,
+    saved: &SavedBackup,
+    goal: &RecoveryTarget,
+) -> Result<Vec<String>> {
+    let now = tools.world.now_seconds();
     let mut kept = Vec::new();
     if let (Some(branch), Some(from)) = (&goal.branch, goal.branch_before)
         && goal.own_commits > 0
     {
-        step("keep commits on a branch")?;
+        check_step(tools, "keep commits on a branch")?;
         kept.push(keep_commits(repo, branch, from, now)?);
     }
     if let Some(loose) = find_unreferenced_commit(repo, saved.operation)? {
-        step("keep commits on a branch")?;
+        check_step(tools, "keep commits on a branch")?;
         kept.push(keep_commits(repo, DETACHED_HEAD, loose, now)?);
     }
+    Ok(kept)
+}
+
+/// Checks out the target in a clean worktree. Its branch is created or moved if necessary.
+fn check_out_target(repo: &Repo, tools: &Tools<'_>, goal: &RecoveryTarget) -> Result<()> {
     if let Some(branch) = &goal.branch
         && repo.resolve_ref(&format!("refs/heads/{branch}"))?.is_none()
     {
-        step("make the branch")?;
+        check_step(tools, "make the branch")?;
         match &goal.remote_branch {
             Some(remote) => repo.create_tracking_branch(branch, remote)?,
             None => {
@@ -176,39 +209,28 @@ pub fn reset_worktree(
         }
     }
     let head = repo.head()?;
-    if head.branch != goal.branch || head.commit != goal.commit {
-        step("switch")?;
-        // To the commit first, so that git checks every file; the branch is moved only after that.
-        repo.switch_to(None, goal.commit)?;
-        if let Some(branch) = &goal.branch {
-            if let Some(from) = goal.branch_before {
-                step("move the branch")?;
-                let name = format!("refs/heads/{branch}");
-                let moved =
-                    repo.swap_ref(&name, Some(from), Some(goal.commit), "xtask: recover")?;
-                if !moved {
-                    return Err(Error::unable(format!(
-                        "`{branch}` was moved concurrently, and stays there"
-                    )));
-                }
-            }
-            repo.switch_to(Some(branch), goal.commit)?;
+    if head.branch == goal.branch && head.commit == goal.commit {
+        return Ok(());
+    }
+    check_step(tools, "switch")?;
+    // To the commit first, so that git checks every file; the branch is moved only after that.
+    repo.switch_to(None, goal.commit)?;
+    let Some(branch) = &goal.branch else { return Ok(()) };
+    if let Some(from) = goal.branch_before {
+        check_step(tools, "move the branch")?;
+        let name = format!("refs/heads/{branch}");
+        if !repo.swap_ref(&name, Some(from), Some(goal.commit), "xtask: recover")? {
+            return Err(Error::unable(format!(
+                "`{branch}` was moved concurrently, and stays there"
+            )));
         }
     }
-    let head = repo.head()?;
-    if head.branch == goal.branch && head.commit == goal.commit {
-        return Ok(kept);
-    }
-    Err(Error::unable(format!("`{}` was moved concurrently", goal.typed))
-        .with_hint("run this again"))
+    repo.switch_to(Some(branch), goal.commit)
 }
 
 /// Returns the commit of a detached HEAD if no branch or tag contains it. Commits of an operation in progress are kept
 /// by the backup instead.
-pub fn find_unreferenced_commit(
-    repo: &Repo,
-    operation: Option<&'static str>,
-) -> Result<Option<Id>> {
+pub fn find_unreferenced_commit(repo: &Repo, operation: Option<Operation>) -> Result<Option<Id>> {
     let head = repo.head()?;
     if head.branch.is_some() || operation.is_some() {
         return Ok(None);
@@ -256,51 +278,25 @@ fn keep_commits(repo: &Repo, branch: &str, from: Id, now: i64) -> Result<String>
 
 /// Resets every tracked path to HEAD, and removes saved untracked files that obstruct the target.
 fn clean_worktree(repo: &Repo, tools: &Tools<'_>, saved: &SavedBackup, to: Id) -> Result<()> {
-    let head = repo.head()?;
+    let head = repo.head()?.tree;
     let index = repo.read_index()?;
-    let laid = overlay::read_overlay(repo)?;
-    let is_needed = |path: &RepoPath| -> Result<bool> {
-        Ok(needs_path(repo, head.tree, path)? || needs_path(repo, to, path)?)
-    };
+    let present = overlay::read_overlay(repo)?;
     let mut changes = Vec::new();
     for file in &saved.files {
         let path = &file.path;
-        let committed = repo.entry_at(head.tree, path)?;
+        let committed = repo.entry_at(head, path)?;
         // A file with `skip-worktree` or `assume-unchanged` stays, unless the target has a different version.
         if saved.overlooked.contains(path) && repo.entry_at(to, path)? == committed {
             continue;
         }
         let staged = repo.staged_status(&index, path)?;
         check_staged(file, staged, committed)?;
-        let is_tracked = committed.is_some() || staged != IndexStatus::Absent;
-        let is_in_the_way = laid.paths.contains_key(path) || is_needed(path)?;
-        if !is_tracked && !is_in_the_way {
-            continue;
-        }
-        // A file added with `git add --intent-to-add` stays as an untracked file.
-        let is_intended = staged == IndexStatus::IntentToAdd;
-        let expects = saved.file_entries.get(path).copied().flatten();
-        let change = match committed {
-            Some(entry) if entry.mode != FileMode::Gitlink => FileUpdate::CheckOut(entry),
-            Some(_) => FileUpdate::None,
-            // A new file is removed only if it obstructs the target or was staged.
-            None if expects.is_some() && (is_in_the_way || is_tracked && !is_intended) => {
-                FileUpdate::Remove
-            }
-            None => FileUpdate::None,
-        };
-        let stages = is_tracked.then_some(committed);
-        let path = path.clone();
-        changes.push(PathUpdate {
-            path,
-            file: change,
-            expected: expects,
-            expected_stat: None,
-            stages,
-            is_sparse: false,
-        });
+        let is_in_the_way =
+            present.paths.contains_key(path) || is_needed_by_any(repo, [head, to], path)?;
+        let now = saved.file_entries.get(path).copied().flatten();
+        changes.extend(plan_reset(path, staged, committed, is_in_the_way, now));
     }
-    let overlay = (!laid.paths.is_empty()).then(Overlay::default);
+    let overlay = (!present.paths.is_empty()).then(Overlay::default);
     if !changes.is_empty() || overlay.is_some() {
         let purpose = "recover".to_owned();
         let batch = Transaction { purpose, changes, head: None, overlay, backup: None };
@@ -311,12 +307,50 @@ fn clean_worktree(repo: &Repo, tools: &Tools<'_>, saved: &SavedBackup, to: Id) -
     for copy in &saved.copies {
         // Tracked files were already reset to HEAD.
         let is_tracked = saved.files.iter().any(|file| file.path == copy.path)
-            || repo.entry_at(head.tree, &copy.path)?.is_some();
-        if !is_tracked && !copy.is_gone && is_needed(&copy.path)? {
+            || repo.entry_at(head, &copy.path)?.is_some();
+        if !is_tracked && !copy.is_gone && is_needed_by_any(repo, [head, to], &copy.path)? {
             secret_files::remove_if_saved(repo, tools.disk, copy)?;
         }
     }
     Ok(())
+}
+
+/// Plans the reset of one path to its `committed` entry. Returns `None` for an untracked file that may stay.
+fn plan_reset(
+    path: &RepoPath,
+    staged: IndexStatus,
+    committed: Option<TreeEntry>,
+    is_in_the_way: bool,
+    now: Option<TreeEntry>,
+) -> Option<PathUpdate> {
+    let is_tracked = committed.is_some() || staged != IndexStatus::Absent;
+    if !is_tracked && !is_in_the_way {
+        return None;
+    }
+    // A file added with `git add --intent-to-add` stays as an untracked file.
+    let is_intended = staged == IndexStatus::IntentToAdd;
+    let file = match committed {
+        Some(entry) if entry.mode != FileMode::Gitlink => FileUpdate::CheckOut(entry),
+        Some(_) => FileUpdate::None,
+        // A new file is removed only if it obstructs the target or was staged.
+        None if now.is_some() && (is_in_the_way || is_tracked && !is_intended) => {
+            FileUpdate::Remove
+        }
+        None => FileUpdate::None,
+    };
+    Some(PathUpdate {
+        path: path.clone(),
+        file,
+        expected: now,
+        expected_stat: None,
+        stages: is_tracked.then_some(committed),
+        is_sparse: false,
+    })
+}
+
+fn is_needed_by_any(repo: &Repo, trees: [Id; 2], path: &RepoPath) -> Result<bool> {
+    let [one, two] = trees;
+    Ok(needs_path(repo, one, path)? || needs_path(repo, two, path)?)
 }
 
 /// Returns an error if the index entry has changed since the backup.

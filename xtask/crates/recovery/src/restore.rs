@@ -10,11 +10,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::create_backup::SavedBackup;
-use super::reset::{describe_path_obstacle, to_sound_entry};
-use super::secret_files::{self, CopyRestore, SecretCopy};
+use super::chosen_backup::{ChosenBackup, names_commit, parse_head_before};
+use super::create_backup::{
+    BACKUP_LIMITS, BackupOptions, SavedBackup, SecretRules, inspect_worktree, save_worktree,
+};
+use super::reset::{self, describe_path_obstacle, to_sound_entry};
+use super::secret_files::{self, CopyRestore};
 use super::target::RecoveryTarget;
-use xtask_base::error::{Error, Result, ResultExt as _};
+use xtask_base::error::{Result, ResultExt as _};
 use xtask_base::path::RepoPath;
 use xtask_git::Tools;
 use xtask_git::{
@@ -22,43 +25,11 @@ use xtask_git::{
     WorktreeItem,
 };
 use xtask_sync::apply::apply_transaction;
-use xtask_sync::backup::{
-    self, Backup, BackupRecord, SavedFile, SavedStaged, UnreadableRecord, WorktreeSnapshot,
-};
+use xtask_sync::backup::{SavedFile, SavedStaged};
 use xtask_sync::overlay::Overlay;
 use xtask_sync::path_conflicts::predict_after_removal;
 use xtask_sync::transaction::{FileUpdate, PathUpdate, Transaction};
 use xtask_sync::worktree_lock::LockWorktree as _;
-
-/// A backup that was selected for restoration.
-pub struct ChosenBackup {
-    pub id: String,
-    /// The creation time, in seconds since the epoch.
-    pub seconds: i64,
-    commit: Id,
-    /// The record of the run that made the backup.
-    pub record: BackupRecord,
-    pub snapshot: WorktreeSnapshot,
-    /// The files to restore.
-    pub files: Vec<SavedFile>,
-    /// The copies of secret files to restore, each with its index in the list.
-    pub copies: Vec<(usize, SecretCopy)>,
-    /// Whether the whole backup is restored, including branch and operation.
-    pub is_whole: bool,
-    /// The reason why the copies are not available, if so.
-    pub lost_copies: Option<String>,
-}
-
-/// The part of a backup to restore.
-#[derive(Clone, Copy, Debug)]
-pub enum RestoreScope<'a> {
-    /// Everything, including the branch and the git operation that were left.
-    Whole,
-    /// All files, into any worktree.
-    Files,
-    /// These files and folders.
-    Paths(&'a [RepoPath]),
-}
 
 /// A plan for a restoration.
 #[derive(Debug, Default)]
@@ -84,169 +55,6 @@ impl RestorePlan {
     }
 }
 
-/// Finds the backup `id` and selects the part `meant`. Returns an error if the backup is unknown or unreadable, or does
-/// not contain a given path.
-pub fn choose_backup(repo: &Repo, id: &str, meant: RestoreScope<'_>) -> Result<ChosenBackup> {
-    let found = backup::list_backups(repo)?.into_iter().find(|backup| backup.id == id).ok_or_else(
-        || {
-            Error::usage(format!("there is no backup `{id}`"))
-                .with_hint("`cargo xtask backup --list`")
-        },
-    )?;
-    let Backup { id, seconds, commit, record } = found;
-    let record = record.map_err(|why| match why {
-        UnreadableRecord::Newer => {
-            Error::unable(format!("backup `{id}` was written by a newer xtask"))
-        }
-        UnreadableRecord::Corrupt => Error::unable(format!(
-            "the record of backup `{id}` cannot be read"
-        ))
-        .with_hint(format!("`git ls-tree -r {}{id}` shows its contents", backup::REF_PREFIX)),
-    })?;
-    let is_whole = matches!(meant, RestoreScope::Whole);
-    let paths = match meant {
-        RestoreScope::Paths(paths) => paths,
-        RestoreScope::Whole | RestoreScope::Files => &[],
-    };
-    let snapshot = match &record.snapshot {
-        Some(snapshot) => snapshot.clone(),
-        None if is_whole => {
-            return Err(Error::usage(format!(
-                "`{id}` holds the files that `{}` replaced, and cannot be restored as a whole",
-                record.purpose
-            ))
-            .with_hint(format!(
-                "`cargo xtask undo {id}` undoes that run; with paths, `restore` restores those"
-            )));
-        }
-        None => to_snapshot(&record),
-    };
-    let is_meant = |path: &RepoPath| {
-        paths.is_empty() || paths.iter().any(|named| named == path || path.is_below(named))
-    };
-    let files: Vec<SavedFile> =
-        snapshot.files.iter().filter(|file| is_meant(&file.path)).cloned().collect();
-    // Missing copies must not prevent the rest from being restored; they are reported.
-    let (listed, lost_copies) =
-        match snapshot.copies.as_ref().map(|name| secret_files::read_list(repo, name)) {
-            None => (Vec::new(), None),
-            Some(Ok(listed)) => (listed, None),
-            Some(Err(failure)) => {
-                let why = failure.details().first().map_or(String::new(), |at| format!(" ({at})"));
-                (Vec::new(), Some(format!("{failure}{why}")))
-            }
-        };
-    let copies: Vec<(usize, SecretCopy)> =
-        listed.into_iter().enumerate().filter(|(_, copy)| is_meant(&copy.path)).collect();
-    let has = |path: &RepoPath| {
-        let mut all =
-            files.iter().map(|file| &file.path).chain(copies.iter().map(|(_, c)| &c.path));
-        all.any(|found| found == path || found.is_below(path))
-    };
-    let missing: Vec<&RepoPath> = paths.iter().filter(|path| !has(path)).collect();
-    if let Some(first) = missing.first() {
-        let error = Error::usage(format!("backup `{id}` does not contain `{first}`"));
-        let error =
-            missing.iter().skip(1).fold(error, |e, path| e.with_detail(format!("nor `{path}`")));
-        return Err(
-            error.with_hint(format!("`cargo xtask restore {id} --dry-run` lists its contents"))
-        );
-    }
-    Ok(ChosenBackup { id, seconds, commit, record, snapshot, files, copies, is_whole, lost_copies })
-}
-
-/// Converts the record of a run into a snapshot of the files that the run replaced.
-fn to_snapshot(record: &BackupRecord) -> WorktreeSnapshot {
-    let files = record.paths.iter().filter(|saved| saved.wrote_file);
-    let files = files.map(|saved| SavedFile {
-        path: saved.path.clone(),
-        file: saved.file_before.clone(),
-        bits: None,
-        is_copied: false,
-        staged: SavedStaged::AsHead,
-    });
-    WorktreeSnapshot { files: files.collect(), ..WorktreeSnapshot::default() }
-}
-
-/// Returns the target to which a complete restoration resets the worktree first; `None` if no reset is needed.
-/// Returns an error if the backup belongs to another worktree or branch.
-pub fn find_return_target(repo: &Repo, chosen: &ChosenBackup) -> Result<Option<RecoveryTarget>> {
-    if !chosen.is_whole {
-        return Ok(None);
-    }
-    let record = &chosen.record;
-    if record.worktree_name != repo.worktree_name() {
-        let (id, there) = (&chosen.id, &record.worktree);
-        let error = Error::usage(format!("backup `{id}` belongs to the worktree `{there}`"));
-        let error = match std::path::Path::new(there).is_dir() {
-            true => error.with_hint(format!("`cargo xtask -C {there} restore {id}`")),
-            false => error.with_detail("that worktree no longer exists"),
-        };
-        return Err(error.with_hint(hint_restore_paths(id)));
-    }
-    let head = repo.head()?;
-    let before = parse_head_before(record)?;
-    let is_here =
-        head.branch == record.branch && (record.branch.is_some() || head.commit == before);
-    if !chosen.snapshot.was_left {
-        if is_here {
-            return Ok(None);
-        }
-        let (was, back) = match &record.branch {
-            Some(branch) => (format!("`{branch}`"), format!("git switch {branch}")),
-            None => ("a detached HEAD".to_owned(), format!("git switch --detach {before}")),
-        };
-        return Err(Error::usage(format!(
-            "backup `{}` belongs to {was}, which is not checked out",
-            chosen.id
-        ))
-        .with_hint(format!("`{back}`, and then restore it"))
-        .with_hint(hint_restore_paths(&chosen.id)));
-    }
-    let typed = record.branch.clone().unwrap_or_else(|| repo.short_id(before));
-    let mut goal = RecoveryTarget {
-        branch: None,
-        commit: before,
-        typed,
-        branch_before: None,
-        remote_branch: None,
-        own_commits: 0,
-    };
-    if let Some(branch) = &record.branch {
-        // A deleted branch is recreated at its old commit.
-        let tip = repo.resolve_ref(&format!("refs/heads/{branch}"))?.unwrap_or(before);
-        let moved = chosen.snapshot.moved.as_ref().filter(|moved| moved.branch == *branch);
-        let was_moved = moved
-            .is_some_and(|moved| names_commit(&moved.to, tip) && names_commit(&moved.from, before));
-        if let Some(other) = find_other_worktree(repo, branch) {
-            return Err(Error::unable(format!("`{branch}` is checked out in {other} now"))
-                .with_hint(format!("`git -C {other} switch --detach` frees it"))
-                .with_hint(hint_restore_paths(&chosen.id)));
-        }
-        goal.branch = Some(branch.clone());
-        goal.commit = if was_moved { before } else { tip };
-        goal.branch_before = was_moved.then_some(tip);
-    }
-    Ok(Some(goal))
-}
-
-/// Returns whether `text` is the id of `commit`.
-fn names_commit(text: &str, commit: Id) -> bool {
-    Id::from_hex(text.as_bytes()).is_ok_and(|id| id == commit)
-}
-
-fn hint_restore_paths(id: &str) -> String {
-    format!(
-        "`cargo xtask restore {id} .` restores its files here; a path instead of the dot restores only files below it"
-    )
-}
-
-fn parse_head_before(record: &BackupRecord) -> Result<Id> {
-    Id::from_hex(record.head_before.as_bytes())
-        .ok()
-        .ok_or_else(|| Error::unable("the record of the backup has no valid commit id"))
-}
-
 /// Moves a branch back that was moved after the backup, unless it has moved again. Returns a message about the result.
 pub fn move_branch_back(
     repo: &Repo,
@@ -265,7 +73,8 @@ pub fn move_branch_back(
     if now == Some(from) {
         return Ok(None);
     }
-    if let Some(other) = find_other_worktree(repo, branch) {
+    if let Some(other) = repo.find_other_worktree(branch) {
+        let other = other.display();
         return Ok(Some(format!("`{branch}` is checked out in {other}, and stays where it is")));
     }
     if now != Some(to) {
@@ -283,11 +92,58 @@ pub fn move_branch_back(
     }))
 }
 
-/// Returns the root of another worktree that has `branch` checked out.
-fn find_other_worktree(repo: &Repo, branch: &str) -> Option<String> {
-    let in_use = repo.branches_in_use().unwrap_or_default();
-    let other = in_use.into_iter().find(|held| held.branch == branch && held.root != repo.root());
-    other.map(|held| held.root.display().to_string())
+/// Returns whether restoring would change no file and resume no operation.
+pub fn is_already_restored(repo: &Repo, chosen: &ChosenBackup) -> Result<bool> {
+    let plan = plan_restore(repo, chosen, None)?;
+    let takes_up = chosen.snapshot.operation.is_some() && resumes_operation(repo, chosen)?;
+    Ok(plan.is_empty() && !takes_up)
+}
+
+/// Backs up the current state. A backup is made even of a clean worktree, so that the restoration can be undone.
+/// `leaves` tells whether the worktree is reset first. The caller holds the worktree lock.
+pub fn save_current_state(
+    repo: &Repo,
+    tools: &Tools<'_>,
+    mut secrets: SecretRules,
+    chosen: &ChosenBackup,
+    leaves: bool,
+) -> Result<SavedBackup> {
+    // A file that is restored from a secret copy is backed up as one, whatever the patterns say now.
+    secrets.extra_paths.extend(chosen.copies.iter().map(|(_, copy)| copy.path.clone()));
+    let seen = inspect_worktree(repo, &secrets)?;
+    let replaced: Vec<RepoPath> = chosen.files.iter().map(|file| file.path.clone()).collect();
+    let wish = BackupOptions {
+        purpose: &format!("restore {}", chosen.id),
+        label: None,
+        leaves: leaves.then_some(None),
+        limits: BACKUP_LIMITS,
+        // A reset leaves a clean worktree, so these paths need no backup of their own.
+        replaced_paths: if leaves { &[] } else { &replaced },
+    };
+    save_worktree(repo, tools, &seen, &wish)
+}
+
+/// Restores a backup, after a reset to `goal` if there is one. `saved` is the backup of the current state. Passes
+/// results other than the restored files to `say`.
+pub fn apply_backup(
+    repo: &Repo,
+    tools: &Tools<'_>,
+    chosen: &ChosenBackup,
+    goal: Option<&RecoveryTarget>,
+    saved: &SavedBackup,
+    say: &dyn Fn(&str),
+) -> Result<RestorePlan> {
+    if let Some(goal) = goal {
+        let kept = reset::reset_worktree(repo, tools, saved, goal)?;
+        reset::report_reset(repo, goal, &kept, say);
+    }
+    if chosen.is_whole
+        && let Some(words) = move_branch_back(repo, tools, chosen)?
+    {
+        say(&words);
+    }
+    let plan = plan_restore(repo, chosen, Some(saved))?;
+    restore_backup(repo, tools, chosen, plan, saved)
 }
 
 /// Plans a restoration. `saved` is the backup that was just made; without it no file can be replaced, and the plan is
@@ -299,101 +155,31 @@ pub fn plan_restore(
 ) -> Result<RestorePlan> {
     let index = repo.read_index()?;
     let head = repo.head()?;
-    let is_same_commit = head.commit == parse_head_before(&chosen.record)?;
+    let gone = chosen.files.iter().filter(|file| file.file.is_none() && !file.is_copied);
+    let mut planner = RestorePlanner {
+        repo,
+        saved,
+        is_same_commit: head.commit == parse_head_before(&chosen.record)?,
+        with_conflicts: resumes_operation(repo, chosen)?,
+        removed: gone.map(|file| &file.path).collect(),
+        head_tree: head.tree,
+        plan: RestorePlan::default(),
+    };
     let mut filters = repo.clean_filters(&index)?;
     let mut ways = PathCache::default();
-    let mut plan = RestorePlan::default();
-    // Conflicts are meaningful only within the operation that caused them.
-    let with_conflicts = resumes_operation(repo, chosen)?;
-    let gone = chosen.files.iter().filter(|file| file.file.is_none() && !file.is_copied);
-    let goes: BTreeSet<&RepoPath> = gone.map(|file| &file.path).collect();
     for file in &chosen.files {
         let path = &file.path;
         let staged = repo.staged_status(&index, path)?;
         let work =
             repo.read_worktree_item(path, staged.entry(), &mut ways, &mut filters, &index)?;
-        let work = predict_after_removal(repo, path, work, &|path| goes.contains(path))?;
-        if let Some(why) = describe_path_obstacle(&work)
-            .filter(|_| file.file.is_some() || work == WorktreeItem::Special)
-        {
-            plan.left_out.push((path.clone(), why));
-            continue;
-        }
-        let now = match &work {
-            WorktreeItem::Present(found) => Some(found.raw),
-            _ => None,
-        };
-        let before = to_sound_entry(&file.file, path)?;
-        let change = match (before, file.bits) {
-            // The copy is restored separately.
-            _ if file.is_copied => FileUpdate::None,
-            _ if now == before && has_saved_mode(repo, file) => FileUpdate::None,
-            (Some(entry), Some(bits)) => FileUpdate::RestoreExactly(entry, bits),
-            (Some(entry), None) => FileUpdate::Restore(entry),
-            (None, _) if now.is_none() => FileUpdate::None,
-            (None, _) => FileUpdate::Remove,
-        };
-        let stages = match &file.staged {
-            // At another commit, the staged state does not apply.
-            SavedStaged::AsHead if is_same_commit && staged != IndexStatus::IntentToAdd => {
-                let committed = repo.entry_at(head.tree, path)?;
-                (staged.entry() != committed || staged == IndexStatus::Conflict)
-                    .then_some(committed)
-            }
-            SavedStaged::AsHead => None,
-            SavedStaged::Removed if staged == IndexStatus::Absent => None,
-            SavedStaged::Removed => Some(None),
-            SavedStaged::Entry(kept) => {
-                let entry = to_sound_entry(&Some(kept.clone()), path)?;
-                (staged.entry() != entry).then_some(entry)
-            }
-            SavedStaged::Conflict(stages) => {
-                if with_conflicts {
-                    let mut entries = [None; 3];
-                    for (at, kept) in stages.iter().enumerate() {
-                        entries[at] = to_sound_entry(kept, path)?;
-                    }
-                    plan.conflicts.push((path.clone(), entries));
-                } else {
-                    plan.lost_conflicts.push(path.clone());
-                }
-                None
-            }
-        };
-        if change == FileUpdate::None && stages.is_none() {
-            plan.unchanged += 1;
-            continue;
-        }
-        let was_saved = saved.is_none_or(|saved| {
-            let is_kept = saved.file_entries.get(path).is_some_and(|held| *held == now);
-            // Committed content needs no backup.
-            let committed = repo.entry_at(head.tree, path).ok().flatten();
-            let is_committed = match &work {
-                WorktreeItem::Present(found) => Some(found.entry) == committed,
-                _ => now.is_none(),
-            };
-            is_kept || is_committed
-        });
-        if change != FileUpdate::None && !was_saved {
-            plan.left_out.push((path.clone(), secret_files::UNSAVED.to_owned()));
-            continue;
-        }
-        plan.restored.push(path.clone());
-        let path = path.clone();
-        let is_sparse = false;
-        plan.changes.push(PathUpdate {
-            path,
-            file: change,
-            expected: now,
-            expected_stat: None,
-            stages,
-            is_sparse,
-        });
+        let is_removed = |path: &RepoPath| planner.removed.contains(path);
+        let work = predict_after_removal(repo, path, work, &is_removed)?;
+        planner.plan_file(file, staged, &work)?;
     }
-    let none = Vec::new();
+    let mut plan = planner.plan;
+    let copies = saved.map_or(&[][..], |saved| &saved.copies);
     for (_, copy) in &chosen.copies {
-        let all = saved.map_or(&none, |saved| &saved.copies);
-        match secret_files::preview_restore(repo, copy, all)? {
+        match secret_files::preview_restore(repo, copy, copies)? {
             CopyRestore::Unchanged => plan.unchanged += 1,
             CopyRestore::Blocked(why) => plan.left_out.push((copy.path.clone(), why)),
             CopyRestore::Unsaved if saved.is_some() => {
@@ -404,6 +190,120 @@ pub fn plan_restore(
         }
     }
     Ok(plan)
+}
+
+/// Plans the files of a restoration one by one.
+struct RestorePlanner<'a> {
+    repo: &'a Repo,
+    saved: Option<&'a SavedBackup>,
+    is_same_commit: bool,
+    /// Conflicts are meaningful only within the operation that caused them.
+    with_conflicts: bool,
+    /// The files that the restoration removes.
+    removed: BTreeSet<&'a RepoPath>,
+    head_tree: Id,
+    plan: RestorePlan,
+}
+
+impl RestorePlanner<'_> {
+    fn plan_file(
+        &mut self,
+        file: &SavedFile,
+        staged: IndexStatus,
+        work: &WorktreeItem,
+    ) -> Result<()> {
+        let path = &file.path;
+        let is_obstructed = file.file.is_some() || *work == WorktreeItem::Special;
+        if let Some(why) = describe_path_obstacle(work).filter(|_| is_obstructed) {
+            self.plan.left_out.push((path.clone(), why));
+            return Ok(());
+        }
+        let now = match work {
+            WorktreeItem::Present(found) => Some(found.raw),
+            _ => None,
+        };
+        let update = self.plan_content(file, now)?;
+        let stages = self.plan_stages(file, staged)?;
+        if update == FileUpdate::None && stages.is_none() {
+            self.plan.unchanged += 1;
+        } else if update != FileUpdate::None && !self.is_saved(path, work, now) {
+            self.plan.left_out.push((path.clone(), secret_files::UNSAVED.to_owned()));
+        } else {
+            self.plan.restored.push(path.clone());
+            self.plan.changes.push(PathUpdate {
+                path: path.clone(),
+                file: update,
+                expected: now,
+                expected_stat: None,
+                stages,
+                is_sparse: false,
+            });
+        }
+        Ok(())
+    }
+
+    fn plan_content(&self, file: &SavedFile, now: Option<TreeEntry>) -> Result<FileUpdate> {
+        let before = to_sound_entry(&file.file, &file.path)?;
+        Ok(match (before, file.bits) {
+            // The copy is restored separately.
+            _ if file.is_copied => FileUpdate::None,
+            _ if now == before && has_saved_mode(self.repo, file) => FileUpdate::None,
+            (Some(entry), Some(bits)) => FileUpdate::RestoreExactly(entry, bits),
+            (Some(entry), None) => FileUpdate::Restore(entry),
+            (None, _) if now.is_none() => FileUpdate::None,
+            (None, _) => FileUpdate::Remove,
+        })
+    }
+
+    /// Returns the new index entry of a file, if it changes. A conflict is planned by itself.
+    fn plan_stages(
+        &mut self,
+        file: &SavedFile,
+        staged: IndexStatus,
+    ) -> Result<Option<Option<TreeEntry>>> {
+        let path = &file.path;
+        Ok(match &file.staged {
+            // At another commit, the staged state does not apply.
+            SavedStaged::AsHead if self.is_same_commit && staged != IndexStatus::IntentToAdd => {
+                let committed = self.repo.entry_at(self.head_tree, path)?;
+                (staged.entry() != committed || staged == IndexStatus::Conflict)
+                    .then_some(committed)
+            }
+            SavedStaged::AsHead => None,
+            SavedStaged::Removed if staged == IndexStatus::Absent => None,
+            SavedStaged::Removed => Some(None),
+            SavedStaged::Entry(kept) => {
+                let entry = to_sound_entry(&Some(kept.clone()), path)?;
+                (staged.entry() != entry).then_some(entry)
+            }
+            SavedStaged::Conflict(stages) if self.with_conflicts => {
+                let mut entries = [None; 3];
+                for (entry, kept) in entries.iter_mut().zip(stages) {
+                    *entry = to_sound_entry(kept, path)?;
+                }
+                self.plan.conflicts.push((path.clone(), entries));
+                None
+            }
+            SavedStaged::Conflict(_) => {
+                self.plan.lost_conflicts.push(path.clone());
+                None
+            }
+        })
+    }
+
+    /// Returns whether the present file may be replaced: it is in the backup that was just made, or committed.
+    fn is_saved(&self, path: &RepoPath, work: &WorktreeItem, now: Option<TreeEntry>) -> bool {
+        let Some(saved) = self.saved else { return true };
+        let is_kept = saved.file_entries.get(path).is_some_and(|held| *held == now);
+        is_kept
+            || match work {
+                WorktreeItem::Present(found) => {
+                    let committed = self.repo.entry_at(self.head_tree, path).ok().flatten();
+                    Some(found.entry) == committed
+                }
+                _ => now.is_none(),
+            }
+    }
 }
 
 /// Returns whether a file has the saved permissions.

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::reset::describe_path_obstacle;
 use xtask_base::digest::{self, Digest};
 use xtask_base::environment::format_compact_time;
 use xtask_base::error::{Error, Result, ResultExt};
@@ -25,7 +26,7 @@ use xtask_base::files::{CreateMode, Disk};
 use xtask_base::path::RepoPath;
 use xtask_base::record::{self, LoadedRecord};
 use xtask_base::words::format_size;
-use xtask_git::{PathCache, PathLookup, Repo};
+use xtask_git::{PathCache, PathLookup, Repo, WorktreeItem};
 
 /// The record kind of the list.
 const LIST_KIND: &str = "xtask.backup-copies/1";
@@ -59,6 +60,16 @@ pub struct SecretCopy {
 }
 
 impl SecretCopy {
+    fn of_content(path: &RepoPath, meta: &fs::Metadata, content: &[u8]) -> SecretCopy {
+        SecretCopy {
+            path: path.clone(),
+            is_link: meta.is_symlink(),
+            bits: meta.mode() & 0o7777,
+            digest: digest::hash_parts([content]),
+            is_gone: false,
+        }
+    }
+
     fn of_missing(path: &RepoPath) -> SecretCopy {
         let digest = digest::hash_parts([&b""[..]]);
         SecretCopy { path: path.clone(), is_link: false, bits: 0, digest, is_gone: true }
@@ -159,8 +170,7 @@ fn read_file(
 ) -> Result<Option<(SecretCopy, Vec<u8>)>> {
     let PathLookup::Found(meta) = ways.look_up_path(repo.root(), path)? else { return Ok(None) };
     let on_disk = path.to_disk_path(repo.root());
-    let is_link = meta.is_symlink();
-    let content = if is_link {
+    let content = if meta.is_symlink() {
         fs::read_link(&on_disk).with_context(|| "cannot read the file")?.into_os_string().into_vec()
     } else if !meta.is_file() {
         return Err(Error::unable("it is neither a file nor a symlink"));
@@ -173,9 +183,7 @@ fn read_file(
     } else {
         fs::read(&on_disk).with_context(|| "cannot read the file")?
     };
-    let bits = meta.mode() & 0o7777;
-    let digest = digest::hash_parts([&content[..]]);
-    Ok(Some((SecretCopy { path: path.clone(), is_link, bits, digest, is_gone: false }, content)))
+    Ok(Some((SecretCopy::of_content(path, &meta, &content), content)))
 }
 
 /// Reads the list of copies in the folder `name`.
@@ -239,18 +247,17 @@ fn inspect_restore(
 ) -> Result<(CopyRestore, Option<SecretCopy>)> {
     let mut ways = PathCache::default();
     let kept = |why: String| Ok((CopyRestore::Blocked(why), None));
-    let now = match ways.look_up_path(repo.root(), &copy.path)? {
-        PathLookup::Found(meta) if meta.is_dir() => {
-            return kept("a folder is in its place".to_owned());
-        }
-        PathLookup::NotFound(xtask_git::WorktreeItem::BelowSymlink(link)) => {
-            return kept(format!("`{link}` is a symlink now"));
-        }
-        PathLookup::NotFound(xtask_git::WorktreeItem::BelowFile(file)) => {
-            return kept(format!("`{file}` is a file now"));
-        }
-        PathLookup::NotFound(_) => None,
-        PathLookup::Found(_) => match read_file(repo, &copy.path, &mut ways) {
+    let item = match ways.look_up_path(repo.root(), &copy.path)? {
+        PathLookup::Found(meta) if meta.is_dir() => Some(WorktreeItem::Folder),
+        PathLookup::Found(_) => None,
+        PathLookup::NotFound(item) => Some(item),
+    };
+    if let Some(why) = item.as_ref().and_then(describe_path_obstacle) {
+        return kept(why);
+    }
+    let now = match item {
+        Some(_) => None,
+        None => match read_file(repo, &copy.path, &mut ways) {
             Ok(found) => found.map(|(now, _)| now),
             Err(failure) => return kept(failure.to_string()),
         },
@@ -278,7 +285,7 @@ fn is_committed(repo: &Repo, path: &RepoPath) -> Result<bool> {
         &mut filters,
         &index,
     )?;
-    Ok(matches!(work, xtask_git::WorktreeItem::Present(found) if found.entry == committed))
+    Ok(matches!(work, WorktreeItem::Present(found) if found.entry == committed))
 }
 
 /// Restores a copy.
@@ -379,13 +386,11 @@ fn make_aside_path(repo: &Repo, disk: &Disk<'_>, target: &Path) -> Result<PathBu
 
 fn read_copy_at(file: &Path, path: &RepoPath) -> Option<SecretCopy> {
     let meta = file.symlink_metadata().ok()?;
-    let is_link = meta.is_symlink();
-    let content = match is_link {
+    let content = match meta.is_symlink() {
         true => fs::read_link(file).ok()?.into_os_string().into_vec(),
         false => fs::read(file).ok()?,
     };
-    let (bits, digest) = (meta.mode() & 0o7777, digest::hash_parts([&content[..]]));
-    Some(SecretCopy { path: path.clone(), is_link, bits, digest, is_gone: false })
+    Some(SecretCopy::of_content(path, &meta, &content))
 }
 
 /// Removes files that interrupted runs have left aside, if a backup contains their content.

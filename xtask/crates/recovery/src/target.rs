@@ -4,7 +4,7 @@
 
 use xtask_base::error::{Error, Result};
 use xtask_base::words::pluralize;
-use xtask_git::{Id, Repo, Revision};
+use xtask_git::{Id, Repo, Revision, short_ref};
 use xtask_sync::backup::MovedBranch;
 
 /// The target of a reset.
@@ -19,6 +19,8 @@ pub struct RecoveryTarget {
     pub branch_before: Option<Id>,
     /// The remote branch from which the local branch is created, if it does not exist yet.
     pub remote_branch: Option<String>,
+    /// The remote and the branch there at which `branch` is reset.
+    pub upstream: Option<(String, String)>,
     /// The number of commits that the branch loses; they are kept on a branch of their own.
     pub own_commits: usize,
 }
@@ -56,7 +58,7 @@ fn resolve_named(repo: &Repo, named: &str) -> Result<RecoveryTarget> {
     if repo.is_branch_name(named)
         && let Some(commit) = repo.resolve_ref(&format!("refs/heads/{named}"))?
     {
-        let branch = Some(named.to_owned()).filter(|name| !is_checked_out_elsewhere(repo, name));
+        let branch = Some(named.to_owned()).filter(|name| repo.find_other_worktree(name).is_none());
         let typed = named.to_owned();
         return Ok(RecoveryTarget {
             branch,
@@ -64,6 +66,7 @@ fn resolve_named(repo: &Repo, named: &str) -> Result<RecoveryTarget> {
             typed,
             branch_before: None,
             remote_branch: None,
+            upstream: None,
             own_commits: 0,
         });
     }
@@ -82,6 +85,7 @@ fn resolve_named(repo: &Repo, named: &str) -> Result<RecoveryTarget> {
         typed,
         branch_before: None,
         remote_branch: None,
+        upstream: None,
         own_commits: 0,
     })
 }
@@ -103,14 +107,15 @@ fn find_default_target(repo: &Repo) -> Result<RecoveryTarget> {
                 .with_hint("`--to REF` names the target")),
         };
     };
-    let typed = name.trim_start_matches("refs/remotes/").to_owned();
-    if is_checked_out_elsewhere(repo, &default) {
+    let typed = short_ref(&name).to_owned();
+    if repo.find_other_worktree(&default).is_some() {
         return Ok(RecoveryTarget {
             branch: None,
             commit,
             typed,
             branch_before: None,
             remote_branch: None,
+            upstream: None,
             own_commits: 0,
         });
     }
@@ -120,20 +125,17 @@ fn find_default_target(repo: &Repo) -> Result<RecoveryTarget> {
         None => 0,
     };
     let made_from = local.is_none().then(|| typed.clone());
+    let remote = name.strip_prefix("refs/remotes/").and_then(|_| typed.split_once('/'));
+    let upstream = remote.map(|(remote, _)| (remote.to_owned(), default.clone()));
     Ok(RecoveryTarget {
         branch: Some(default),
         commit,
         typed,
         branch_before: from,
         remote_branch: made_from,
+        upstream,
         own_commits: own,
     })
-}
-
-/// Returns whether another worktree has `branch` checked out.
-fn is_checked_out_elsewhere(repo: &Repo, branch: &str) -> bool {
-    let in_use = repo.branches_in_use().unwrap_or_default();
-    in_use.iter().any(|held| held.branch == branch && held.root != repo.root())
 }
 
 /// Describes commits that their branch loses.

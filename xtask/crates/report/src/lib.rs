@@ -10,14 +10,10 @@
 // Recompiles this crate if its sources change, even in a target folder that several checkouts share.
 const _: Option<&str> = option_env!("XTASK_SOURCES_REPORT");
 
-pub mod backups;
 pub mod branches;
 pub mod changes;
-pub mod hooks;
 mod progress;
 pub mod propagate;
-#[cfg(feature = "services")]
-pub mod recovery;
 #[cfg(feature = "checks")]
 pub mod running_checks;
 #[cfg(feature = "services")]

@@ -20,6 +20,7 @@ use super::spec::ServiceSpec;
 use super::teardown::{MARKER_VARIABLE, format_marker};
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result, ResultExt};
+use xtask_base::files::FileId;
 use xtask_base::process::{BECOME_SERVICE_ARG, Program, leave_session};
 use xtask_base::processes::{self, ProcessIdentity};
 use xtask_config::port_variable;
@@ -175,11 +176,8 @@ pub fn find_own_program(world: &Environment) -> PathBuf {
 
 /// Returns whether two paths lead to the same file.
 fn is_same_file(one: &Path, two: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    match (std::fs::metadata(one), std::fs::metadata(two)) {
-        (Ok(one), Ok(two)) => (one.dev(), one.ino()) == (two.dev(), two.ino()),
-        _ => false,
-    }
+    let id = FileId::at(one);
+    id.is_some() && id == FileId::at(two)
 }
 
 /// Leaves the session and becomes the named program. Returns only on failure, with the exit code of

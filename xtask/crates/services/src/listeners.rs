@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::teardown::{ProcessSelector, ProcessTable, find_members};
 use xtask_base::environment::read_monotonic_clock;
+use xtask_base::files::FileId;
 use xtask_base::ports;
 use xtask_base::processes::ProcessIdentity;
 
@@ -32,7 +33,7 @@ pub struct ListenerFinder {
     /// First process of the service.
     pub leaders: Vec<ProcessIdentity>,
     /// Files of its log, by device and inode.
-    pub logs: Vec<(u64, u64)>,
+    pub logs: Vec<FileId>,
     /// Last result of `describe_elsewhere`.
     pub last: LastLookup,
 }

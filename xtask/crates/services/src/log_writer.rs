@@ -30,6 +30,7 @@ use super::logs::ServiceLog;
 use super::teardown::{MARKER_VARIABLE, SUPERVISOR_VARIABLE};
 use xtask_base::environment::read_monotonic_clock;
 use xtask_base::error::Result;
+use xtask_base::files::FileId;
 use xtask_base::lock::{self, Lock};
 use xtask_base::process::Program;
 
@@ -149,7 +150,7 @@ impl LogWriter {
     fn ensure_control_pipe(&self) -> Option<Arc<File>> {
         let mut held = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let path = control_path(&self.logs);
-        let named = std::fs::symlink_metadata(&path).ok().map(|meta| (meta.dev(), meta.ino()));
+        let named = FileId::at_no_follow(&path);
         if held.as_ref().is_some_and(|held| read_file_id(held) != named) {
             // Create this folder only, without its parents.
             std::fs::DirBuilder::new().create(&self.logs).ok();
@@ -236,7 +237,7 @@ impl LogWriter {
 /// Pipe of a service, and its log.
 struct CopiedPipe {
     pipe: File,
-    id: (u64, u64),
+    id: FileId,
     log: ServiceLog,
     file: Option<File>,
     /// Number of bytes that could not be written, and the cause.
@@ -275,8 +276,7 @@ impl CopiedPipe {
         if self.file.as_ref().is_none_or(is_gone) {
             self.file = None;
             // In a recreated worktree, the log of this name belongs to another stack.
-            let named = std::fs::symlink_metadata(self.log.pipe_path());
-            if named.ok().map(|meta| (meta.dev(), meta.ino())) != Some(self.id) {
+            if FileId::at_no_follow(&self.log.pipe_path()) != Some(self.id) {
                 return;
             }
             match self.log.reopen_append() {
@@ -311,10 +311,8 @@ impl CopiedPipe {
     }
 }
 
-/// Returns device and inode of an open file.
-fn read_file_id(file: &File) -> Option<(u64, u64)> {
-    let meta = file.metadata().ok()?;
-    Some((meta.dev(), meta.ino()))
+fn read_file_id(file: &File) -> Option<FileId> {
+    file.metadata().ok().as_ref().map(FileId::of)
 }
 
 /// Raises the limit of open files to its maximum: each service takes one or two.

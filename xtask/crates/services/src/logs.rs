@@ -17,7 +17,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::spec::LogSpec;
-use xtask_base::files::Disk;
+use xtask_base::files::{Disk, FileId};
 use xtask_base::words::format_size;
 
 /// Number of bytes read at once.
@@ -113,12 +113,10 @@ impl ServiceLog {
         self.folder.join(format!("{}{PIPE}", self.name))
     }
 
-    /// Returns the files that processes of the service write to, by device and inode: the pipe, and the
-    /// log itself.
+    /// Returns the files that processes of the service write to: the pipe, and the log itself.
     #[must_use]
-    pub fn file_ids(&self) -> Vec<(u64, u64)> {
-        let files = [self.pipe_path(), self.path()].map(std::fs::metadata);
-        files.into_iter().flatten().map(|meta| (meta.dev(), meta.ino())).collect()
+    pub fn file_ids(&self) -> Vec<FileId> {
+        [self.pipe_path(), self.path()].iter().filter_map(|path| FileId::at(path)).collect()
     }
 
     /// Returns whether the log file exists.

@@ -19,7 +19,7 @@ use super::spec::{EnvFileStamp, ServiceSpec};
 use xtask_base::digest;
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result, ResultExt};
-use xtask_base::files::Disk;
+use xtask_base::files::{Disk, FileId};
 use xtask_base::processes::ProcessIdentity;
 use xtask_base::record::{self, LoadedRecord};
 use xtask_base::worktree_paths::WorktreePaths;
@@ -149,12 +149,8 @@ impl Stack {
     /// Returns whether this folder is a copy of `written_in`, which still exists. A moved folder is no
     /// copy.
     fn is_copy_of(&self, written_in: &Path) -> bool {
-        let id = |folder: &Path| {
-            let meta = std::fs::metadata(folder).ok()?;
-            Some((meta.dev(), meta.ino()))
-        };
-        let there = id(written_in);
-        there.is_some() && there != id(&self.folder)
+        let there = FileId::at(written_in);
+        there.is_some() && there != FileId::at(&self.folder)
     }
 
     /// Creates its folder with mode 0700: whoever can open a lock can hold it.

@@ -20,6 +20,7 @@ use rustix::process::Signal;
 use super::service_state::{StopMethod, TeardownReport};
 use xtask_base::environment::read_monotonic_clock;
 use xtask_base::error::Result;
+use xtask_base::files::FileId;
 use xtask_base::processes::{self, ProcessHandle, ProcessIdentity, ProcessInfo};
 
 /// Variable that marks our processes, with the value `STACK/SERVICE/RUN`, e.g. `TOKEN/api/1`.
@@ -56,7 +57,7 @@ pub struct ProcessSelector<'a> {
     pub leaders: Vec<ProcessIdentity>,
     /// Log files, by device and inode: a process that writes to one, and has no marker, has cleared its
     /// variables.
-    pub logs: Vec<(u64, u64)>,
+    pub logs: Vec<FileId>,
     /// Pids that are never selected: the supervisor and the calling process.
     pub excluded: Vec<u32>,
     /// Pid of the supervisor, to also select its children without a marker: services left them to it.
@@ -94,7 +95,7 @@ pub struct ProcessSnapshot {
     /// Markers by pid.
     pub markers: HashMap<u32, String>,
     /// Output files of the processes without a marker, by pid.
-    pub outputs: HashMap<u32, Vec<(u64, u64)>>,
+    pub outputs: HashMap<u32, Vec<FileId>>,
     /// Boot id.
     pub boot: String,
     /// Whether no process was created during the scan, so that none is missing.

@@ -10,7 +10,7 @@ use super::fingerprint::fingerprint_file;
 use super::journal::{self, FileStep, HeadStep, Journal, TransactionPhase};
 use super::overlay;
 use xtask_base::error::{Error, Result, ResultExt as _};
-use xtask_base::files::{CreateMode, Disk};
+use xtask_base::files::{CreateMode, Disk, FileId};
 use xtask_base::parallel::map_halves;
 use xtask_base::path::RepoPath;
 use xtask_base::record::{self, LoadedRecord};
@@ -381,7 +381,7 @@ fn exists_on_disk(path: &Path) -> bool {
 
 fn is_same_content(one: &Path, two: &Path) -> bool {
     match (one.symlink_metadata(), two.symlink_metadata()) {
-        (Ok(here), Ok(there)) if (here.dev(), here.ino()) == (there.dev(), there.ino()) => true,
+        (Ok(here), Ok(there)) if FileId::of(&here) == FileId::of(&there) => true,
         (Ok(here), Ok(there)) if here.len() == there.len() => {
             matches!((std::fs::read(one), std::fs::read(two)), (Ok(one), Ok(two)) if one == two)
         }

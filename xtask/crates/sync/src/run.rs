@@ -423,7 +423,8 @@ pub fn check_write_rules(repo: &Repo, decided: &PlannedSync, wishes: &SyncOption
         ))
         .with_hint(protected_branch_hint(repo, context, branch))
         .with_hint(
-            "or `cargo xtask sync --no-commit` writes the files alone; `--allow-protected` commits",
+            "or `cargo xtask sync --no-commit` writes the files alone; \
+             `cargo xtask sync --allow-protected` commits",
         ));
     }
     if wishes.allow_mass_deletion { Ok(()) } else { check_mass_deletion(repo, head, context, plan) }
@@ -469,7 +470,9 @@ pub fn check_mass_deletion(
         return Err(Error::usage(format!(
             "{deletions} of the {all} managed files would be deleted; nothing was synced"
         ))
-        .with_hint("`--dry-run` lists them; `--yes` deletes them"));
+        .with_hint(
+            "`cargo xtask sync --dry-run` lists them; `cargo xtask sync --yes` deletes them",
+        ));
     }
     Ok(())
 }

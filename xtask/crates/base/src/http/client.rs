@@ -11,15 +11,15 @@
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use httparse::{EMPTY_HEADER, Response, Status};
 use rustix::io::Errno;
 
-use super::MOST_HEADERS;
 use super::timed_stream::TimedStream;
+use super::{LOOPBACK, MOST_HEADERS};
 use crate::deadline::Deadline;
 
 /// The maximum number of body bytes kept: 1 MiB.
@@ -158,7 +158,7 @@ fn connect_local(
     if let Some(address) = address {
         return connect_address(address, until);
     }
-    let [first, second] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let [first, second] = LOOPBACK;
     match connect_address(SocketAddr::new(first, port), until) {
         Err(HttpError::Refused) => connect_address(SocketAddr::new(second, port), until),
         other => other,
@@ -407,7 +407,7 @@ fn parse_content_length(said: &[String]) -> Result<u64, HttpError> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
     use std::os::fd::OwnedFd;
     use std::sync::mpsc::channel;
     use std::thread::JoinHandle;

@@ -9,13 +9,19 @@
 //! resets a connection that the server has closed.
 
 mod client;
+mod connection_pool;
 mod server;
 mod timed_stream;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use client::{
     HttpError, HttpResponse, check_connect, check_connect_at, get, get_at, get_head_at,
 };
 pub use server::{HttpReply, HttpRequest, HttpServer, RequestHandler, ServerHandle};
+
+/// The loopback addresses, in the order in which they are tried.
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// The maximum number of headers in a message.
 const MOST_HEADERS: usize = 100;

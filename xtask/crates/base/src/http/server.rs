@@ -17,8 +17,8 @@
 //! end of a pipe, which stops the server. Other threads live only as long as their connection.
 
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -27,13 +27,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use super::MOST_HEADERS;
+use super::connection_pool::{ConnectionPool, ConnectionSlot};
 use super::timed_stream::TimedStream;
+use super::{LOOPBACK, MOST_HEADERS};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, ResultExt};
-
-/// The maximum number of open connections.
-const MAX_CONNECTIONS: usize = 16;
 
 /// The maximum duration of a connection: 5 seconds.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -161,7 +159,7 @@ impl HttpServer {
     /// Binds `port` on 127.0.0.1 and, if the machine has IPv6, on ::1; with 0 the system chooses a
     /// port. Returns an error if the port is in use on either address.
     pub fn bind(port: u16) -> Result<HttpServer> {
-        let [first, second] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        let [first, second] = LOOPBACK;
         for _ in 0..MAX_BIND_TRIES {
             let one = bind_listener(first, port).map_err(|cause| bind_error(first, port, cause))?;
             let chosen =
@@ -189,15 +187,15 @@ impl HttpServer {
         let unable = || format!("cannot serve on port {}", self.port);
         let (stopped, stop) = std::io::pipe().with_context(unable)?;
         let port = self.port;
-        let room = Arc::new(ConnectionPool::default());
-        let within = Arc::clone(&room);
-        let door = Acceptor { listeners: self.listeners, stopped };
+        let pool = Arc::new(ConnectionPool::default());
+        let shared = Arc::clone(&pool);
+        let acceptor = Acceptor { listeners: self.listeners, stopped };
         let thread = Builder::new()
             .name(format!("http:{port}"))
             .stack_size(STACK_BYTES)
-            .spawn(move || door.accept_connections(&within, &answer))
+            .spawn(move || acceptor.accept_connections(&shared, &answer))
             .with_context(unable)?;
-        Ok(ServerHandle { port, pool: room, stop: Some(stop), thread: Some(thread) })
+        Ok(ServerHandle { port, pool, stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -257,7 +255,7 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    fn accept_connections(&self, room: &Arc<ConnectionPool>, answer: &Arc<RequestHandler>) {
+    fn accept_connections(&self, pool: &Arc<ConnectionPool>, answer: &Arc<RequestHandler>) {
         loop {
             let waits = self.listeners.iter().map(|one| PollFd::new(one, PollFlags::IN));
             let stopped = PollFd::new(&self.stopped, PollFlags::IN);
@@ -270,14 +268,14 @@ impl Acceptor {
                 match listener.accept() {
                     Ok((stream, _)) => {
                         let stream = Arc::new(stream);
-                        let Some(place) = ConnectionPool::admit_connection(room, &stream) else {
+                        let Some(slot) = ConnectionPool::admit_connection(pool, &stream) else {
                             return;
                         };
                         let answer = Arc::clone(answer);
                         // Without a thread for it, the connection is closed.
                         drop(Builder::new().stack_size(STACK_BYTES).spawn(move || {
-                            serve_connection(stream, &place, &*answer);
-                            drop(place);
+                            serve_connection(stream, &slot, &*answer);
+                            drop(slot);
                         }));
                     }
                     Err(cause) => match cause.kind() {
@@ -288,7 +286,7 @@ impl Acceptor {
                     },
                 }
             }
-            if room.lock_state().is_closing {
+            if pool.is_closing() {
                 return;
             }
         }
@@ -302,106 +300,8 @@ impl Acceptor {
     }
 }
 
-#[derive(Debug, Default)]
-struct ConnectionPool {
-    state: Mutex<PoolState>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct PoolState {
-    is_closing: bool,
-    last_id: u64,
-    /// Oldest first.
-    connections: Vec<PooledConnection>,
-}
-
-#[derive(Debug)]
-struct PooledConnection {
-    id: u64,
-    stream: Arc<TcpStream>,
-    is_being_answered: bool,
-}
-
-impl PooledConnection {
-    /// Shuts down the read side, so that the thread of the connection ends.
-    fn shut_down_read(&self) {
-        // An error means that the connection has already ended.
-        self.stream.shutdown(Shutdown::Read).ok();
-    }
-}
-
-impl ConnectionPool {
-    fn lock_state(&self) -> MutexGuard<'_, PoolState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds a connection as soon as a slot is free. Returns `None` if the server is stopping.
-    fn admit_connection(
-        room: &Arc<ConnectionPool>,
-        stream: &Arc<TcpStream>,
-    ) -> Option<ConnectionSlot> {
-        let mut open = room.lock_state();
-        while open.connections.len() >= MAX_CONNECTIONS && !open.is_closing {
-            if let Some(idle) = open.connections.iter().find(|guest| !guest.is_being_answered) {
-                idle.shut_down_read();
-            }
-            open = room.changed.wait(open).unwrap_or_else(PoisonError::into_inner);
-        }
-        if open.is_closing {
-            return None;
-        }
-        open.last_id += 1;
-        let id = open.last_id;
-        open.connections.push(PooledConnection {
-            id,
-            stream: Arc::clone(stream),
-            is_being_answered: false,
-        });
-        drop(open);
-        Some(ConnectionSlot { pool: Arc::clone(room), id })
-    }
-
-    fn close(&self) {
-        let mut open = self.lock_state();
-        open.is_closing = true;
-        open.connections.iter().for_each(PooledConnection::shut_down_read);
-        self.changed.notify_all();
-    }
-
-    fn wait_until_empty(&self, longest: Duration) {
-        let wait = self
-            .changed
-            .wait_timeout_while(self.lock_state(), longest, |open| !open.connections.is_empty());
-        drop(wait);
-    }
-}
-
-/// The slot of one connection, freed on drop.
-struct ConnectionSlot {
-    pool: Arc<ConnectionPool>,
-    id: u64,
-}
-
-impl ConnectionSlot {
-    fn set_being_answered(&self, yes: bool) {
-        let mut open = self.pool.lock_state();
-        if let Some(guest) = open.connections.iter_mut().find(|guest| guest.id == self.id) {
-            guest.is_being_answered = yes;
-        }
-        self.pool.changed.notify_all();
-    }
-}
-
-impl Drop for ConnectionSlot {
-    fn drop(&mut self) {
-        self.pool.lock_state().connections.retain(|guest| guest.id != self.id);
-        self.pool.changed.notify_all();
-    }
-}
-
 /// Handles one connection from start to end.
-fn serve_connection(stream: Arc<TcpStream>, place: &ConnectionSlot, answer: &RequestHandler) {
+fn serve_connection(stream: Arc<TcpStream>, slot: &ConnectionSlot, answer: &RequestHandler) {
     let Ok(mut stream) = TimedStream::new(stream, Deadline::after(CONNECTION_TIMEOUT)) else {
         return;
     };
@@ -413,12 +313,12 @@ fn serve_connection(stream: Arc<TcpStream>, place: &ConnectionSlot, answer: &Req
         }
         ReceivedRequest::Invalid(reply) => (reply, true),
         ReceivedRequest::Valid(request) => {
-            place.set_being_answered(true);
+            slot.set_being_answered(true);
             (answer(&request), request.method != "HEAD")
         }
     };
     let is_sent = stream.write_all(&reply.to_bytes(with_body)).is_ok();
-    place.set_being_answered(false);
+    slot.set_being_answered(false);
     if is_sent {
         stream.wait_for_close(CLOSE_TIMEOUT);
     }
@@ -501,11 +401,14 @@ fn is_local_host(host: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, Shutdown};
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc::{Sender, channel};
+    use std::sync::{Condvar, Mutex};
 
     use rustix::net::{AddressFamily, SocketType, bind, socket};
 
+    use super::super::connection_pool::MAX_CONNECTIONS;
     use super::super::get;
     use super::*;
     use crate::process::Program;
@@ -554,7 +457,7 @@ mod tests {
     }
 
     fn is_free_now(port: u16) -> bool {
-        [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].iter().all(|address| {
+        LOOPBACK.iter().all(|address| {
             let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
             let Ok(socket) = socket(family, SocketType::STREAM, None) else { return true };
             bind(&socket, &SocketAddr::new(*address, port)) != Err(Errno::ADDRINUSE)
@@ -770,16 +673,14 @@ mod tests {
             passed.pass();
             echo(request)
         });
-        let (port, room) = (serving.port(), Arc::clone(&serving.pool));
+        let (port, pool) = (serving.port(), Arc::clone(&serving.pool));
         let (tell, told) = channel();
         asks(port, &tell);
         gate.wait_for(1);
         let ended = std::thread::spawn(move || drop(serving));
-        let mut open = room.lock_state();
-        while !open.is_closing {
-            open = room.changed.wait(open).unwrap();
+        while !pool.is_closing() {
+            std::thread::sleep(Duration::from_millis(1));
         }
-        drop(open);
         gate.open();
         ended.join().unwrap();
         assert_eq!(told.recv_timeout(LONG), Ok(Some(200)));

@@ -26,6 +26,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::Result;
+use super::files::FileId;
 use super::process::Program;
 use super::words::sanitize_line;
 
@@ -177,13 +178,10 @@ pub fn count_forks() -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("processes ")?.trim().parse().ok())
 }
 
-/// Returns the files that the process has as stdout and stderr, as pairs of device and inode; empty
-/// if not visible.
+/// Returns the files that the process has as stdout and stderr; empty if not visible.
 #[must_use]
-pub fn find_output_files(pid: u32) -> Vec<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    let files = [1, 2].map(|number| std::fs::metadata(format!("/proc/{pid}/fd/{number}")));
-    files.into_iter().flatten().map(|meta| (meta.dev(), meta.ino())).collect()
+pub fn find_output_files(pid: u32) -> Vec<FileId> {
+    [1, 2].iter().filter_map(|fd| FileId::at(format!("/proc/{pid}/fd/{fd}").as_ref())).collect()
 }
 
 /// Returns the name of a user, or e.g. `uid 1000` if there is none.

@@ -26,7 +26,7 @@ use crate::status_server;
 use crate::teardown::{self, ProcessSelector, ProcessSnapshot, ProcessTable, to_identity};
 use xtask_base::environment::read_monotonic_clock;
 use xtask_base::error::{Result, ResultExt};
-use xtask_base::files::Disk;
+use xtask_base::files::{Disk, FileId};
 use xtask_base::processes::{self, ProcessIdentity, ProcessInfo};
 
 /// Interval of process table scans, for resource usage and strays.
@@ -61,7 +61,7 @@ impl Supervisor<'_> {
         let listener = UnixListener::bind(&self.socket).with_context(cannot)?;
         let mode = std::fs::Permissions::from_mode(0o600);
         std::fs::set_permissions(&self.socket, mode).with_context(cannot)?;
-        self.socket_id = super::read_file_id(&self.socket);
+        self.socket_id = FileId::at_no_follow(&self.socket);
         let (tell, looker) = (self.input_sender.clone(), self.usage_monitor.clone());
         let commands = self.commands.clone();
         spawn_thread(move || {
@@ -286,7 +286,7 @@ impl Supervisor<'_> {
             std::thread::sleep(LAST_REPLIES_POLL);
         }
         // Another supervisor may listen at this path by now.
-        if super::read_file_id(&self.socket) == self.socket_id {
+        if FileId::at_no_follow(&self.socket) == self.socket_id {
             self.disk.remove_file(&self.socket).with_context(|| "cannot remove the socket")?;
         }
         if !self.owns_folder() {
@@ -304,7 +304,7 @@ struct Strays {
     process_table: Arc<ProcessTable>,
     token: String,
     leaders: Vec<ProcessIdentity>,
-    logs: Vec<(u64, u64)>,
+    logs: Vec<FileId>,
     excluded: Vec<u32>,
 }
 

@@ -17,7 +17,7 @@ mod record;
 mod requests;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -45,7 +45,7 @@ use super::status::{ServiceStatus, StackStatus};
 use super::teardown::{self, ProcessSelector};
 use xtask_base::environment::{Environment, read_monotonic_clock};
 use xtask_base::error::{Error, Result, ResultExt};
-use xtask_base::files::Disk;
+use xtask_base::files::{Disk, FileId};
 use xtask_base::http::{self, ServerHandle};
 use xtask_base::lock;
 use xtask_base::processes::{ProcessHandle, ProcessIdentity};
@@ -113,13 +113,6 @@ enum StraySweep {
     Done(Vec<String>),
 }
 
-/// Returns device and inode of the file at `path`.
-fn read_file_id(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    let meta = std::fs::symlink_metadata(path).ok()?;
-    Some((meta.dev(), meta.ino()))
-}
-
 /// Data of a running service that `StateMachine` does not need.
 struct RunningService {
     /// Child to reap; `None` if another supervisor started it.
@@ -148,8 +141,8 @@ struct Supervisor<'a> {
     scan_due: Duration,
     sweep: StraySweep,
     deferred: Vec<(ControlCommand, Sender<ControlReply>, Arc<AtomicBool>)>,
-    lock_id: Option<(u64, u64)>,
-    socket_id: Option<(u64, u64)>,
+    lock_id: Option<FileId>,
+    socket_id: Option<FileId>,
     running: HashMap<String, RunningService>,
     launch_envs: HashMap<String, LaunchEnv>,
     log_starts: HashMap<String, u64>,
@@ -201,7 +194,7 @@ pub fn supervise_stack(
         scan_due: Duration::ZERO,
         sweep: StraySweep::None,
         deferred: Vec::new(),
-        lock_id: read_file_id(&stack.supervisor_lock()),
+        lock_id: FileId::at_no_follow(&stack.supervisor_lock()),
         socket_id: None,
         token: adopted.token,
         socket,
@@ -343,7 +336,8 @@ impl Supervisor<'_> {
 
     /// Returns whether the folder of the stack is still the one that holds our lock file.
     fn owns_folder(&self) -> bool {
-        self.lock_id.is_some() && read_file_id(&self.stack.supervisor_lock()) == self.lock_id
+        self.lock_id.is_some()
+            && FileId::at_no_follow(&self.stack.supervisor_lock()) == self.lock_id
     }
 
     /// Returns whether no service runs or is about to run.
