@@ -24,9 +24,7 @@ type ChosenBranch = (String, Result<Id, UnknownReason>);
 pub(super) fn run(session: &Session, args: &BranchCheckArgs) -> CommandResult {
     let repo = session.open_repo()?;
     let context = context::read_context(&repo)?;
-    for warning in &context.warnings {
-        report::print_warning(warning);
-    }
+    session.warn_about_context(&context);
     let look = BranchInspector::new(&repo, &context, session.world.now_seconds())?;
     let chosen = choose_branches(&repo, &context, args)?;
     let lines: Vec<BranchCheckLine> = chosen

@@ -15,9 +15,7 @@ use xtask_sync::context;
 pub(super) fn run(session: &Session, args: &BranchPruneArgs) -> CommandResult {
     let repo = session.open_repo()?;
     let context = context::read_context(&repo)?;
-    for warning in &context.warnings {
-        report::print_warning(warning);
-    }
+    session.warn_about_context(&context);
     let look = BranchInspector::new(&repo, &context, session.world.now_seconds())?;
     let rows = list_candidates(&look, &args.branches)?;
     let is_named = !args.branches.is_empty();

@@ -30,11 +30,9 @@ use xtask_report::validate::{
 use xtask_report::{self as report, Verbosity};
 use xtask_sync::classify::PathClass;
 use xtask_sync::context::{self, SyncContext};
-use xtask_sync::run::{
-    SyncInspection, SyncOptions, inspect_checkout, is_blocked_only_by_protection,
-    protected_branch_hint,
-};
+use xtask_sync::run::{SyncInspection, SyncOptions, inspect_checkout};
 use xtask_sync::scan::ScanDepth;
+use xtask_sync::write_rules::{is_blocked_only_by_protection, protected_branch_hint};
 use xtask_validate::builtin_checks::{CheckFinding, RepoChecks};
 use xtask_validate::fix_backup::{FixPhase, FixStore};
 use xtask_validate::outcome::{CheckOutcome, CheckResult, FixStatus};

@@ -402,7 +402,7 @@ fn describe_drift(session: &Session, repo: &Repo) -> Option<String> {
     let Ok(SyncInspection::Planned(decided)) = looked else { return None };
     let behind = decided.plan.count(PathClass::Behind) + decided.plan.count(PathClass::Sparse);
     let is_allowed =
-        xtask_sync::run::check_write_rules(repo, &decided, &SyncOptions::plain()).is_ok();
+        xtask_sync::write_rules::check_write_rules(repo, &decided, &SyncOptions::plain()).is_ok();
     (behind > 0 && is_allowed).then(|| format!("{} behind", pluralize(behind, "managed file")))
 }
 

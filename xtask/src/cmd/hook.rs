@@ -93,7 +93,7 @@ fn error_line(failure: &Error) -> String {
         [first, ..] => line.push_str(&format!(" ({first}; `cargo xtask status` lists all)")),
     }
     if let Some(hint) = failure.hints().first() {
-        line.push_str(&format!("; {}", hint.replace("`--", "`cargo xtask sync --")));
+        line.push_str(&format!("; {hint}"));
     }
     line.replace('\n', " ")
 }

@@ -7,7 +7,6 @@
 
 mod backup;
 mod backup_list;
-mod best_effort_sync;
 mod branch_check;
 mod branch_new;
 mod branch_prune;

@@ -17,9 +17,7 @@ use xtask_sync::context;
 pub(super) fn run(session: &Session, args: &PromoteArgs) -> CommandResult {
     let repo = session.open_repo()?;
     let choice = select_changes(&repo.in_memory(), &args.branches, &session.tools())?;
-    for warning in &choice.context.warnings {
-        report::print_warning(warning);
-    }
+    session.warn_about_context(&choice.context);
     let branch = choice.canonical_branch.branch.clone();
     for one in &choice.manual {
         let id = repo.short_id(one.commit.id);

@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use super::diagnose::{Diagnosis, diagnose_worktree, find_broken_files, step_name};
 use super::session::Session;
-use super::{
-    CommandResult, SUCCESS, backup_list, best_effort_sync, checks, service_start, stack as shared,
-};
+use super::{CommandResult, SUCCESS, backup_list, checks, service_start, stack as shared};
 use crate::cli::{RecoverArgs, RecoverStep, StartArgs};
 use xtask_base::digest;
 use xtask_base::error::{Error, ErrorKind, Result, ResultExt as _};
@@ -242,7 +240,7 @@ fn repair_environment(session: &Session, repo: &Repo, faults: &mut Vec<Error>) {
         match context::find_canonical_names(repo)
             .and_then(|names| context::find_context(repo, &names))?
         {
-            Some(context) => best_effort_sync::sync_best_effort(session, repo, context),
+            Some(context) => session.sync_best_effort(repo, context).map(|()| SUCCESS),
             None => Ok(SUCCESS),
         }
     };

@@ -27,9 +27,7 @@ pub(super) fn run(session: &Session, args: &ReverseSyncArgs) -> CommandResult {
         return abort_resolving(session, &repo);
     }
     let context = context::read_context(&repo)?;
-    for warning in &context.warnings {
-        report::print_warning(warning);
-    }
+    session.warn_about_context(&context);
     let Some(branch) = &args.branch else { return Err(Error::usage("no branch was named")) };
     let source = find_source_branch(&repo, &context, branch)?;
     if args.commits.is_empty() {

@@ -26,9 +26,7 @@ pub(super) fn run(session: &Session, args: &WhyArgs) -> CommandResult {
     let repo = session.open_repo()?;
     let path = session.repo_path(&repo, &args.path)?;
     let context = context::read_context(&repo)?;
-    for warning in &context.warnings {
-        report::print_warning(warning);
-    }
+    session.warn_about_context(&context);
     let branch = repo.current_branch();
     let managed = ManagedPaths::new(&context.config, branch.as_deref());
     let is_folder = path.to_disk_path(repo.root()).is_dir()

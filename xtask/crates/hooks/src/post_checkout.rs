@@ -25,7 +25,7 @@ use xtask_sync::hook_policy::{
 use xtask_sync::plan::{SyncPlan, WriteMode};
 use xtask_sync::rollback;
 use xtask_sync::run::{
-    PlannedSync, SyncInspection, SyncOptions, apply_plan, check_repo_ready,
+    HintStyle, PlannedSync, SyncInspection, SyncOptions, apply_plan, check_repo_ready,
     find_upstream_to_follow, inspect_checkout,
 };
 use xtask_sync::scan::ScanDepth;
@@ -128,11 +128,15 @@ fn decide_sync(
     tools: &Tools<'_>,
 ) -> Result<Option<Box<PlannedSync>>> {
     // The owner of the branch was checked before, so protected branches are allowed here.
-    let wishes = SyncOptions { mode, allow_protected: true, ..SyncOptions::plain() };
+    let wishes = hook_options(mode);
     Ok(match inspect_checkout(repo, context, &wishes, ScanDepth::Differences, tools)? {
         SyncInspection::OnCanonical(_) => None,
         SyncInspection::Planned(decided) => Some(decided),
     })
+}
+
+fn hook_options(mode: WriteMode) -> SyncOptions {
+    SyncOptions { mode, allow_protected: true, hints: HintStyle::Command, ..SyncOptions::plain() }
 }
 
 fn writes_nothing(plan: &SyncPlan) -> bool {
@@ -179,7 +183,7 @@ fn sync_if_free(
         return Ok(lines);
     }
     // The state may have changed before the locks were acquired.
-    let wishes = SyncOptions { mode, allow_protected: true, ..SyncOptions::plain() };
+    let wishes = hook_options(mode);
     let Some(mut decided) = decide_sync(repo, context.clone(), mode, tools)? else {
         return Ok(lines);
     };

@@ -154,7 +154,7 @@ impl ExtractReport {
         let commit = self
             .commit
             .as_deref()
-            .map_or(String::new(), |id| format!(" as {}", super::sync::short_id(id)));
+            .map_or(String::new(), |id| format!(" as {}", super::short_id(id)));
         put(format!(
             "{BOLD}{branch}{BOLD:#}: {} {verb} on {changes}{commit}",
             pluralize(self.files.len(), "managed file")

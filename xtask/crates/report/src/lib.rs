@@ -21,7 +21,6 @@ pub mod hooks;
 #[cfg(feature = "checks")]
 pub mod junit;
 mod progress;
-pub mod propagate;
 #[cfg(feature = "services")]
 pub mod recovery;
 #[cfg(feature = "checks")]
@@ -32,8 +31,6 @@ pub mod sanitize;
 pub mod sarif;
 #[cfg(feature = "services")]
 pub mod services;
-pub mod status;
-pub mod sync;
 #[cfg(feature = "checks")]
 pub mod validate;
 pub mod why;
@@ -47,11 +44,30 @@ pub use xtask_base::words::pluralize;
 use xtask_base::error::{Error, Result};
 use xtask_base::words::{is_unsafe_char, sanitize_for_terminal};
 
-pub(crate) const BOLD: Style = Style::new().bold();
-pub(crate) const DIM: Style = Style::new().dimmed();
-pub(crate) const GREEN: Style = AnsiColor::Green.on_default();
-pub(crate) const YELLOW: Style = AnsiColor::Yellow.on_default();
-pub(crate) const RED: Style = AnsiColor::Red.on_default();
+/// The styles of texts: `{BOLD}main{BOLD:#}`.
+pub const BOLD: Style = Style::new().bold();
+pub const DIM: Style = Style::new().dimmed();
+pub const GREEN: Style = AnsiColor::Green.on_default();
+pub const YELLOW: Style = AnsiColor::Yellow.on_default();
+pub const RED: Style = AnsiColor::Red.on_default();
+
+/// Joins lines to a text that ends with a line feed; it is empty without lines.
+#[must_use]
+pub fn join_lines(lines: &[String]) -> String {
+    lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
+}
+
+/// Abbreviates a commit ID to 10 digits.
+#[must_use]
+pub fn short_id(id: &str) -> &str {
+    &id[..id.len().min(10)]
+}
+
+/// Returns the name of a ref without `refs/heads/` or `refs/remotes/`.
+#[must_use]
+pub fn short_ref(name: &str) -> &str {
+    name.strip_prefix("refs/heads/").or_else(|| name.strip_prefix("refs/remotes/")).unwrap_or(name)
+}
 
 /// How much is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

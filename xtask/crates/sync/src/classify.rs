@@ -17,6 +17,7 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use xtask_base::path::RepoPath;
 use xtask_git::{EverCanonical, FileMode, IndexStatus, TreeEntry, WorktreeItem};
 
@@ -61,7 +62,8 @@ pub enum WriteObstacle {
 }
 
 /// Class of a path; the rows are those of the module's table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PathClass {
     /// Row 1.
     InSync,

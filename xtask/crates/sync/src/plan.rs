@@ -9,29 +9,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
+
 use super::classify::{
     ClassReason, Classification, PathClass, PathState, WriteObstacle, classify_path,
 };
 use xtask_base::path::RepoPath;
 use xtask_git::{TreeEntry, WorktreeItem};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum WriteMode {
     /// One commit on the branch, with index and files.
     Commit,
     /// Files only (`--no-commit`).
     Worktree,
-}
-
-impl WriteMode {
-    /// Returns the name in JSON.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            WriteMode::Commit => "commit",
-            WriteMode::Worktree => "worktree",
-        }
-    }
 }
 
 /// Treatment of paths that a plain sync keeps.
@@ -65,7 +57,8 @@ pub enum MergeOutcome {
 }
 
 /// Action for a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PathAction {
     /// No change and no message.
     None,
