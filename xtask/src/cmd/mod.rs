@@ -36,6 +36,7 @@ mod history;
 mod hook;
 mod hooks;
 mod install_hooks;
+mod landing;
 #[cfg(feature = "services")]
 mod logs;
 #[cfg(feature = "deploy")]

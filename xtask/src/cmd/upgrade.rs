@@ -325,7 +325,7 @@ fn show_changes(session: &Session, upgrade: &UpgradePlan) -> Result<()> {
         upgrade.changed.iter().filter(|change| !is_told(&change.path)).collect();
     if is_loud {
         for change in &plain {
-            line(change.action(), &change.path);
+            line(&change.action().to_string(), &change.path);
         }
     } else if !plain.is_empty() {
         text.push_str(&format!(

@@ -38,7 +38,7 @@ pub fn select_branches(
         return Ok(all.map(|(name, commit)| (name, commit.map_err(broken))).collect());
     }
     if let Some(word) = selection.at {
-        let [branch] = &selection.branches[..] else {
+        let [branch] = selection.branches else {
             return Err(Error::usage("`--at` takes one branch, but several are named"));
         };
         let Revision::Commit(commit) = repo.parse_revision(word)? else {

@@ -11,7 +11,6 @@
 const _: Option<&str> = option_env!("XTASK_SOURCES_REPORT");
 
 pub mod backups;
-pub mod changes;
 #[cfg(feature = "checks")]
 pub mod findings;
 #[cfg(feature = "checks")]
