@@ -95,35 +95,14 @@ impl From<Error> for ExtractError {
 /// Extracts the changes of a branch.
 pub fn extract_changes(
     repo: &Repo,
-    aim: &ExtractOptions,
+    options: &ExtractOptions,
     tools: &Tools<'_>,
 ) -> Result<ExtractOutcome, ExtractError> {
-    let memory = if aim.dry_run { Some(repo.in_memory()) } else { None };
+    let memory = if options.dry_run { Some(repo.in_memory()) } else { None };
     let place = memory.as_ref().unwrap_or(repo);
     for _ in 0..MAX_ATTEMPTS {
-        let mut context = context::read_context(repo)?;
-        let (mut is_gone, mut is_fresh) = (false, false);
-        if aim.push && !aim.dry_run {
-            let config = &context.config;
-            let wanted = [&config.branch[..], &config.changes_branch, &aim.branch];
-            let there = repo.fetch(&config.remote, &wanted)?;
-            is_gone = !there.contains(&config.changes_branch);
-            is_fresh = there.contains(&aim.branch);
-            context = context::read_remote_context(repo)?;
-        }
-        let from = find_source_branch(repo, &context, &aim.branch)?;
-        // Extractions of this clone alone are not published by a push.
-        let side = if aim.push { ChangesSide::Remote } else { ChangesSide::Both };
-        let mut waiting = read_changes_branch(repo, &context, side)?;
-        if is_gone {
-            // Somebody has deleted the branch at the remote, including its commits.
-            waiting.remote = None;
-            waiting.commits.clear();
-        }
-        if !is_fresh {
-            check_source_is_fresh(repo, &from, &waiting)?;
-        }
-        let own = find_source_changes(place, &context, from, aim.base, tools.progress)?;
+        let ExtractInputs { context, source, waiting } = read_inputs(repo, options)?;
+        let own = find_source_changes(place, &context, source, options.base, tools.progress)?;
         let none = BTreeSet::new();
         let built =
             match build_changes_branch(place, tools.disk, &context, &waiting, Some(&own), &none) {
@@ -137,9 +116,10 @@ pub fn extract_changes(
             Some(_) => Some(build_summary(place, &own, &built.changed)?),
             None => None,
         };
-        if aim.dry_run || move_changes_branch(repo, &context, &waiting, &built, aim, tools)? {
-            let kept = if aim.push && !aim.dry_run && waiting.local.is_some() {
-                update_local_branch(repo, &context, &own, aim, tools)?
+        if options.dry_run || move_changes_branch(repo, &context, &waiting, &built, options, tools)?
+        {
+            let kept = if options.push && !options.dry_run && waiting.local.is_some() {
+                update_local_branch(repo, &context, &own, options, tools)?
             } else {
                 None
             };
@@ -159,6 +139,40 @@ pub fn extract_changes(
     ))
     .with_hint("try again")
     .into())
+}
+
+/// What an attempt starts from.
+struct ExtractInputs {
+    context: SyncContext,
+    source: SourceBranch,
+    waiting: ChangesBranch,
+}
+
+/// Reads the inputs of an attempt, after a fetch if it will be pushed.
+fn read_inputs(repo: &Repo, options: &ExtractOptions) -> Result<ExtractInputs> {
+    let mut context = context::read_context(repo)?;
+    let (mut is_gone, mut is_fresh) = (false, false);
+    if options.push && !options.dry_run {
+        let config = &context.config;
+        let wanted = [&config.branch[..], &config.changes_branch, &options.branch];
+        let there = repo.fetch(&config.remote, &wanted)?;
+        is_gone = !there.contains(&config.changes_branch);
+        is_fresh = there.contains(&options.branch);
+        context = context::read_remote_context(repo)?;
+    }
+    let source = find_source_branch(repo, &context, &options.branch)?;
+    // Extractions of this clone alone are not published by a push.
+    let side = if options.push { ChangesSide::Remote } else { ChangesSide::Both };
+    let mut waiting = read_changes_branch(repo, &context, side)?;
+    if is_gone {
+        // Somebody has deleted the branch at the remote, including its commits.
+        waiting.remote = None;
+        waiting.commits.clear();
+    }
+    if !is_fresh {
+        check_source_is_fresh(repo, &source, &waiting)?;
+    }
+    Ok(ExtractInputs { context, source, waiting })
 }
 
 /// Returns an error if the source is known from an old fetch only and the changes branch already

@@ -136,3 +136,18 @@ fn smudge_blob(
     }
     Ok(filtered)
 }
+
+/// Fetches the blobs to be written that a partial clone does not have yet.
+pub(super) fn fetch_missing_blobs(repo: &Repo, batch: &Transaction) -> Result<()> {
+    let written = batch.changes.iter().filter_map(|change| match change.file {
+        FileUpdate::CheckOut(entry)
+        | FileUpdate::Restore(entry)
+        | FileUpdate::RestoreExactly(entry, _)
+            if entry.mode != FileMode::Gitlink =>
+        {
+            Some((entry.id, change.path.to_string()))
+        }
+        _ => None,
+    });
+    repo.fetch_objects(written)
+}
