@@ -3,15 +3,15 @@
 
 use super::session::Session;
 use super::{CommandResult, SUCCESS};
+#[cfg(feature = "checks")]
 use xtask_base::environment::{format_ago, format_rfc3339};
-use xtask_base::error::Result;
 use xtask_base::words::{format_size, pluralize, sanitize_line};
 use xtask_config::SyncConfig;
-use xtask_git::{AllPaths, Repo};
+use xtask_git::Repo;
 use xtask_recovery::create_backup::{SavedBackup, SecretRules};
 use xtask_report as report;
-use xtask_report::backups::{self, BackupLine};
-use xtask_sync::backup::{self, Backup, UnreadableRecord};
+use xtask_sync::backup;
+use xtask_sync::backup_list::{BackupLine, BackupList, render_list};
 use xtask_sync::context;
 #[cfg(feature = "checks")]
 use xtask_validate::fix_backup::{FixPhase, FixRecord, FixStore};
@@ -20,9 +20,6 @@ use xtask_validate::session::fixes_folder;
 
 /// The longest message about a path, in characters.
 const MAX_LINE_CHARS: usize = 300;
-
-/// The longest label in the list, in characters.
-const MAX_LABEL_CHARS: usize = 60;
 
 #[cfg(feature = "checks")]
 /// Returns the fixes that `validate` has applied in this worktree.
@@ -56,78 +53,19 @@ pub(super) fn print_backups(session: &Session, is_json: bool) -> CommandResult {
     let repo = session.open_repo()?;
     let mut lines = Vec::new();
     for found in backup::list_backups(&repo)? {
-        lines.push(build_backup_line(session, &repo, found)?);
+        lines.push(BackupLine::new(&repo, session.world.now_seconds(), found)?);
     }
     #[cfg(feature = "checks")]
     lines.extend(build_fix_lines(session, &repo));
     if is_json {
-        report::print_json(&backups::BackupList { schema: "xtask.backup-list/1", backups: lines })?;
+        report::print_json(&BackupList { schema: "xtask.backup-list/1", backups: lines })?;
         return Ok(SUCCESS);
     }
     if lines.is_empty() {
         session.print_info("no backups");
     }
-    report::print_output(&backups::render_list(&lines))?;
+    report::print_output(&render_list(&lines))?;
     Ok(SUCCESS)
-}
-
-fn build_backup_line(session: &Session, repo: &Repo, found: Backup) -> Result<BackupLine> {
-    let when = format_ago(session.world.now_seconds(), found.seconds);
-    let time = format_rfc3339(found.seconds);
-    let unread = |why: UnreadableRecord| match why {
-        UnreadableRecord::Newer => "written by a newer xtask",
-        UnreadableRecord::Corrupt => "unreadable record",
-    };
-    let record = match found.record {
-        Ok(record) => record,
-        Err(why) => {
-            return Ok(BackupLine {
-                id: found.id,
-                when,
-                time,
-                purpose: unread(why).to_owned(),
-                label: None,
-                paths: 0,
-                bytes: None,
-                branch: "unknown".to_owned(),
-                worktree: String::new(),
-                back: String::new(),
-            });
-        }
-    };
-    let mut branch = record.branch.unwrap_or_else(|| "detached HEAD".to_owned());
-    let (verb, paths, bytes, label) = match record.snapshot {
-        Some(snapshot) => {
-            if let Some(operation) = snapshot.operation
-                && let Some(name) = operation.name
-            {
-                let of = operation.branch.map_or(String::new(), |branch| format!(" of {branch}"));
-                branch = format!("{branch}, in {name}{of}");
-            }
-            let label = snapshot.label.map(|label| sanitize_line(&label, MAX_LABEL_CHARS));
-            let paths = snapshot.files.len() + snapshot.copied;
-            ("restore", paths, snapshot.bytes, label)
-        }
-        None => ("undo", record.paths.len(), backup_size(repo, &found.commit)?, None),
-    };
-    Ok(BackupLine {
-        back: format!("cargo xtask {verb} {}", found.id),
-        id: found.id,
-        when,
-        time,
-        purpose: record.purpose,
-        label,
-        paths,
-        bytes: Some(bytes),
-        branch,
-        worktree: record.worktree,
-    })
-}
-
-/// Returns the size of the objects in a backup, in bytes; missing objects count as 0.
-fn backup_size(repo: &Repo, commit: &xtask_git::Id) -> Result<u64> {
-    let entries = repo.list_tree(repo.tree_of(*commit)?, &AllPaths)?;
-    Ok(entries.values().map(|entry| repo.object_size(entry.id).unwrap_or(0)).sum())
 }
 
 /// Reads the patterns of files that may be secret from `[backup]` of the canonical branch. If they cannot be read,

@@ -10,7 +10,6 @@
 // Recompiles this crate if its sources change, even in a target folder that several checkouts share.
 const _: Option<&str> = option_env!("XTASK_SOURCES_REPORT");
 
-pub mod backups;
 #[cfg(feature = "checks")]
 pub mod findings;
 #[cfg(feature = "checks")]
@@ -31,7 +30,6 @@ pub mod sarif;
 pub mod services;
 #[cfg(feature = "checks")]
 pub mod validate;
-pub mod why;
 
 use anstyle::{AnsiColor, Style};
 
