@@ -21,7 +21,7 @@ pub(super) fn run(session: &Session, args: &BranchCheckArgs) -> CommandResult {
         BranchSelection { all: args.all, at: args.at.as_deref(), branches: &args.branches };
     let selected = select_branches(&repo, &context, &selection)?.into_iter();
     let branches = selected.map(|(name, commit)| check_branch(&inspector, &name, commit)).collect();
-    let checked = BranchCheckReport { enforce: context.branches.enforce, branches };
+    let checked = BranchCheckReport::new(context.branches.enforce, branches);
     if args.json {
         report::print_json(&checked)?;
     } else {
@@ -31,7 +31,7 @@ pub(super) fn run(session: &Session, args: &BranchCheckArgs) -> CommandResult {
             session.print_info(&format!("`setup/branches.toml` on `{branch}` has no rules yet"));
         }
     }
-    Ok(match checked.verdict() {
+    Ok(match checked.result {
         CheckVerdict::Broken => ErrorKind::Negative.exit_code(),
         CheckVerdict::Unknown => ErrorKind::Unable.exit_code(),
         CheckVerdict::Good | CheckVerdict::NotAsked => SUCCESS,

@@ -49,8 +49,7 @@ pub(super) fn run(session: &Session, args: &PropagateArgs) -> CommandResult {
         code = ErrorKind::Interrupted.exit_code();
     }
     if args.pr && !args.dry_run {
-        let is_well =
-            open_requests(session, &repo, &outcome) & close_requests(session, &repo, &outcome);
+        let is_well = update_requests(session, &repo, &outcome);
         code = if is_well { code } else { ErrorKind::Unable.exit_code().max(code) };
     }
     if args.json {
@@ -107,70 +106,65 @@ fn check_forge(session: &Session, repo: &Repo) -> Result<()> {
     Ok(())
 }
 
-/// Closes the pull requests of protected branches that are up to date by now, with a comment, unless the forge closed
-/// them when their side branch was deleted. Returns whether all succeeded.
-fn close_requests(session: &Session, repo: &Repo, outcome: &PropagateOutcome) -> bool {
+/// Opens or updates the pull requests of the side branches, and closes those of protected branches that are up to date
+/// by now. Returns whether all succeeded.
+fn update_requests(session: &Session, repo: &Repo, outcome: &PropagateOutcome) -> bool {
     let PropagateOutcome { context, rows } = outcome;
-    let Some(places) = find_projects(repo, context, &context.config.remote) else { return false };
-    let gh = GhClient { repo, project: &places.project, fork: None };
-    let has_gone = |row: &&BranchRow| {
-        row.status == PropagateStatus::Updated && row.has_side_branch() && row.new.is_none()
+    let Some(projects) = find_projects(repo, context, &context.config.remote) else { return false };
+    let gh = GhClient { repo, project: &projects.project, fork: None };
+    let side_branches = || rows.values().filter(|row| row.has_side_branch());
+    let has_gone = |row: &&BranchRow| row.status == PropagateStatus::Updated && row.new.is_none();
+    let is_waiting = |row: &&BranchRow| {
+        let has_commit = row.old.or(row.new).is_some() && !has_gone(row);
+        let is_done = matches!(
+            row.status,
+            PropagateStatus::Updated | PropagateStatus::Pushed | PropagateStatus::UpToDate
+        );
+        has_commit && is_done
     };
     let mut is_well = true;
-    for row in rows.values().filter(has_gone) {
-        let why = format!(
-            "`{}` has all of these changes now; there is nothing left to merge.",
-            row.branch
-        );
-        match gh.close_pull_request(&row.target, &row.branch, &why) {
-            Ok(true) => session
-                .print_info(&format!("the pull request of `{}` is closed: {why}", row.target)),
-            Ok(false) => {}
-            Err(failure) => {
+    let opened = side_branches().filter(is_waiting).map(|row| open_request(&gh, context, row));
+    let closed = side_branches().filter(has_gone).map(|row| close_request(&gh, row));
+    for done in opened.chain(closed) {
+        match done {
+            Ok(line) => line.iter().for_each(|line| session.print_info(line)),
+            Err(why) => {
                 is_well = false;
-                report::print_warning(&failure.to_string());
+                report::print_warning(&why);
             }
         }
     }
     is_well
 }
 
-/// Opens or updates the pull requests of the side branches. Returns whether all succeeded.
-fn open_requests(session: &Session, repo: &Repo, outcome: &PropagateOutcome) -> bool {
-    let PropagateOutcome { context, rows } = outcome;
-    let config = &context.config;
-    let Some(places) = find_projects(repo, context, &config.remote) else { return false };
-    let gh = GhClient { repo, project: &places.project, fork: None };
-    let waits = |row: &&BranchRow| {
-        row.has_side_branch()
-            && matches!(
-                row.status,
-                PropagateStatus::Updated | PropagateStatus::Pushed | PropagateStatus::UpToDate
-            )
-            && row.old.or(row.new).is_some()
-            && !(row.status == PropagateStatus::Updated && row.new.is_none())
+/// Opens or updates the pull request of a side branch. Returns what was done, or why it could not be.
+fn open_request(
+    gh: &GhClient<'_>,
+    context: &SyncContext,
+    row: &BranchRow,
+) -> Result<Option<String>, String> {
+    let branch = &row.branch;
+    let short_id = gh.repo.short_id(context.canonical.commit);
+    let request = ProtectedPullRequest {
+        branch: branch.clone(),
+        side_branch: row.target.clone(),
+        canonical: (context.config.branch.clone(), short_id),
+        files: row.writes,
     };
-    let mut is_well = true;
-    for row in rows.values().filter(waits) {
-        let letter = ProtectedPullRequest {
-            branch: row.branch.clone(),
-            side_branch: row.target.clone(),
-            canonical: (config.branch.clone(), repo.short_id(context.canonical.commit)),
-            files: row.writes,
-        };
-        match gh.create_or_update(&letter) {
-            Ok(done) => {
-                let what = if done.is_new { "opened" } else { "is up to date" };
-                session
-                    .print_info(&format!("pull request for `{}` {what}: {}", row.branch, done.url));
-            }
-            Err(failure) => {
-                is_well = false;
-                report::print_warning(&format!("no pull request for `{}`: {failure}", row.branch));
-            }
-        }
-    }
-    is_well
+    let done = gh
+        .create_or_update(&request)
+        .map_err(|failure| format!("no pull request for `{branch}`: {failure}"))?;
+    let what = if done.is_new { "opened" } else { "is up to date" };
+    Ok(Some(format!("pull request for `{branch}` {what}: {}", done.url)))
+}
+
+/// Closes the pull request of a side branch with a comment, unless the forge closed it when that branch was deleted.
+fn close_request(gh: &GhClient<'_>, row: &BranchRow) -> Result<Option<String>, String> {
+    let BranchRow { branch, target, .. } = row;
+    let why = format!("`{branch}` has all of these changes now; there is nothing left to merge.");
+    let is_closed = gh.close_pull_request(target, branch, &why);
+    let is_closed = is_closed.map_err(|failure| failure.to_string())?;
+    Ok(is_closed.then(|| format!("the pull request of `{target}` is closed: {why}")))
 }
 
 /// Returns the highest exit code of the branches' results.

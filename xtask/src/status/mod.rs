@@ -65,10 +65,7 @@ pub fn read_status(repo: &Repo, all: bool, tools: &Tools<'_>) -> Result<StatusRe
     };
     #[cfg(feature = "checks")]
     report.toolkit.validation.clone_from(&read_last_validation(repo, now));
-    if rollback::has_unfinished_transaction(repo) {
-        let note = "an earlier run was interrupted; the next `cargo xtask sync` recovers it";
-        report.notes.push(note.to_owned());
-    }
+    report.notes.extend(rollback::interrupted_note(repo));
     let Some(context) = context else {
         let missing = context::missing_canonical_error(repo, &names);
         report.notes.push(missing.message().to_owned());

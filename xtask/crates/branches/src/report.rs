@@ -14,11 +14,16 @@ use super::rules::{AgeBasis, BaseFacts, BranchFindingKind, Severity};
 use xtask_config::Enforcement;
 use xtask_report::{BOLD, DIM, GREEN, RED, Verbosity, YELLOW, join_lines};
 
-/// The branches that were checked, in the order in which they were named, or by name.
+/// The JSON output of `branch check` (`xtask.branch-check/1`).
+#[derive(Serialize)]
 pub struct BranchCheckReport {
-    /// What `pre-push` does if a rule is broken.
-    pub enforce: Enforcement,
-    pub branches: Vec<CheckedBranch>,
+    schema: &'static str,
+    /// What `pre-push` does if a rule is broken: `warn` or `refuse`.
+    enforce: &'static str,
+    /// The worst result of all branches.
+    pub result: CheckVerdict,
+    /// The branches, in the order in which they were named, or by name.
+    branches: Vec<CheckedBranch>,
 }
 
 /// A branch in JSON.
@@ -73,33 +78,16 @@ impl Serialize for CheckedBranch {
     }
 }
 
-/// The JSON output (`xtask.branch-check/1`).
-#[derive(Serialize)]
-struct JsonReport<'a> {
-    schema: &'static str,
-    enforce: &'static str,
-    /// The worst result of all branches.
-    result: CheckVerdict,
-    branches: &'a [CheckedBranch],
-}
-
-impl Serialize for BranchCheckReport {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let enforce = match self.enforce {
+impl BranchCheckReport {
+    #[must_use]
+    pub fn new(enforce: Enforcement, branches: Vec<CheckedBranch>) -> BranchCheckReport {
+        let enforce = match enforce {
             Enforcement::Warn => "warn",
             Enforcement::Refuse => "refuse",
         };
-        let (schema, branches) = ("xtask.branch-check/1", &self.branches[..]);
-        JsonReport { schema, enforce, result: self.verdict(), branches }.serialize(to)
-    }
-}
-
-impl BranchCheckReport {
-    /// Returns the worst verdict on a branch.
-    #[must_use]
-    pub fn verdict(&self) -> CheckVerdict {
-        let verdicts = self.branches.iter().map(CheckedBranch::verdict);
-        verdicts.max().unwrap_or(CheckVerdict::NotAsked)
+        let result = branches.iter().map(CheckedBranch::verdict).max();
+        let result = result.unwrap_or(CheckVerdict::NotAsked);
+        BranchCheckReport { schema: "xtask.branch-check/1", enforce, result, branches }
     }
 
     /// Renders the report as text: a line for each branch, followed by its findings. Branches

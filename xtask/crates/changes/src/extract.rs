@@ -14,6 +14,7 @@ use super::changes_branch::{
     ChangesBranch, ChangesSide, PendingChange, read_changes_branch, record_seen_remote,
 };
 use super::commit_messages::ExtractSummary;
+use super::retry::MAX_ATTEMPTS;
 use super::source::{SourceBranch, find_source_branch};
 use super::source_changes::{SourceChanges, build_summary, find_source_changes};
 use xtask_base::error::{Error, Result};
@@ -21,9 +22,6 @@ use xtask_base::words::join_names;
 use xtask_git::Tools;
 use xtask_git::{Id, PushStatus, RefPush, Repo};
 use xtask_sync::context::{self, SyncContext};
-
-/// Maximum number of attempts; every push of any branch may move the changes branch.
-const MAX_ATTEMPTS: usize = 8;
 
 /// Options of an extraction.
 #[derive(Clone, Debug)]

@@ -14,9 +14,7 @@ use xtask_git::Tools;
 use xtask_git::reflog_messages::PROPAGATE;
 use xtask_git::{BranchInUse, Head, RefUpdate, Repo};
 use xtask_sync::context::SyncContext;
-use xtask_sync::hook_policy::{
-    count_canonical_files, describe_unrelated_branch, is_unrelated_branch,
-};
+use xtask_sync::hook_policy::{count_canonical_files, is_unrelated_branch};
 use xtask_sync::run::{
     SyncInspection, SyncOptions, apply_plan, inspect_checkout, inspect_for_write,
 };
@@ -105,11 +103,7 @@ fn try_sync_worktree(
     let SyncInspection::Planned(decided) = looked else { return Ok(()) };
     let many = count_canonical_files(repo, context)?;
     if is_unrelated_branch(&there, &decided.head, context, &decided.plan, many)? {
-        let why = format!(
-            "{}; `cargo xtask sync` there adds them",
-            describe_unrelated_branch(&row.branch, context)
-        );
-        *row = row.clone().with_status(PropagateStatus::Skipped, why);
+        *row = row.clone().skip_unrelated(context);
         return Ok(());
     }
     let (looked, moved) = inspect_for_write(&there, context.clone(), wishes, tools)?;

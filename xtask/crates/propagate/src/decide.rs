@@ -120,6 +120,13 @@ impl BranchRow {
         BranchRow { status, reason: Some(why.into()), new: None, push: None, ..self }
     }
 
+    /// Returns the row of a branch that is unrelated to the canonical one.
+    pub(super) fn skip_unrelated(self, context: &SyncContext) -> BranchRow {
+        let why = describe_unrelated_branch(&self.branch, context);
+        let why = format!("{why}; `cargo xtask sync` there adds them");
+        self.with_status(PropagateStatus::Skipped, why)
+    }
+
     /// Returns whether the commit goes to a side branch, because the branch is protected.
     #[must_use]
     pub fn has_side_branch(&self) -> bool {
@@ -370,11 +377,7 @@ impl BranchDecider<'_> {
     ) -> Result<Option<BranchRow>> {
         let (repo, context) = (self.repo, self.inputs.context);
         if is_unrelated_branch(repo, head, context, plan, self.inputs.canonical_files)? {
-            let why = format!(
-                "{}; `cargo xtask sync` there adds them",
-                describe_unrelated_branch(&row.branch, context)
-            );
-            return Ok(Some(row.clone().with_status(PropagateStatus::Skipped, why)));
+            return Ok(Some(row.clone().skip_unrelated(context)));
         }
         if self.inputs.allow_mass_deletion {
             return Ok(None);

@@ -443,12 +443,7 @@ fn write_index(
     for change in &batch.changes {
         // An entry gets stat data only if the file has the content of that entry; otherwise git
         // would take the user's change for an unmodified file.
-        let holds = match change.file {
-            FileUpdate::CheckOut(entry)
-            | FileUpdate::Restore(entry)
-            | FileUpdate::RestoreExactly(entry, _) => Some(entry),
-            FileUpdate::None | FileUpdate::Remove => None,
-        };
+        let holds = change.file.entry();
         if let Some(staged) = staged.get_mut(&change.path)
             && holds.is_some()
             && staged.entry == holds

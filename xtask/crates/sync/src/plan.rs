@@ -280,10 +280,7 @@ fn decide_action(
 }
 
 fn choose_write_action(state: &PathState) -> PathAction {
-    let is_replaced = match &state.work {
-        WorktreeItem::Present(found) => Some(found.entry) != state.canonical,
-        _ => false,
-    };
+    let is_replaced = state.work.file().is_some_and(|file| Some(file.entry) != state.canonical);
     let is_there = state.head.is_some() || state.index.entry().is_some() || is_replaced;
     match (state.canonical.is_some(), is_there) {
         (false, _) => PathAction::Delete,

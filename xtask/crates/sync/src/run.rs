@@ -26,8 +26,7 @@ use super::write_rules::{check_write_rules, is_blocked_by_protection};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_git::{
-    CanonicalHistory, FileStat, Head, Id, Index, OperationKind, PathScope, Repo, Tools, TreeEntry,
-    WorktreeItem,
+    CanonicalHistory, FileStat, Head, Id, Index, OperationKind, PathScope, Repo, Tools,
 };
 
 /// Options of a sync, from the command line.
@@ -364,10 +363,7 @@ pub(super) fn build_path_updates(
                 (true, Some(entry)) => FileUpdate::CheckOut(entry),
                 (true, None) => FileUpdate::Remove,
             };
-            let found = match &item.state.work {
-                WorktreeItem::Present(found) => Some(found),
-                _ => None,
-            };
+            let found = item.state.work.file();
             let is_settled =
                 |look: &FileStat| look.mtime_ns < looked_at_ns - settle_time_ns(look.mtime_ns);
             let look = found.map(|found| found.stat).filter(is_settled);
@@ -383,13 +379,6 @@ pub(super) fn build_path_updates(
         .collect()
 }
 
-fn raw_entry(work: &WorktreeItem) -> Option<TreeEntry> {
-    match work {
-        WorktreeItem::Present(found) => Some(found.raw),
-        _ => None,
-    }
-}
-
 /// Returns the overlay after the plan, or `None` if it does not change.
 fn build_new_overlay(before: &Overlay, plan: &SyncPlan, mode: WriteMode) -> Option<Overlay> {
     let mut after = before.clone();
@@ -400,7 +389,7 @@ fn build_new_overlay(before: &Overlay, plan: &SyncPlan, mode: WriteMode) -> Opti
                 let under = match before.paths.get(item.path()) {
                     Some(laid) if item.state.is_overlay => laid.base,
                     _ if item.replaces_work() && item.class != PathClass::Customised => {
-                        OverlayBase::ReplacedWork(raw_entry(&item.state.work))
+                        OverlayBase::ReplacedWork(item.state.work.file().map(|file| file.raw))
                     }
                     _ => OverlayBase::Head,
                 };

@@ -163,7 +163,7 @@ pub fn scan_worktree(question: &ScanRequest<'_>) -> Result<ScanResult> {
 /// Returns whether a file may be secret and exists only on disk: a backup would make it a git
 /// object, which is permanent and travels with the repository.
 fn is_maybe_secret(repo: &Repo, secrets: &PathPatterns, state: &PathState) -> bool {
-    let WorktreeItem::Present(file) = &state.work else { return false };
+    let Some(file) = state.work.file() else { return false };
     let is_known = |entry: &TreeEntry| {
         [state.head, state.canonical, state.index.entry()].contains(&Some(*entry))
             || repo.has_object(entry.id)
@@ -342,10 +342,7 @@ impl<'r> WorktreeScanner<'r> {
             }
             (work, _) => work,
         };
-        let found = match &work {
-            WorktreeItem::Present(file) => Some(file),
-            _ => None,
-        };
+        let found = work.file();
         let on_disk = found.map(|file| file.entry);
         let is_sparse = work == WorktreeItem::Absent && self.is_skipped(&path, staged);
         let is_overlay = on_disk != pair.two

@@ -90,9 +90,7 @@ fn preview_worktree(
     }
     let options = &request.options;
     let context = load_context(repo, false)?;
-    let interrupted = rollback::has_unfinished_transaction(repo).then(|| {
-        "an earlier run was interrupted; the next `cargo xtask sync` recovers it".to_owned()
-    });
+    let interrupted = rollback::interrupted_note(repo);
     let planned = match inspect_checkout(repo, context, options, ScanDepth::Everything, tools)? {
         SyncInspection::OnCanonical(context) => return Ok(skip_canonical(repo, &context, options)),
         SyncInspection::Planned(planned) => planned,
