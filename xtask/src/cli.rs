@@ -8,25 +8,33 @@
 //! ```
 
 mod branch;
+mod changes;
+#[cfg(feature = "checks")]
+mod checks;
 #[cfg(feature = "deploy")]
 mod deploy;
 mod groups;
+mod hooks;
 mod read_only;
 mod recovery;
 #[cfg(feature = "services")]
 mod services;
+mod sync;
 mod vendoring;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use self::branch::{BranchCheckArgs, BranchCommand, BranchNewArgs, BranchPruneArgs};
+pub use self::changes::{ExtractArgs, PromoteArgs, PropagateArgs, PushArgs, ReverseSyncArgs};
+#[cfg(feature = "checks")]
+pub use self::checks::ValidateArgs;
 #[cfg(feature = "deploy")]
 pub use self::deploy::{DeployArgs, DeployCommand, HistoryArgs, RollbackArgs};
 pub use self::groups::build_command;
+pub use self::hooks::{HooksCommand, InstallHooksArgs};
 pub use self::recovery::{BackupArgs, RecoveryCommand, RestoreArgs};
 #[cfg(feature = "services")]
 pub use self::recovery::{RecoverArgs, RecoverStep};
@@ -34,6 +42,7 @@ pub use self::recovery::{RecoverArgs, RecoverStep};
 pub use self::services::{
     LogsArgs, PsArgs, RestartArgs, ServeArgs, ServeTarget, StartArgs, StopArgs,
 };
+pub use self::sync::{DiffArgs, RunArgs, StatusArgs, SwitchArgs, SyncArgs, UndoArgs, WhyArgs};
 pub use self::vendoring::UpgradeArgs;
 #[cfg(feature = "vendoring")]
 pub use self::vendoring::VendorArgs;
@@ -308,358 +317,6 @@ pub struct SetupArgs {
     /// Do not install the git hooks
     #[arg(long)]
     pub no_hooks: bool,
-}
-
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  cargo xtask push                      as `git push`
-  cargo xtask push -u origin feature    this branch, for the first time
-  cargo xtask push --force-with-lease   after a rebase")]
-pub struct PushArgs {
-    /// The arguments of `git push`
-    #[arg(value_name = "GIT-PUSH-ARG", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub arguments: Vec<OsString>,
-}
-
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  cargo xtask reverse-sync feature/ci abc1234            one commit of that branch
-  cargo xtask reverse-sync feature/ci main..feature/ci   all its commits with managed files
-  cargo xtask reverse-sync feature/ci abc1234 --resolve  resolve its conflict in a separate worktree
-  cargo xtask reverse-sync --continue                    continue after resolving the conflict")]
-pub struct ReverseSyncArgs {
-    /// The branch that has the commits
-    #[arg(value_name = "BRANCH", required_unless_present_any = ["continue_", "abort"])]
-    pub branch: Option<String>,
-    /// The commits, or ranges (`A..B`); if none is given, the candidates are listed
-    #[arg(value_name = "COMMIT")]
-    pub commits: Vec<String>,
-    /// Take the changes of a merge commit relative to this parent (1 is the branch merged into)
-    #[arg(long, value_name = "PARENT")]
-    pub mainline: Option<usize>,
-    /// If there is a conflict, check it out in a separate worktree to resolve it
-    #[arg(long)]
-    pub resolve: bool,
-    /// Continue after resolving the conflict
-    #[arg(long = "continue", conflicts_with_all = ["branch", "commits", "mainline", "resolve", "abort", "dry_run"])]
-    pub continue_: bool,
-    /// Abort the resolution; the canonical branch stays as it was
-    #[arg(long, conflicts_with_all = ["branch", "commits", "mainline", "resolve", "dry_run"])]
-    pub abort: bool,
-    /// Do not ask for confirmation
-    #[arg(long)]
-    pub yes: bool,
-    /// Only show what would be copied; change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  cargo xtask extract                       the current branch
-  cargo xtask extract feature/ci --dry-run  show what would be collected
-  cargo xtask extract feature/ci --push --comment   as CI runs it on every push")]
-pub struct ExtractArgs {
-    /// The branch [default: the current one]
-    #[arg(value_name = "BRANCH")]
-    pub branch: Option<String>,
-    /// Compare with this commit instead of the canonical commit that the branch started from
-    #[arg(long, value_name = "COMMIT")]
-    pub base: Option<String>,
-    /// Push the collected changes, unless the remote branch has moved
-    #[arg(long)]
-    pub push: bool,
-    /// Create or update one comment on the branch's pull request (through `gh`)
-    #[arg(long)]
-    pub comment: bool,
-    /// Only show what would be collected; change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  cargo xtask promote --dry-run    show what is collected
-  cargo xtask promote feature/ci   apply the changes of that branch
-  cargo xtask promote              apply all of them")]
-pub struct PromoteArgs {
-    /// The source branches [default: all]
-    #[arg(value_name = "BRANCH")]
-    pub branches: Vec<String>,
-    /// Do not ask for confirmation
-    #[arg(long)]
-    pub yes: bool,
-    /// Only show what would be applied; change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  cargo xtask propagate --dry-run -v         show every branch and what would happen to it
-  cargo xtask propagate 'feature/*'          the local branches that match
-  cargo xtask propagate --push               the local branches; push those with only sync commits
-  cargo xtask propagate --remote --push      the branches of the remote
-  cargo xtask propagate --remote --push --pr and pull requests for the protected ones")]
-pub struct PropagateArgs {
-    /// Only branches whose name matches, as in `git branch --list`
-    #[arg(value_name = "GLOB")]
-    pub globs: Vec<String>,
-    /// Use the branches of the remote instead of the local ones
-    #[arg(long)]
-    pub remote: bool,
-    /// Push in one go: each branch only if the remote has not moved, and only sync commits
-    #[arg(long)]
-    pub push: bool,
-    /// Open, update or close the pull requests of protected branches (through `gh`)
-    #[arg(long, requires_all = ["remote", "push"])]
-    pub pr: bool,
-    /// Allow deleting more than half of a branch's managed files
-    #[arg(long)]
-    pub yes: bool,
-    /// Only show what would happen; change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Print the result as JSON: every branch, and every path that is not in sync
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  cargo xtask hooks status                    do they run here, and if not, why
-  cargo xtask hooks disable --for 2h          disable them for two hours
-  DISABLE_ORCHESTRATION_CHECKS=1 git commit   disable them for one command
-  cargo xtask uninstall-hooks                 remove them completely")]
-pub struct InstallHooksArgs {
-    /// Install even into a hooks folder that other repositories or branches share
-    #[arg(long)]
-    pub force: bool,
-    /// Only show what would be done
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Install the running program, for a canonical branch without `xtask/`
-    #[arg(long)]
-    pub this_program: bool,
-}
-
-#[derive(Subcommand)]
-pub enum HooksCommand {
-    /// Enable the hooks again in this worktree
-    Enable {
-        /// In every worktree
-        #[arg(long)]
-        all: bool,
-    },
-    /// Disable the hooks in this worktree; no file is moved
-    Disable {
-        /// In every worktree
-        #[arg(long)]
-        all: bool,
-        /// For this long only, such as `90m` or `2h`
-        #[arg(long = "for", value_name = "TIME")]
-        span: Option<String>,
-    },
-    /// Show for each hook whether it runs here, with which program, or why not
-    ///
-    /// Exits with 1 if a hook that should run does not.
-    Status {
-        /// Print the result as JSON
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  cargo xtask sync                     sync this branch, as one commit
-  cargo xtask sync --check             exit 1 if a path is behind; change nothing
-  cargo xtask sync --dry-run -v        show every managed path and what would happen to it
-  cargo xtask sync --force setup/      replace customised and edited files below setup/
-  cargo xtask sync --no-commit         write the files only, until `switch` or `undo`
-  cargo xtask sync --all-worktrees     every worktree of this repository, in parallel")]
-pub struct SyncArgs {
-    /// Only these files and folders
-    #[arg(value_name = "PATH")]
-    pub paths: Vec<OsString>,
-    /// Only check whether a path is behind (exit code 1); change nothing
-    #[arg(long, conflicts_with_all = ["force", "merge", "no_commit", "yes"])]
-    pub check: bool,
-    /// With --check: also fail on customised, edited and untracked paths
-    #[arg(long, requires = "check")]
-    pub strict: bool,
-    /// Only show what would happen; change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Back up and replace customised, edited and untracked files, too
-    #[arg(long, conflicts_with = "merge")]
-    pub force: bool,
-    /// Merge the canonical changes into customised files
-    #[arg(long)]
-    pub merge: bool,
-    /// Write the files only, not the index or the branch
-    #[arg(long)]
-    pub no_commit: bool,
-    /// Commit even on a protected branch
-    #[arg(long)]
-    pub allow_protected: bool,
-    /// Sync every worktree of this repository
-    #[arg(long, conflicts_with = "paths")]
-    pub all_worktrees: bool,
-    /// First fetch the canonical branch and this branch's upstream
-    #[arg(long)]
-    pub fetch: bool,
-    /// Allow deleting more than half of the managed files
-    #[arg(long)]
-    pub yes: bool,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Args)]
-pub struct StatusArgs {
-    /// Show every worktree and every branch
-    #[arg(long)]
-    pub all: bool,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Args)]
-pub struct DiffArgs {
-    /// Only these files and folders
-    #[arg(value_name = "PATH")]
-    pub paths: Vec<OsString>,
-}
-
-#[derive(Args)]
-pub struct WhyArgs {
-    /// The file or folder
-    #[arg(value_name = "PATH")]
-    pub path: OsString,
-}
-
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  cargo xtask undo                     undo the last run in this worktree
-  cargo xtask undo --list              list all backups
-  cargo xtask undo 20260131T120000Z-1  restore this backup")]
-pub struct UndoArgs {
-    /// The backup [default: the newest of this worktree]
-    #[arg(value_name = "ID", conflicts_with = "list")]
-    pub id: Option<String>,
-    /// List the backups; restore nothing
-    #[arg(long)]
-    pub list: bool,
-}
-
-#[derive(Args)]
-pub struct SwitchArgs {
-    /// The branch to switch to
-    #[arg(value_name = "BRANCH")]
-    pub branch: String,
-}
-
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  cargo xtask run scripts/ci            the script of the canonical branch, on the files of this one
-  cargo xtask run setup/check.sh -v -C  all that follows the script belongs to it")]
-pub struct RunArgs {
-    /// The script, as a path from the root of the repository, and its arguments
-    #[arg(
-        value_names = ["SCRIPT", "ARG"], num_args = 1.., required = true,
-        trailing_var_arg = true, allow_hyphen_values = true
-    )]
-    pub command: Vec<OsString>,
-}
-
-#[cfg(feature = "checks")]
-/// Arguments of `validate`. A boolean flag also accepts a value, e.g. `--fast=false`, to override a variable or
-/// a persisted default.
-#[derive(Args)]
-#[command(after_help = "\
-Examples:
-  cargo xtask validate                 run all checks
-  cargo xtask validate --fast          skip checks whose inputs have not changed since they passed
-  cargo xtask validate --fast --why    and show why each check ran or was skipped
-  cargo xtask validate --only lint     one check, phase or tag, and the checks it needs
-  cargo xtask validate --undo last     revert the last fixes
-
-Environment variables (flags override them): FAST_MODE=1, SKIP_TESTS=1, DRY_RUN=1, INTERACTIVE=1,
-AUTO_REMEDIATE=0 (--no-fix), LOG_REMEDIATION=0 (--no-log), PERSIST_CONFIG=1. --persist saves defaults as
-`git config xtask.validate.*`.")]
-pub struct ValidateArgs {
-    /// Skip checks that have passed in the same state
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub fast: Option<bool>,
-    /// Skip checks that run tests
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub skip_tests: Option<bool>,
-    /// Run only these checks, phases or tags, and the checks they need
-    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
-    pub only: Vec<String>,
-    /// Skip these checks, phases or tags
-    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
-    pub skip: Vec<String>,
-    /// Only show what would run; change nothing
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub dry_run: Option<bool>,
-    /// Ask before each fix, including risky ones
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub interactive: Option<bool>,
-    /// Run risky fixes, too, without asking
-    #[arg(long, conflicts_with = "interactive")]
-    pub yes: bool,
-    /// Run no fixes
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub no_fix: Option<bool>,
-    /// Write no log
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub no_log: Option<bool>,
-    /// Show why each check ran or was skipped
-    #[arg(long)]
-    pub why: bool,
-    /// How many checks run in parallel [default: the number of cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub jobs: Option<u16>,
-    /// Save the given flags as defaults of this clone
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub persist: Option<bool>,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Write a JUnit report to a file, or to stdout for `-`
-    #[arg(long, value_name = "FILE")]
-    pub junit: Option<PathBuf>,
-    /// Write a SARIF report to a file, or to stdout for `-`
-    #[arg(long, value_name = "FILE")]
-    pub sarif: Option<PathBuf>,
-    /// Print annotations and write a job summary for GitHub Actions
-    #[arg(long, conflicts_with = "json")]
-    pub github: bool,
-    /// List the checks; run none
-    #[arg(long, conflicts_with_all = ["undo", "history"])]
-    pub list: bool,
-    /// Revert the fixes of a run; `last` is the latest run that fixed something
-    #[arg(long, value_name = "RUN", conflicts_with = "history")]
-    pub undo: Option<String>,
-    /// Show each check's runs, pass rate, durations and cache hit rate
-    #[arg(long)]
-    pub history: bool,
 }
 
 #[cfg(feature = "vendoring")]

@@ -4,3 +4,4 @@ pub mod cli;
 pub mod cmd;
 #[cfg(feature = "vendoring")]
 pub mod demo;
+pub mod status;

@@ -19,9 +19,7 @@ use xtask_sync::overlay;
 pub(super) fn run(session: &Session, args: &BranchNewArgs) -> CommandResult {
     let repo = session.open_repo()?;
     let context = context::read_context(&repo)?;
-    for warning in &context.warnings {
-        report::print_warning(warning);
-    }
+    session.warn_about_context(&context);
     let name = &args.name;
     check_name(&repo, &context, name)?;
     if !overlay::read_overlay(&repo)?.paths.is_empty() {

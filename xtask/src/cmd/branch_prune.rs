@@ -4,52 +4,43 @@
 use super::session::Session;
 use super::{CommandResult, SUCCESS};
 use crate::cli::BranchPruneArgs;
-use xtask_base::error::{ErrorKind, Result};
+use xtask_base::error::ErrorKind;
 use xtask_base::words::pluralize;
 use xtask_branches::facts::BranchInspector;
-use xtask_branches::prune::{KeepReason, PruneCandidate, delete_branch, list_candidates};
-use xtask_branches::rules::MergeKind;
+use xtask_branches::prune::{
+    KeepReason, PruneCandidate, PruneVerdict, delete_branch, list_candidates,
+};
+use xtask_git::Repo;
 use xtask_report::{self as report, Verbosity};
 use xtask_sync::context;
 
 pub(super) fn run(session: &Session, args: &BranchPruneArgs) -> CommandResult {
     let repo = session.open_repo()?;
     let context = context::read_context(&repo)?;
-    for warning in &context.warnings {
-        report::print_warning(warning);
-    }
-    let look = BranchInspector::new(&repo, &context, session.world.now_seconds())?;
-    let rows = list_candidates(&look, &args.branches)?;
+    session.warn_about_context(&context);
+    let inspector = BranchInspector::new(&repo, &context, session.world.now_seconds())?;
     let is_named = !args.branches.is_empty();
-    let mut is_refused = false;
-    for row in &rows {
-        let Err(kept) = &row.verdict else { continue };
-        let line = format!("`{}` is kept: it {}", row.branch, kept.describe());
-        if is_named {
-            is_refused = true;
-            report::print_warning(&line);
-        } else if session.verbosity == Verbosity::Verbose || matches!(kept, KeepReason::Unknown(_))
-        {
-            session.print_info(&line);
-        }
-    }
+    let is_merged = |row: &PruneCandidate| matches!(row.verdict, PruneVerdict::Merged(..));
+    let (merged, kept): (Vec<_>, Vec<_>) =
+        list_candidates(&inspector, &args.branches)?.into_iter().partition(is_merged);
+    print_kept(session, &kept, is_named);
+    let is_refused = is_named && !kept.is_empty();
     let code = if is_refused { ErrorKind::Negative.exit_code() } else { SUCCESS };
-    let going: Vec<&PruneCandidate> = rows.iter().filter(|row| row.verdict.is_ok()).collect();
-    if going.is_empty() {
+    if merged.is_empty() {
         session.print_info("no merged branches to delete");
         return Ok(code);
     }
     if args.dry_run || !is_named {
-        let lines = going.iter().map(|row| format!("{}  {}\n", row.branch, describe_merge(row)));
-        report::print_output(&lines.collect::<String>())?;
+        let line = |row: &PruneCandidate| format!("{}  {}\n", row.branch, row.verdict.describe());
+        report::print_output(&merged.iter().map(line).collect::<String>())?;
     }
+    let count = pluralize(merged.len(), "branch");
     if args.dry_run {
-        session.print_info(&format!("{} would be deleted", pluralize_branches(going.len())));
+        session.print_info(&format!("{count} would be deleted"));
         return Ok(code);
     }
     if !is_named && !args.yes {
-        let question = format!("delete {}?", pluralize_branches(going.len()));
-        match report::prompt_yes(&question) {
+        match report::prompt_yes(&format!("delete {count}?")) {
             Some(true) => {}
             Some(false) => {
                 session.print_info("nothing was deleted");
@@ -62,11 +53,29 @@ pub(super) fn run(session: &Session, args: &BranchPruneArgs) -> CommandResult {
             }
         }
     }
+    let failed = delete_branches(session, &repo, &merged)?;
+    Ok(if failed == SUCCESS { code } else { failed })
+}
+
+/// Prints why branches are kept: those that were named, and those that could not be checked.
+fn print_kept(session: &Session, kept: &[PruneCandidate], is_named: bool) {
+    for PruneCandidate { branch, verdict, .. } in kept {
+        let line = format!("`{branch}` is kept: it {}", verdict.describe());
+        let is_unknown = matches!(verdict, PruneVerdict::Kept(KeepReason::Unknown(_)));
+        if is_named {
+            report::print_warning(&line);
+        } else if session.verbosity == Verbosity::Verbose || is_unknown {
+            session.print_info(&line);
+        }
+    }
+}
+
+/// Deletes all branches; one failure does not keep the others from being deleted. Returns the exit code of the first.
+fn delete_branches(session: &Session, repo: &Repo, merged: &[PruneCandidate]) -> CommandResult {
+    let now = session.world.now_seconds();
     let mut failed = None;
-    for row in going {
-        // One failure does not keep the others from being deleted.
-        let done: Result<()> =
-            delete_branch(&repo, session.tools().disk, row, session.world.now_seconds());
+    for row in merged {
+        let done = delete_branch(repo, session.tools().disk, row, now);
         if repo.resolve_ref(&format!("refs/heads/{}", row.branch))?.is_none() {
             let way_back = row.restore_command();
             report::print_output(&format!("deleted `{}`; `{way_back}` restores it\n", row.branch))?;
@@ -76,21 +85,5 @@ pub(super) fn run(session: &Session, args: &BranchPruneArgs) -> CommandResult {
             failed.get_or_insert(failure.kind().exit_code());
         }
     }
-    Ok(failed.unwrap_or(code))
-}
-
-fn pluralize_branches(number: usize) -> String {
-    if number == 1 { pluralize(1, "branch") } else { format!("{number} branches") }
-}
-
-/// Describes how a branch is merged, e.g. "merged into `main`".
-fn describe_merge(row: &PruneCandidate) -> String {
-    match &row.verdict {
-        Ok((base, MergeKind::Commits)) => format!("merged into `{base}`"),
-        Ok((base, MergeKind::Content { at: None })) => format!("`{base}` has all of its changes"),
-        Ok((base, MergeKind::Content { at: Some(commit) })) => {
-            format!("squashed into `{base}` as {commit}")
-        }
-        Err(kept) => kept.describe(),
-    }
+    Ok(failed.unwrap_or(SUCCESS))
 }

@@ -2,13 +2,13 @@
 //! main is`.
 
 use super::stack;
+use crate::status::report::DeployedLine;
 use xtask_base::environment::{Environment, format_ago, format_rfc3339};
 use xtask_base::words::pluralize;
 use xtask_config::{DeployConfig, layer_file_path};
 use xtask_deploy::status::{DeployStatus, read_deploy_status};
 use xtask_git::Repo;
-use xtask_report::status::DeployedLine;
-use xtask_report::sync::short_id;
+use xtask_report::short_id;
 
 /// Returns a line for each layer with `[deploy]`. If a layer cannot be read, its line is the error.
 pub(super) fn build_deployed_lines(repo: &Repo, world: &Environment) -> Vec<DeployedLine> {

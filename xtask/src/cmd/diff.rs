@@ -5,7 +5,6 @@ use super::{CommandResult, SUCCESS};
 use crate::cli::DiffArgs;
 use xtask_base::error::Error;
 use xtask_base::path::RepoPath;
-use xtask_git::WorktreeItem;
 use xtask_sync::classify::PathClass;
 use xtask_sync::context;
 use xtask_sync::run::{SyncInspection, SyncOptions, inspect_checkout};
@@ -29,10 +28,7 @@ pub(super) fn run(session: &Session, args: &DiffArgs) -> CommandResult {
     let mut paths: Vec<RepoPath> = Vec::new();
     let mut untracked: Vec<RepoPath> = Vec::new();
     for item in decided.plan.items.iter().filter(|item| item.class != PathClass::InSync) {
-        let file = match &item.state.work {
-            WorktreeItem::Present(found) => Some(found.entry),
-            _ => None,
-        };
+        let file = item.state.work.file().map(|found| found.entry);
         if file == item.state.canonical {
             continue;
         }

@@ -9,13 +9,13 @@ use super::{CommandResult, SUCCESS};
 use crate::cli::ExtractArgs;
 use xtask_base::error::{Error, Result};
 use xtask_base::words::{join_names, quote_for_shell};
-use xtask_changes::changes_branch::{MergeConflict, PendingChange};
+use xtask_changes::build_branch::MergeConflict;
 use xtask_changes::commit_messages::{ExtractSummary, render_review_comment};
-use xtask_changes::extract::{ExtractOptions, ExtractOutcome, extract_changes};
+use xtask_changes::extract::{ExtractError, ExtractOptions, extract_changes};
+use xtask_changes::report::render_conflicts;
 use xtask_changes::source::find_source_branch;
 use xtask_git::{Id, Repo, Revision};
 use xtask_report as report;
-use xtask_report::changes::{ExtractReport, ExtractedFileLine, SourceCommitLine, render_conflicts};
 use xtask_review::after_push::find_projects;
 use xtask_review::gh::{GhClient, is_installed};
 use xtask_sync::context::{self, SyncContext};
@@ -46,25 +46,25 @@ pub(super) fn run(session: &Session, args: &ExtractArgs) -> CommandResult {
     if args.push && !args.dry_run {
         session.print_info("contacting the remote …");
     }
-    let extracted = match extract_changes(&repo, &aim, &session.tools())? {
+    let extracted = match extract_changes(&repo, &aim, &session.tools()) {
         Ok(extracted) => extracted,
-        Err((context, clashing)) => return Err(conflict_error(&context, &clashing, args.json)?),
+        Err(ExtractError::Conflict(context, conflict)) => {
+            return Err(conflict_error(&context, &conflict, args.json)?);
+        }
+        Err(ExtractError::Failed(failure)) => return Err(failure),
     };
-    let report = build_report(&extracted, args);
-    let summary = extracted.summary;
-    for warning in &report.warnings {
-        report::print_warning(warning);
-    }
+    let report = extracted.to_report(args.dry_run, args.push);
+    report.warnings.iter().for_each(|warning| report::print_warning(warning));
     if args.json {
         report::print_json(&report)?;
     } else if !report.files.is_empty() || session.verbosity == report::Verbosity::Verbose {
         report::print_output(&report.render_text())?;
     }
     if args.comment && !args.dry_run {
-        post_comment(session, &repo, &context, &report, summary.as_ref())?;
+        post_comment(session, &repo, &context, report.branch, extracted.summary.as_ref())?;
     }
     if !args.json && !report.files.is_empty() && !args.dry_run {
-        let branch = quote_for_shell(&report.branch);
+        let branch = quote_for_shell(report.branch);
         session.print_info(&format!("once it is approved: `cargo xtask promote {branch}`"));
         if !args.push && repo.has_remote(&context.config.remote) {
             session.print_info("not pushed; use `--push` to push it");
@@ -109,76 +109,13 @@ fn check_remote_access(
     Ok(())
 }
 
-fn build_report(extracted: &ExtractOutcome, args: &ExtractArgs) -> ExtractReport {
-    let ExtractOutcome {
-        context,
-        changes_branch: waiting,
-        source_changes: own,
-        built,
-        summary,
-        kept_reason: kept,
-    } = extracted;
-    let config = &context.config;
-    let mut warnings = context.warnings.clone();
-    if own.source.diverged_tip.is_some() {
-        warnings.push(format!(
-            "local `{}` and the one on `{}` have diverged; the local one was used",
-            own.source.name, config.remote
-        ));
-    }
-    if let Some((stale, conflicts)) = &built.stale {
-        let paths: Vec<String> = conflicts.iter().map(|one| one.path.to_string()).collect();
-        warnings.push(format!(
-            "{stale} conflicts with `{}` as it is now, in {}; until it is extracted again, `{}` \
-             stays on an older canonical commit",
-            config.branch,
-            join_names(&paths, 5),
-            config.changes_branch
-        ));
-    }
-    if let Some(why) = kept {
-        warnings.push(format!("local `{}` was not updated: {why}", config.changes_branch));
-    }
-    let is_own = |one: &PendingChange| one.branch.as_ref() == Some(&own.source.name);
-    if summary.is_none() && waiting.commits.iter().any(is_own) {
-        let name = &own.source.name;
-        warnings.push(format!("`{name}` has no changes any more; its commit was removed"));
-    }
-    let files = summary.iter().flat_map(|summary| &summary.files).map(|file| ExtractedFileLine {
-        path: file.path.clone(),
-        action: file.action,
-        added: file.lines.map(|(added, _)| added),
-        removed: file.lines.map(|(_, removed)| removed),
-    });
-    let commits = summary.iter().flat_map(|summary| &summary.commits).map(|one| SourceCommitLine {
-        id: one.id.clone(),
-        subject: one.subject.clone(),
-        author: one.author.clone(),
-    });
-    ExtractReport {
-        schema: "xtask.extract/1",
-        branch: own.source.name.clone(),
-        source: own.source.tip.to_string(),
-        changes: config.changes_branch.clone(),
-        commit: built.own_commit.map(|id| id.to_string()),
-        tip: (!built.waiting.is_empty()).then(|| built.tip.to_string()),
-        dry_run: args.dry_run,
-        pushed: args.push && !args.dry_run,
-        waiting: built.waiting.clone(),
-        warnings,
-        files: files.collect(),
-        commits: commits.collect(),
-    }
-}
-
 /// Prints the conflicts, unless `is_json`, and returns the error that names the branches in conflict.
 fn conflict_error(context: &SyncContext, clashing: &MergeConflict, is_json: bool) -> Result<Error> {
     let MergeConflict { branch, with, conflicts: found } = clashing;
     let onto =
         if with.is_empty() { &context.config.branch } else { &context.config.changes_branch };
-    let lines: Vec<_> = found.iter().map(|one| (one.describe(onto), one.excerpt())).collect();
     if !is_json {
-        report::print_output(&render_conflicts(&lines))?;
+        report::print_output(&render_conflicts(found, onto))?;
     }
     let changes = &context.config.changes_branch;
     let error = if with.is_empty() {
@@ -194,31 +131,29 @@ fn conflict_error(context: &SyncContext, clashing: &MergeConflict, is_json: bool
         ))
         .with_hint("promote one of them first, or make these lines the same on both branches")
     };
-    Ok(match is_json {
-        true => lines.into_iter().fold(error, |error, (line, _)| error.with_detail(line)),
-        false => error,
-    })
+    let lines = found.iter().filter(|_| is_json).map(|one| one.describe(onto));
+    Ok(lines.fold(error, Error::with_detail))
 }
 
 fn post_comment(
     session: &Session,
     repo: &Repo,
     context: &SyncContext,
-    report: &ExtractReport,
+    branch: &str,
     summary: Option<&ExtractSummary>,
 ) -> Result<()> {
     let config = &context.config;
     let Some(places) = find_projects(repo, context, &config.remote) else { return Ok(()) };
     let gh = GhClient { repo, project: &places.project, fork: places.fork.as_ref() };
-    let text =
-        render_review_comment(summary, &report.branch, &config.branch, &config.changes_branch);
+    let text = render_review_comment(summary, branch, &config.branch, &config.changes_branch);
     let has_news = summary.is_some();
-    match gh.upsert_comment(&report.branch, &text, has_news)? {
+    match gh.upsert_comment(branch, &text, has_news)? {
         Some(url) => {
             session.print_info(&format!("the comment on its pull request is up to date: {url}"))
         }
-        None if has_news => session
-            .print_info(&format!("`{}` has no open pull request to comment on", report.branch)),
+        None if has_news => {
+            session.print_info(&format!("`{branch}` has no open pull request to comment on"));
+        }
         None => {}
     }
     Ok(())

@@ -16,9 +16,7 @@ use xtask_sync::context;
 pub(super) fn run(session: &Session, args: &InstallHooksArgs) -> CommandResult {
     let repo = session.open_repo()?;
     let context = context::read_context(&repo)?;
-    for warning in &context.warnings {
-        report::print_warning(warning);
-    }
+    session.warn_about_context(&context);
     let from =
         if args.this_program { ProgramOrigin::RunningProgram } else { ProgramOrigin::Canonical };
     let wish = InstallOptions { program_origin: from, force: args.force, dry_run: args.dry_run };

@@ -7,7 +7,6 @@
 
 mod backup;
 mod backup_list;
-mod best_effort_sync;
 mod branch_check;
 mod branch_new;
 mod branch_prune;
@@ -35,6 +34,7 @@ mod history;
 mod hook;
 mod hooks;
 mod install_hooks;
+mod landing;
 #[cfg(feature = "services")]
 mod logs;
 #[cfg(feature = "deploy")]

@@ -1,115 +1,70 @@
 //! `promote`: applies the collected changes of the changes branch to the canonical branch, after a prompt.
 
 use super::session::{Session, print_push_steps};
-use super::{CommandResult, SUCCESS};
+use super::{CommandResult, SUCCESS, landing};
 use crate::cli::PromoteArgs;
-use xtask_base::environment::format_rfc3339;
 use xtask_base::error::{Error, Result};
-use xtask_base::words::{join_names, pluralize, quote_for_shell};
+use xtask_base::words::{join_names, quote_for_shell};
 use xtask_changes::changes_branch::PendingChange;
 use xtask_changes::promote::{PromoteOutcome, PromoteSelection, promote_changes, select_changes};
-use xtask_changes::reverse_sync::LandedCommits;
+use xtask_changes::report::render_conflicts;
 use xtask_git::Repo;
-use xtask_report::changes::{ChangeCommitLine, render_conflicts};
-use xtask_report::{self as report, Verbosity};
-use xtask_sync::context;
+use xtask_report as report;
 
 pub(super) fn run(session: &Session, args: &PromoteArgs) -> CommandResult {
     let repo = session.open_repo()?;
-    let choice = select_changes(&repo.in_memory(), &args.branches, &session.tools())?;
-    for warning in &choice.context.warnings {
-        report::print_warning(warning);
-    }
-    let branch = choice.canonical_branch.branch.clone();
-    for one in &choice.manual {
-        let id = repo.short_id(one.commit.id);
+    let selection = select_changes(&repo.in_memory(), &args.branches, &session.tools())?;
+    let PromoteSelection { context, canonical_branch, chosen, selected, series, .. } = &selection;
+    session.warn_about_context(context);
+    for one in &selection.manual {
+        let (id, name) = (repo.short_id(one.commit.id), one.name());
         session.print_info(&format!(
-            "{id} {} was committed there manually and is skipped; `cargo xtask promote {id}` applies it",
-            one.name()
+            "{id} {name} was committed there manually and is skipped; `cargo xtask promote {id}` applies it"
         ));
     }
-    if choice.chosen.is_empty() {
-        session.print_info(&format!(
-            "no changes are collected on `{}`",
-            choice.context.config.changes_branch
-        ));
+    let (branch, changes) = (&canonical_branch.branch, &context.config.changes_branch);
+    if chosen.is_empty() {
+        session.print_info(&format!("no changes are collected on `{changes}`"));
         return Ok(SUCCESS);
     }
-    show_commits(session, &repo, &choice)?;
-    if let Some((at, found)) = choice.series.first_conflict() {
-        let lines: Vec<_> =
-            found.iter().map(|one| (one.describe(&branch), one.excerpt())).collect();
-        report::print_output(&render_conflicts(&lines))?;
-        let name = choice.chosen[at].name();
-        let earlier: Vec<String> = choice.list_skipped_before(at);
-        let refused =
-            Error::negative(format!("`{name}` conflicts with `{branch}`; nothing was changed"));
-        return Err(if earlier.is_empty() {
-            refused
-                .with_hint(format!(
-                    "on `{name}`, run `cargo xtask sync --merge`, then extract it again"
-                ))
-                .with_hint("to apply the others without it, name them")
-        } else {
-            refused.with_hint(format!(
-                "it depends on {}, which was not chosen",
-                join_names(&earlier, 5)
-            ))
-        });
+    let remote = &context.config.remote;
+    landing::show_commits(session, &repo, selected, series, &|at| {
+        describe_moved_source(&repo, remote, &chosen[at])
+    })?;
+    if let Some((at, conflicts)) = series.first_conflict() {
+        report::print_output(&render_conflicts(conflicts, branch))?;
+        return Err(conflict_error(&selection, at));
     }
-    let many = choice.series.picked_count();
+    let many = series.picked_count();
     if many == 0 {
         session.print_info(&format!("`{branch}` already has all of it"));
     }
-    if args.dry_run && many == 0 {
+    if !landing::confirm_commits(session, &repo, many, branch, (args.dry_run, args.yes))? {
         return Ok(SUCCESS);
     }
-    if args.dry_run {
-        session.print_info(&format!(
-            "{} would be added to `{branch}`; nothing was written",
-            pluralize(many, "commit")
-        ));
-        return Ok(SUCCESS);
-    }
-    repo.committer(session.world.now_seconds())?;
-    let question = format!("Add {} to `{branch}`?", pluralize(many, "commit"));
-    if many > 0 && !session.confirm(&question, args.yes)? {
-        return Err(Error::negative("not confirmed; nothing was changed"));
-    }
-    let promoted =
-        promote_changes(&repo, &args.branches, &choice.selected_changes(), &session.tools())?;
-    print_outcome(session, &repo, &promoted, &choice.context.config.changes_branch)?;
+    let shown = selection.selected_changes();
+    let promoted = promote_changes(&repo, &args.branches, &shown, &session.tools())?;
+    print_outcome(session, &repo, &promoted, changes)?;
     Ok(SUCCESS)
 }
 
-fn show_commits(session: &Session, repo: &Repo, choice: &PromoteSelection) -> Result<()> {
-    if session.verbosity == Verbosity::Quiet {
-        return Ok(());
+fn conflict_error(selection: &PromoteSelection, at: usize) -> Error {
+    let (name, branch) = (selection.chosen[at].name(), &selection.canonical_branch.branch);
+    let earlier = selection.list_skipped_before(at);
+    let refused =
+        Error::negative(format!("`{name}` conflicts with `{branch}`; nothing was changed"));
+    if !earlier.is_empty() {
+        let earlier = join_names(&earlier, 5);
+        return refused.with_hint(format!("it depends on {earlier}, which was not chosen"));
     }
-    for (at, (one, item)) in choice.chosen.iter().zip(&choice.items).enumerate() {
-        let author = &one.commit.author;
-        let line = ChangeCommitLine {
-            id: repo.short_id(one.commit.id),
-            subject: one.commit.subject().to_owned(),
-            author: format!("{}, {}", author.name, format_rfc3339(author.seconds)),
-            note: choice.series.describe_item(repo, at).or(describe_moved_source(repo, one)?),
-            files: item.changes.iter().map(|c| (c.action(), c.path.to_string())).collect(),
-            left_out: choice.left_out[at].iter().map(ToString::to_string).collect(),
-        };
-        report::print_output(&line.render_text())?;
-        if !choice.series.has_effect(at) {
-            continue;
-        }
-        let paths: Vec<_> = item.changes.iter().map(|change| change.path.clone()).collect();
-        repo.show_diff(one.commit.parents.first().copied(), one.commit.id, &paths, session.color)?;
-    }
-    Ok(())
+    refused
+        .with_hint(format!("on `{name}`, run `cargo xtask sync --merge`, then extract it again"))
+        .with_hint("to apply the others without it, name them")
 }
 
 /// Returns a note if the source branch has new commits since it was extracted.
-fn describe_moved_source(repo: &Repo, one: &PendingChange) -> Result<Option<String>> {
+fn describe_moved_source(repo: &Repo, remote: &str, one: &PendingChange) -> Result<Option<String>> {
     let (Some(name), Some(from)) = (&one.branch, one.source_commit()) else { return Ok(None) };
-    let remote = context::read_context(repo)?.config.remote;
     for at in [format!("refs/heads/{name}"), format!("refs/remotes/{remote}/{name}")] {
         let Some(tip) = repo.resolve_ref(&at)?.filter(|tip| *tip != from) else { continue };
         if !repo.has_object(from) || !repo.is_ancestor(tip, from)? {
@@ -128,10 +83,9 @@ fn print_outcome(
     promoted: &PromoteOutcome,
     changes: &str,
 ) -> Result<()> {
-    let LandedCommits { branch, commits, tip } = &promoted.landed;
-    if *commits > 0 {
-        let (commits, tip) = (pluralize(*commits, "new commit"), repo.short_id(*tip));
-        report::print_output(&format!("{commits} on `{branch}`, now {tip}\n"))?;
+    let has_landed = promoted.landed.commits > 0;
+    if has_landed {
+        landing::print_landed(repo, &promoted.landed)?;
     }
     if let Some(why) = &promoted.kept_reason {
         report::print_warning(&format!(
@@ -141,8 +95,8 @@ fn print_outcome(
     if !promoted.waiting.is_empty() {
         session.print_info(&format!("still collected: {}", promoted.waiting.join(", ")));
     }
-    if *commits > 0 {
-        print_push_steps(session, repo, branch);
+    if has_landed {
+        print_push_steps(session, repo, &promoted.landed.branch);
     }
     Ok(())
 }

@@ -9,15 +9,13 @@ use super::session::Session;
 use super::{CommandResult, SUCCESS};
 use crate::cli::PropagateArgs;
 use xtask_base::error::{Error, ErrorKind, Result};
-use xtask_base::words::join_names;
+use xtask_base::words::{join_names, pluralize};
 use xtask_git::Repo;
-use xtask_propagate::apply::NO_UPSTREAM;
-use xtask_propagate::decide::{BranchRow, PropagateStatus};
+use xtask_propagate::decide::{BranchAction, BranchRow, PropagateStatus};
+use xtask_propagate::push::{PushObstacle, PushOutcome};
 use xtask_propagate::rounds::{PropagateOptions, PropagateOutcome, propagate_branches};
 use xtask_propagate::targets::BranchSet;
 use xtask_report as report;
-use xtask_report::propagate::{PropagateBranchLine, PropagatePathLine, PropagateReport};
-use xtask_report::sync::CanonicalLine;
 use xtask_review::after_push::find_projects;
 use xtask_review::gh::{GhClient, is_installed};
 use xtask_review::pull_request::ProtectedPullRequest;
@@ -30,7 +28,7 @@ pub(super) fn run(session: &Session, args: &PropagateArgs) -> CommandResult {
         return Err(Error::usage("--remote needs --push: it changes branches of the remote")
             .with_hint("add --push, or --dry-run to see what would be pushed"));
     }
-    let aim = PropagateOptions {
+    let options = PropagateOptions {
         patterns: args.globs.clone(),
         remote: args.remote,
         push: args.push,
@@ -44,43 +42,40 @@ pub(super) fn run(session: &Session, args: &PropagateArgs) -> CommandResult {
     if args.push && !args.dry_run {
         session.print_info("contacting the remote …");
     }
-    let outcome = propagate_branches(&repo, &aim, &session.tools())?;
+    let outcome = propagate_branches(&repo, &options, &session.tools())?;
     let mut code = exit_code(&outcome);
     let is_cut = outcome.rows.values().any(|row| row.status == PropagateStatus::Failed);
     if is_cut && session.tools().interrupts.was_interrupted() {
         code = ErrorKind::Interrupted.exit_code();
     }
     if args.pr && !args.dry_run {
-        let is_well =
-            open_requests(session, &repo, &outcome) & close_requests(session, &repo, &outcome);
+        let is_well = update_requests(session, &repo, &outcome);
         code = if is_well { code } else { ErrorKind::Unable.exit_code().max(code) };
     }
-    let elsewhere = match args.remote || !args.globs.is_empty() {
-        true => Vec::new(),
-        false => list_remote_only(&repo, &outcome.context)?,
-    };
-    let report = build_report(outcome, args);
     if args.json {
-        report::print_json(&report)?;
+        report::print_json(&outcome.to_report(&options))?;
         return Ok(code);
     }
-    for warning in &report.warnings {
-        report::print_warning(warning);
-    }
-    report::print_output(&report.render_text(session.verbosity))?;
-    print_next_steps(session, args, &report);
-    if !elsewhere.is_empty() {
-        let (branches, them) = match elsewhere.len() {
-            1 => ("1 branch is".to_owned(), "it"),
-            number => (format!("{number} branches are"), "them"),
-        };
-        session.print_info(&format!(
-            "{branches} only on the remote and not updated: {}; `cargo xtask propagate --remote --push` updates \
-             {them}",
-            join_names(&elsewhere, 5)
-        ));
+    session.warn_about_context(&outcome.context);
+    report::print_output(&outcome.render_text(&options, session.verbosity))?;
+    print_next_steps(session, args, &outcome);
+    if !args.remote && args.globs.is_empty() {
+        print_remote_only(session, &list_remote_only(&repo, &outcome.context)?);
     }
     Ok(code)
+}
+
+/// Prints the branches that only the remote has.
+fn print_remote_only(session: &Session, branches: &[String]) {
+    let (count, them) = match branches.len() {
+        0 => return,
+        1 => ("1 branch is".to_owned(), "it"),
+        many => (format!("{} are", pluralize(many, "branch")), "them"),
+    };
+    session.print_info(&format!(
+        "{count} only on the remote and not updated: {}; `cargo xtask propagate --remote --push` updates {them}",
+        join_names(branches, 5)
+    ));
 }
 
 /// Returns the branches that would be synced but exist only on the remote, as of the last fetch.
@@ -111,162 +106,109 @@ fn check_forge(session: &Session, repo: &Repo) -> Result<()> {
     Ok(())
 }
 
-/// Closes the pull requests of protected branches that are up to date by now, with a comment, unless the forge closed
-/// them when their side branch was deleted. Returns whether all succeeded.
-fn close_requests(session: &Session, repo: &Repo, outcome: &PropagateOutcome) -> bool {
+/// Opens or updates the pull requests of the side branches, and closes those of protected branches that are up to date
+/// by now. Returns whether all succeeded.
+fn update_requests(session: &Session, repo: &Repo, outcome: &PropagateOutcome) -> bool {
     let PropagateOutcome { context, rows } = outcome;
-    let Some(places) = find_projects(repo, context, &context.config.remote) else { return false };
-    let gh = GhClient { repo, project: &places.project, fork: None };
-    let has_gone = |row: &&BranchRow| {
-        row.status == PropagateStatus::Updated && row.target != row.branch && row.new.is_none()
+    let Some(projects) = find_projects(repo, context, &context.config.remote) else { return false };
+    let gh = GhClient { repo, project: &projects.project, fork: None };
+    let side_branches = || rows.values().filter(|row| row.has_side_branch());
+    let has_gone = |row: &&BranchRow| row.status == PropagateStatus::Updated && row.new.is_none();
+    let is_waiting = |row: &&BranchRow| {
+        let has_commit = row.old.or(row.new).is_some() && !has_gone(row);
+        let is_done = matches!(
+            row.status,
+            PropagateStatus::Updated | PropagateStatus::Pushed | PropagateStatus::UpToDate
+        );
+        has_commit && is_done
     };
     let mut is_well = true;
-    for row in rows.values().filter(has_gone) {
-        let why = format!(
-            "`{}` has all of these changes now; there is nothing left to merge.",
-            row.branch
-        );
-        match gh.close_pull_request(&row.target, &row.branch, &why) {
-            Ok(true) => session
-                .print_info(&format!("the pull request of `{}` is closed: {why}", row.target)),
-            Ok(false) => {}
-            Err(failure) => {
+    let opened = side_branches().filter(is_waiting).map(|row| open_request(&gh, context, row));
+    let closed = side_branches().filter(has_gone).map(|row| close_request(&gh, row));
+    for done in opened.chain(closed) {
+        match done {
+            Ok(line) => line.iter().for_each(|line| session.print_info(line)),
+            Err(why) => {
                 is_well = false;
-                report::print_warning(&failure.to_string());
+                report::print_warning(&why);
             }
         }
     }
     is_well
 }
 
-/// Opens or updates the pull requests of the side branches. Returns whether all succeeded.
-fn open_requests(session: &Session, repo: &Repo, outcome: &PropagateOutcome) -> bool {
-    let PropagateOutcome { context, rows } = outcome;
-    let config = &context.config;
-    let Some(places) = find_projects(repo, context, &config.remote) else { return false };
-    let gh = GhClient { repo, project: &places.project, fork: None };
-    let waits = |row: &&BranchRow| {
-        row.target != row.branch
-            && matches!(
-                row.status,
-                PropagateStatus::Updated | PropagateStatus::Pushed | PropagateStatus::UpToDate
-            )
-            && row.old.or(row.new).is_some()
-            && !(row.status == PropagateStatus::Updated && row.new.is_none())
+/// Opens or updates the pull request of a side branch. Returns what was done, or why it could not be.
+fn open_request(
+    gh: &GhClient<'_>,
+    context: &SyncContext,
+    row: &BranchRow,
+) -> Result<Option<String>, String> {
+    let branch = &row.branch;
+    let short_id = gh.repo.short_id(context.canonical.commit);
+    let request = ProtectedPullRequest {
+        branch: branch.clone(),
+        side_branch: row.target.clone(),
+        canonical: (context.config.branch.clone(), short_id),
+        files: row.writes,
     };
-    let mut is_well = true;
-    for row in rows.values().filter(waits) {
-        let letter = ProtectedPullRequest {
-            branch: row.branch.clone(),
-            side_branch: row.target.clone(),
-            canonical: (config.branch.clone(), repo.short_id(context.canonical.commit)),
-            files: row.writes,
-        };
-        match gh.create_or_update(&letter) {
-            Ok(done) => {
-                let what = if done.is_new { "opened" } else { "is up to date" };
-                session
-                    .print_info(&format!("pull request for `{}` {what}: {}", row.branch, done.url));
-            }
-            Err(failure) => {
-                is_well = false;
-                report::print_warning(&format!("no pull request for `{}`: {failure}", row.branch));
-            }
-        }
-    }
-    is_well
+    let done = gh
+        .create_or_update(&request)
+        .map_err(|failure| format!("no pull request for `{branch}`: {failure}"))?;
+    let what = if done.is_new { "opened" } else { "is up to date" };
+    Ok(Some(format!("pull request for `{branch}` {what}: {}", done.url)))
+}
+
+/// Closes the pull request of a side branch with a comment, unless the forge closed it when that branch was deleted.
+fn close_request(gh: &GhClient<'_>, row: &BranchRow) -> Result<Option<String>, String> {
+    let BranchRow { branch, target, .. } = row;
+    let why = format!("`{branch}` has all of these changes now; there is nothing left to merge.");
+    let is_closed = gh.close_pull_request(target, branch, &why);
+    let is_closed = is_closed.map_err(|failure| failure.to_string())?;
+    Ok(is_closed.then(|| format!("the pull request of `{target}` is closed: {why}")))
 }
 
 /// Returns the highest exit code of the branches' results.
 fn exit_code(outcome: &PropagateOutcome) -> u8 {
     let of = |row: &BranchRow| match row.status {
         PropagateStatus::Failed => ErrorKind::Unable.exit_code(),
-        _ if row.is_incomplete => ErrorKind::Unable.exit_code(),
-        _ if row.counts.contains_key(&PathClass::Unknown) => ErrorKind::Unable.exit_code(),
+        _ if row.is_incomplete() => ErrorKind::Unable.exit_code(),
+        _ if row.count(PathClass::Unknown) > 0 => ErrorKind::Unable.exit_code(),
         PropagateStatus::Refused => ErrorKind::Usage.exit_code(),
         _ => SUCCESS,
     };
     outcome.rows.values().map(of).max().unwrap_or(SUCCESS)
 }
 
-fn build_report(outcome: PropagateOutcome, args: &PropagateArgs) -> PropagateReport {
-    let PropagateOutcome { context, rows } = outcome;
-    PropagateReport {
-        schema: "xtask.propagate/1",
-        canonical: CanonicalLine {
-            reference: context.canonical.reference,
-            commit: context.canonical.commit.to_string(),
-        },
-        remote: args.remote.then_some(context.config.remote),
-        dry_run: args.dry_run,
-        warnings: context.warnings,
-        branches: rows.into_values().map(build_branch_line).collect(),
-    }
-}
-
-fn build_branch_line(row: BranchRow) -> PropagateBranchLine {
-    let count = |class| row.counts.get(&class).copied().unwrap_or(0);
-    PropagateBranchLine {
-        action: match row.status {
-            PropagateStatus::WillUpdate | PropagateStatus::Updated if row.target != row.branch => {
-                "beside"
-            }
-            fate => fate.json_name(),
-        },
-        target: (row.target != row.branch).then_some(row.target),
-        old: row.old.map(|id| id.to_string()),
-        new: row.new.map(|id| id.to_string()),
-        reason: row.reason,
-        written: row.writes,
-        short: row.is_incomplete,
-        behind: count(PathClass::Behind),
-        customised: count(PathClass::Customised),
-        edited: count(PathClass::Edited),
-        untracked: count(PathClass::Untracked),
-        unknown: count(PathClass::Unknown),
-        paths: row
-            .paths
-            .into_iter()
-            .map(|path| PropagatePathLine {
-                path: path.path,
-                class: path.class.name(),
-                action: path.action.name(),
-            })
-            .collect(),
-        branch: row.branch,
-    }
-}
-
-fn print_next_steps(session: &Session, args: &PropagateArgs, report: &PropagateReport) {
-    let alone = report
-        .branches
-        .iter()
-        .filter(|line| line.reason.as_ref().is_some_and(|reason| reason.contains(NO_UPSTREAM)));
-    match alone.count() {
+fn print_next_steps(session: &Session, args: &PropagateArgs, outcome: &PropagateOutcome) {
+    let rows = || outcome.rows.values();
+    let no_upstream = Some(PushOutcome::Withheld(PushObstacle::NoUpstream));
+    match rows().filter(|row| row.push == no_upstream).count() {
         0 => {}
         many => session.print_info(&format!(
-            "{} not pushed: no upstream (`git branch -u` sets it); `--remote --push` \
-             updates the branches of the remote",
-            if many == 1 { "1 branch was".to_owned() } else { format!("{many} branches were") }
+            "{} {} not pushed: no upstream (`git branch -u` sets it); `--remote --push` updates the branches of the \
+             remote",
+            pluralize(many, "branch"),
+            if many == 1 { "was" } else { "were" }
         )),
     }
-    let has_beside =
-        report.branches.iter().any(|line| line.action == "beside" && line.new.is_some());
+    let has = |action| rows().any(|row| row.action() == action);
+    let has_beside = rows().any(|row| row.action() == BranchAction::Beside && row.new.is_some());
     if has_beside && !args.pr && !args.dry_run {
-        session
-            .print_info("side branches of protected branches need a pull request; `--remote --push --pr` opens it");
+        session.print_info(
+            "side branches of protected branches need a pull request; `--remote --push --pr` opens it",
+        );
     }
-    let has = |action: &str| report.branches.iter().any(|line| line.action == action);
-    if has("refused") {
+    if has(BranchAction::Refused) {
         session
             .print_info("`--yes` allows deleting more than half of the managed files of a branch");
     }
-    if report.branches.iter().any(|line| line.unknown > 0) {
+    if rows().any(|row| row.count(PathClass::Unknown) > 0) {
         session.print_info(
             "shallow clone: `git fetch --unshallow` gets the history needed to decide the rest",
         );
     }
-    if (has("update") || has("worktree") || has_beside) && !args.push && !args.dry_run {
+    let has_update = has(BranchAction::Update) || has(BranchAction::Worktree) || has_beside;
+    if has_update && !args.push && !args.dry_run {
         session.print_info("not pushed; use `cargo xtask propagate --push`");
     }
 }

@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::session::Session;
-use super::{CommandResult, SUCCESS, best_effort_sync, checks, service_start, stack as shared};
+use super::{CommandResult, SUCCESS, checks, service_start, stack as shared};
 use crate::cli::{RecoverArgs, RecoverStep, StartArgs};
 use xtask_base::environment::format_ago;
 use xtask_base::error::{Error, ErrorKind, Result};
@@ -286,7 +286,7 @@ fn repair_environment(session: &Session, repo: &Repo, faults: &mut Vec<Error>) {
         match context::find_canonical_names(repo)
             .and_then(|names| context::find_context(repo, &names))?
         {
-            Some(context) => best_effort_sync::sync_best_effort(session, repo, context),
+            Some(context) => session.sync_best_effort(repo, context).map(|()| SUCCESS),
             None => Ok(SUCCESS),
         }
     };

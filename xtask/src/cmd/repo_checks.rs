@@ -13,11 +13,9 @@ use xtask_hooks::health::inspect_hooks;
 use xtask_hooks::program::VerifyDepth;
 use xtask_sync::classify::PathClass;
 use xtask_sync::context::{self, SyncContext};
-use xtask_sync::run::{
-    SyncInspection, SyncOptions, inspect_checkout, is_blocked_only_by_protection,
-    protected_branch_hint,
-};
+use xtask_sync::run::{SyncInspection, SyncOptions, inspect_checkout};
 use xtask_sync::scan::ScanDepth;
+use xtask_sync::write_rules::{is_blocked_only_by_protection, protected_branch_hint};
 use xtask_validate::builtin_checks::{CheckFinding, RepoChecks};
 
 /// Runs the built-in checks `hooks`, `sync` and `branches` on a repository.

@@ -10,7 +10,6 @@ use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::process::Program;
 use xtask_git::{FileMode, PathScope, Repo};
-use xtask_report as report;
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::export::export_canonical_files;
 use xtask_sync::managed::ManagedPaths;
@@ -18,9 +17,7 @@ use xtask_sync::managed::ManagedPaths;
 pub(super) fn run(session: &Session, args: &RunArgs) -> CommandResult {
     let repo = session.open_repo()?;
     let context = context::read_context(&repo)?;
-    for warning in &context.warnings {
-        report::print_warning(warning);
-    }
+    session.warn_about_context(&context);
     let managed = ManagedPaths::new(&context.config, None);
     let (typed, arguments) = args.command.split_first().expect("because clap asks for one");
     let script = resolve_script(session, &repo, &context, typed)?;

@@ -12,15 +12,14 @@ use xtask_base::files::Disk;
 use xtask_base::path::RepoPath;
 use xtask_base::record::upgrade_hint;
 use xtask_base::signals::Interrupts;
+use xtask_git::Repo;
 use xtask_git::Tools;
-use xtask_git::{Head, Repo};
 use xtask_hooks::program::ProgramInstaller;
-use xtask_report::sync::{CanonicalLine, PathLine, SyncReport};
 use xtask_report::{self as report, StderrProgress, Verbosity};
 use xtask_review::queue::{self, QueuedRequest, RequestState};
-use xtask_sync::classify::{ClassReason, PathClass};
 use xtask_sync::context::{SyncContext, configured_names};
-use xtask_sync::plan::SyncPlan;
+use xtask_sync::report::RunMode;
+use xtask_sync::sync_worktree::{BestEffortSync, sync_best_effort};
 
 /// The context of one run of the program.
 pub(super) struct Session {
@@ -125,6 +124,28 @@ impl Session {
         }
     }
 
+    /// Prints the warnings about how canonical commit and configuration were chosen.
+    pub(super) fn warn_about_context(&self, context: &SyncContext) {
+        context.warnings.iter().for_each(|warning| report::print_warning(warning));
+    }
+
+    /// Syncs the branch that is checked out, as a step of another command: if the rules refuse it, that is printed as
+    /// a warning and is no failure, e.g. `warning: main is protected`. The caller holds the lock of the worktree.
+    pub(super) fn sync_best_effort(&self, repo: &Repo, context: SyncContext) -> Result<()> {
+        match sync_best_effort(repo, context, &self.tools())? {
+            BestEffortSync::OnCanonical => {}
+            BestEffortSync::Synced(synced) => {
+                report::print_output(&synced.render_text(RunMode::Real, self.verbosity))?;
+            }
+            BestEffortSync::Refused(drift, refused) => {
+                report::print_output(&drift.render_text(RunMode::Check, self.verbosity))?;
+                report::print_warning(refused.message());
+                refused.hints().iter().for_each(|hint| self.print_info(hint));
+            }
+        }
+        Ok(())
+    }
+
     /// Prints the results of the pull requests that earlier pushes have queued, once each.
     pub(super) fn print_requests(&self, repo: &Repo) {
         let now = self.world.now_seconds();
@@ -191,59 +212,6 @@ impl Session {
 pub(super) fn check_format(repo: &Repo) -> Result<()> {
     repo.check_state_format()
         .map_err(|refusal| refusal.with_hint(upgrade_hint(&configured_names(repo).branch)))
-}
-
-/// Builds the report of a sync from its plan.
-pub(super) fn build_sync_report(
-    repo: &Repo,
-    head: &Head,
-    context: &SyncContext,
-    plan: &SyncPlan,
-    in_sync: &[RepoPath],
-    warnings: Vec<String>,
-) -> SyncReport {
-    let mut paths: Vec<PathLine> = plan
-        .items
-        .iter()
-        .map(|item| PathLine {
-            path: item.path().to_string(),
-            class: item.class.name(),
-            action: item.action.name(),
-            reason: item.reason(),
-            is_conflict: item.is_conflict(),
-            merge_file: None,
-        })
-        .collect();
-    paths.extend(in_sync.iter().map(|path| PathLine {
-        path: path.to_string(),
-        class: PathClass::InSync.name(),
-        action: "none",
-        reason: ClassReason::IsCanonical.to_string(),
-        is_conflict: false,
-        merge_file: None,
-    }));
-    paths.sort_by(|one, two| one.path.cmp(&two.path));
-    SyncReport { branch: head.branch.clone(), warnings, paths, ..empty_sync_report(repo, context) }
-}
-
-/// Builds a report without paths.
-pub(super) fn empty_sync_report(repo: &Repo, context: &SyncContext) -> SyncReport {
-    SyncReport {
-        schema: "xtask.sync/1",
-        canonical: CanonicalLine {
-            reference: context.canonical.reference.clone(),
-            commit: context.canonical.commit.to_string(),
-        },
-        worktree: repo.root().display().to_string(),
-        branch: repo.current_branch(),
-        mode: "commit",
-        commit: None,
-        undo: None,
-        moved_to: None,
-        skipped: None,
-        warnings: context.warnings.clone(),
-        paths: Vec::new(),
-    }
 }
 
 /// Prints the next commands after the canonical branch has moved.

@@ -4,7 +4,7 @@
 #[cfg(feature = "checks")]
 use super::checks;
 use super::session::Session;
-use super::{CommandResult, SUCCESS, best_effort_sync};
+use super::{CommandResult, SUCCESS};
 use crate::cli::SetupArgs;
 use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_git::Repo;
@@ -68,9 +68,7 @@ fn sync_worktree(session: &Session) -> CommandResult {
     let made = ensure_canonical(session, &repo, &names)?;
     context::save_canonical_names(&repo, &names)?;
     let context = context::read_context(&repo)?;
-    for warning in &context.warnings {
-        report::print_warning(warning);
-    }
+    session.warn_about_context(&context);
     if made {
         let short = repo.short_id(head.commit);
         let push = if repo.has_remote(&names.remote) {
@@ -83,7 +81,8 @@ fn sync_worktree(session: &Session) -> CommandResult {
             names.branch
         ));
     }
-    best_effort_sync::sync_best_effort(session, &repo, context)
+    session.sync_best_effort(&repo, context)?;
+    Ok(SUCCESS)
 }
 
 /// Creates the canonical branch from HEAD if it exists nowhere, and returns whether it did. The remote is asked

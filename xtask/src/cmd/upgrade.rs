@@ -58,9 +58,7 @@ pub(super) fn run(session: &Session, args: &Args) -> CommandResult {
     )?;
     let looked =
         plan_upgrade(&repo.in_memory(), &toolkit, address.clone(), &sides, &session.tools())?;
-    for warning in &looked.context.warnings {
-        report::print_warning(warning);
-    }
+    session.warn_about_context(&looked.context);
     for (path, from) in &looked.left_alone {
         session.print_info(&match from {
             Some(from) => format!(
@@ -327,7 +325,7 @@ fn show_changes(session: &Session, upgrade: &UpgradePlan) -> Result<()> {
         upgrade.changed.iter().filter(|change| !is_told(&change.path)).collect();
     if is_loud {
         for change in &plain {
-            line(change.action(), &change.path);
+            line(&change.action().to_string(), &change.path);
         }
     } else if !plain.is_empty() {
         text.push_str(&format!(

@@ -2,7 +2,7 @@
 //! command afterwards comes to the same end as one that nothing has disturbed.
 
 use xtask_base::error::{Error, Result};
-use xtask_changes::extract::{self, extract_changes};
+use xtask_changes::extract::{self, ExtractError, extract_changes};
 use xtask_changes::resolve;
 use xtask_changes::source::{find_source_branch, resolve_commits};
 use xtask_changes::{promote, reverse_sync};
@@ -42,7 +42,10 @@ fn extract_one(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
         push: false,
         dry_run: false,
     };
-    extract_changes(repo, &aim, tools)?.map(drop).map_err(|_| Error::negative("a conflict"))
+    extract_changes(repo, &aim, tools).map(drop).map_err(|error| match error {
+        ExtractError::Conflict(..) => Error::negative("a conflict"),
+        ExtractError::Failed(failure) => failure,
+    })
 }
 
 fn promote_all(repo: &Repo, tools: &Tools<'_>) -> Result<()> {

@@ -1,10 +1,15 @@
 //! Text helpers for messages: counts, lists, sizes, shell quoting, and escaping of control
 //! characters. For example, `pluralize(2, "file")` is `2 files`.
 
-/// Formats a count: `1 file`, `2 files`.
+/// Formats a count: `1 file`, `2 files`, `2 branches`.
 #[must_use]
 pub fn pluralize(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+    let ending = match number {
+        1 => "",
+        _ if noun.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{number} {noun}{ending}")
 }
 
 /// Formats the first `shown` names in backticks and counts the rest: "`a`, `b` and 3 more".

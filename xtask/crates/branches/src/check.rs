@@ -4,6 +4,8 @@
 //! "feature/a" at 1a2b… -> CheckedBranch { checked_by: Rule("feature/*"), findings: [TooOld], … }
 //! ```
 
+use serde::Serialize;
+
 use super::facts::BranchInspector;
 use super::names::{find_rule, suggest_name};
 use super::rules::{
@@ -11,7 +13,6 @@ use super::rules::{
     unknown_finding,
 };
 use xtask_base::error::{Error, Result};
-use xtask_base::words::quote_for_shell;
 use xtask_config::BranchRule;
 use xtask_git::{Id, Repo};
 use xtask_sync::context::SyncContext;
@@ -30,6 +31,19 @@ pub struct CheckedBranch {
     pub findings: Vec<BranchFinding>,
 }
 
+/// The result of a check, from best to worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckVerdict {
+    /// No rule applies to the branch.
+    NotAsked,
+    /// The branch meets its rule.
+    Good,
+    /// A fact is unknown, so the rule could not be checked.
+    Unknown,
+    Broken,
+}
+
 /// The rule that a branch was checked by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckedBy {
@@ -46,6 +60,19 @@ impl CheckedBranch {
     #[must_use]
     pub fn worst_severity(&self) -> Option<Severity> {
         self.findings.iter().map(|finding| finding.kind.severity()).max()
+    }
+
+    /// Returns the verdict that follows from the most severe finding.
+    #[must_use]
+    pub fn verdict(&self) -> CheckVerdict {
+        match self.worst_severity() {
+            Some(Severity::Broken) => CheckVerdict::Broken,
+            Some(Severity::Unknown) => CheckVerdict::Unknown,
+            Some(Severity::Note) | None => match &self.checked_by {
+                CheckedBy::Rule(_) => CheckVerdict::Good,
+                CheckedBy::Shared | CheckedBy::NoRule => CheckVerdict::NotAsked,
+            },
+        }
     }
 
     /// Describes a branch without findings in one line.
@@ -159,28 +186,4 @@ pub fn find_branch_commit(repo: &Repo, context: &SyncContext, branch: &str) -> R
         return Ok(Some(local));
     }
     repo.resolve_ref(&format!("refs/remotes/{}/{branch}", context.config.remote))
-}
-
-/// Returns the reason for a check without a branch.
-#[must_use]
-pub fn detached_head() -> UnknownReason {
-    UnknownReason {
-        reason: "HEAD is detached: no branch to check".to_owned(),
-        next_step: "name the branch to check it as: `cargo xtask branch check NAME --at HEAD`"
-            .to_owned(),
-    }
-}
-
-/// Returns the reason for a check of a missing branch.
-#[must_use]
-pub fn missing_branch(context: &SyncContext, branch: &str) -> UnknownReason {
-    let remote = &context.config.remote;
-    UnknownReason {
-        reason: format!("it exists neither locally nor as a remote-tracking branch of `{remote}`"),
-        next_step: format!(
-            "`git fetch {} {}` fetches it",
-            quote_for_shell(remote),
-            quote_for_shell(branch)
-        ),
-    }
 }

@@ -16,13 +16,55 @@ use std::collections::HashSet;
 
 use super::created_at;
 use super::merge_status::{MergeDetector, MergeQuery};
-use super::rules::{AgeBasis, BaseFacts, BranchAge, BranchFacts, ForkOrigin, UnknownReason};
-use xtask_base::error::Result;
+use super::rules::{
+    AgeBasis, BaseFacts, BranchAge, BranchFacts, ForkOrigin, MergeKind, UnknownReason,
+};
+use xtask_base::error::{Error, Result};
 use xtask_base::words::quote_for_shell;
 use xtask_config::{BRANCHES_FILE, BranchRule};
 use xtask_git::{Id, Repo};
 use xtask_sync::context::SyncContext;
 use xtask_sync::upstream::is_sync_commit;
+
+/// The reason why a fact cannot be told.
+enum FactError {
+    /// It is unknown in this clone, which is a finding.
+    Unknown(UnknownReason),
+    Failed(Error),
+}
+
+impl From<Error> for FactError {
+    fn from(failure: Error) -> FactError {
+        FactError::Failed(failure)
+    }
+}
+
+impl From<UnknownReason> for FactError {
+    fn from(unknown: UnknownReason) -> FactError {
+        FactError::Unknown(unknown)
+    }
+}
+
+/// Takes an unknown fact for a value; only failures stay errors.
+fn or_unknown<T>(fact: Result<T, FactError>) -> Result<Result<T, UnknownReason>> {
+    match fact {
+        Ok(fact) => Ok(Ok(fact)),
+        Err(FactError::Unknown(unknown)) => Ok(Err(unknown)),
+        Err(FactError::Failed(failure)) => Err(failure),
+    }
+}
+
+/// The commits by which a branch and a base differ.
+pub(super) struct BranchComparison {
+    /// Number of commits that only the branch has.
+    pub(super) own: usize,
+    /// Number of commits that only the base has.
+    pub(super) behind: usize,
+    /// The paths that would conflict in a merge.
+    pub(super) conflicts: Vec<String>,
+    /// How the branch was merged into the base, if at all.
+    pub(super) merged: Option<MergeKind>,
+}
 
 /// Collects facts about the branches of one repository.
 pub struct BranchInspector<'r> {
@@ -31,7 +73,7 @@ pub struct BranchInspector<'r> {
     pub context: &'r SyncContext,
     /// The current time, in seconds since the epoch.
     pub now: i64,
-    pub(super) merge_detector: MergeDetector<'r>,
+    merge_detector: MergeDetector<'r>,
     /// The shared branches: protected, canonical, or the base of a rule.
     shared: Vec<SharedBranch>,
 }
@@ -110,34 +152,32 @@ impl<'r> BranchInspector<'r> {
     pub fn collect_facts(&self, branch: &str, tip: Id, rule: &BranchRule) -> Result<BranchFacts> {
         let base = match &rule.base {
             None => None,
-            Some(base) => Some(self.find_base(base)?),
+            Some(base) => Some(or_unknown(self.find_base(base))?),
         };
         let age = match &base {
-            Some(Err(unknown)) => match self.recorded_age(branch, tip)? {
-                Some(age) => Ok(Some(age)),
-                None => Err(unknown.clone()),
-            },
-            Some(Ok(base)) => self.find_age(branch, tip, base.commits().collect())?,
+            Some(Err(unknown)) => {
+                self.recorded_age(branch, tip)?.map(Some).ok_or_else(|| unknown.clone())
+            }
+            Some(Ok(base)) => or_unknown(self.find_age(branch, tip, base.commits().collect()))?,
             None => {
                 let shared: Vec<Id> = self.shared.iter().flat_map(SharedBranch::commits).collect();
-                self.find_age(branch, tip, shared)?
+                or_unknown(self.find_age(branch, tip, shared))?
             }
         };
         let base = match base {
             None => None,
             Some(Err(unknown)) => Some(Err(unknown)),
-            Some(Ok(base)) => Some(self.collect_base_facts(branch, tip, &base)?),
+            Some(Ok(base)) => Some(or_unknown(self.collect_base_facts(branch, tip, &base))?),
         };
         Ok(BranchFacts { branch: branch.to_owned(), age, base })
     }
 
-    fn find_base(&self, name: &str) -> Result<Result<SharedBranch, UnknownReason>> {
-        if let Some(unknown) = self.check_shallow() {
-            return Ok(Err(unknown));
-        }
+    fn find_base(&self, name: &str) -> Result<SharedBranch, FactError> {
+        self.check_full_history()?;
         let remote = &self.context.config.remote;
         let (at, base) = (quote_for_shell(remote), quote_for_shell(name));
-        Ok(SharedBranch::find(self.repo, remote, name)?.ok_or_else(|| UnknownReason {
+        let found = SharedBranch::find(self.repo, remote, name)?;
+        Ok(found.ok_or_else(|| UnknownReason {
             reason: format!(
                 "its base `{name}` exists neither locally nor as a remote-tracking branch of \
                  `{remote}`"
@@ -149,12 +189,15 @@ impl<'r> BranchInspector<'r> {
                     "`git branch {base} COMMIT` creates it, or name another in `{BRANCHES_FILE}`"
                 )
             },
-        }))
+        })?)
     }
 
     /// Returns the reason for unknown facts in a shallow clone.
-    fn check_shallow(&self) -> Option<UnknownReason> {
-        self.repo.is_shallow().then(|| UnknownReason {
+    pub(super) fn check_full_history(&self) -> Result<(), UnknownReason> {
+        if !self.repo.is_shallow() {
+            return Ok(());
+        }
+        Err(UnknownReason {
             reason: "this is a shallow clone".to_owned(),
             next_step: "`git fetch --unshallow` fetches the rest".to_owned(),
         })
@@ -173,16 +216,14 @@ impl<'r> BranchInspector<'r> {
         branch: &str,
         tip: Id,
         hidden: Vec<Id>,
-    ) -> Result<Result<Option<BranchAge>, UnknownReason>> {
+    ) -> Result<Option<BranchAge>, FactError> {
         if let Some(age) = self.recorded_age(branch, tip)? {
-            return Ok(Ok(Some(age)));
+            return Ok(Some(age));
         }
-        if let Some(unknown) = self.check_shallow() {
-            return Ok(Err(unknown));
-        }
+        self.check_full_history()?;
         if hidden.is_empty() {
             let protected = self.context.branches.protected.join("`, `");
-            return Ok(Err(UnknownReason {
+            return Err(FactError::Unknown(UnknownReason {
                 reason: format!(
                     "none of the protected branches (`{protected}`) exists in this clone"
                 ),
@@ -204,7 +245,7 @@ impl<'r> BranchInspector<'r> {
             at = commit.parents.first().copied();
         }
         let since = AgeBasis::OldestCommit;
-        Ok(Ok(oldest.map(|then| BranchAge { seconds: (self.now - then).max(0), basis: since })))
+        Ok(oldest.map(|then| BranchAge { seconds: (self.now - then).max(0), basis: since }))
     }
 
     fn collect_base_facts(
@@ -212,9 +253,9 @@ impl<'r> BranchInspector<'r> {
         branch: &str,
         tip: Id,
         base: &SharedBranch,
-    ) -> Result<Result<BaseFacts, UnknownReason>> {
+    ) -> Result<BaseFacts, FactError> {
         if self.repo.merge_base(tip, base.commit)?.is_none() {
-            return Ok(Err(UnknownReason {
+            return Err(FactError::Unknown(UnknownReason {
                 reason: format!("it has no common ancestor with its base `{}`", base.display_name),
                 next_step: format!(
                     "`cargo xtask branch new NAME` creates a branch from the base; `git cherry-pick` \
@@ -222,38 +263,49 @@ impl<'r> BranchInspector<'r> {
                 ),
             }));
         }
-        let own = self.repo.commits_beyond(&[base.commit], tip)?;
-        let since = self.repo.commits_beyond(&[tip], base.commit)?;
-        let forecast = if own.is_empty() || since.is_empty() {
-            None
-        } else {
-            Some(self.repo.preview_merge(base.commit, tip)?)
-        };
-        let pair = MergeQuery {
-            branch,
-            tip,
-            base: base.commit,
-            own: &own,
-            since: &since,
-            preview: forecast.as_ref(),
-        };
-        let merged = self.merge_detector.detect_merge(&pair)?;
+        let BranchComparison { own, behind, conflicts, merged } =
+            self.compare_with(branch, tip, base.commit)?;
         let remote = &self.context.config.remote;
         let fetched =
             base.is_remote.then(|| self.repo.last_fetch_time(remote, &base.branch)).flatten();
-        let conflicts = forecast.map(|forecast| forecast.conflicts).unwrap_or_default();
-        Ok(Ok(BaseFacts {
+        Ok(BaseFacts {
             name: base.display_name.clone(),
+            own,
+            behind,
+            fetched_s: fetched.map(|then| (self.now - then).max(0)),
+            conflicts,
+            merged,
             fetch: base.is_remote.then(|| {
                 format!("git fetch {} {}", quote_for_shell(remote), quote_for_shell(&base.branch))
             }),
-            fetched_s: fetched.map(|then| (self.now - then).max(0)),
+            fork_origin: self.find_fork_origin(tip, base)?,
+        })
+    }
+
+    /// Compares the commit `tip` of a branch with that of a base.
+    pub(super) fn compare_with(&self, branch: &str, tip: Id, base: Id) -> Result<BranchComparison> {
+        let own = self.repo.commits_beyond(&[base], tip)?;
+        let since = self.repo.commits_beyond(&[tip], base)?;
+        let has_both = !own.is_empty() && !since.is_empty();
+        let preview = match has_both && self.repo.merge_base(tip, base)?.is_some() {
+            true => Some(self.repo.preview_merge(base, tip)?),
+            false => None,
+        };
+        let merged = self.merge_detector.detect_merge(&MergeQuery {
+            branch,
+            tip,
+            base,
+            own: &own,
+            since: &since,
+            preview: preview.as_ref(),
+        })?;
+        let conflicts = preview.map(|preview| preview.conflicts).unwrap_or_default();
+        Ok(BranchComparison {
             own: own.len(),
             behind: since.len(),
-            fork_origin: self.find_fork_origin(tip, base)?,
             conflicts: conflicts.iter().map(ToString::to_string).collect(),
             merged,
-        }))
+        })
     }
 
     /// Returns the shared branch, other than the base, whose first-parent line has the most commits

@@ -17,4 +17,6 @@ pub mod facts;
 pub mod merge_status;
 pub mod names;
 pub mod prune;
+pub mod report;
 pub mod rules;
+pub mod selection;

@@ -4,16 +4,15 @@
 //! to keep it.
 //!
 //! ```text
-//! feature/a -> Ok(("origin/main", MergeKind::Commits))
-//! feature/b -> Err(KeepReason::UnmergedCommits(2, "origin/main"))
+//! feature/a -> Merged("origin/main", MergeKind::Commits)
+//! feature/b -> Kept(KeepReason::UnmergedCommits(2, "origin/main"))
 //! ```
 
 use super::check::{find_branch_commit, is_shared};
 use super::created_at;
-use super::facts::{BranchInspector, SharedBranch};
-use super::merge_status::MergeQuery;
+use super::facts::{BranchComparison, BranchInspector, SharedBranch};
 use super::names::find_rule;
-use super::rules::MergeKind;
+use super::rules::{MergeKind, UnknownReason};
 use xtask_base::environment::format_compact_time;
 use xtask_base::error::{Error, Result};
 use xtask_base::files::Disk;
@@ -32,8 +31,32 @@ const KEPT_SECONDS: i64 = 90 * 86_400;
 pub struct PruneCandidate {
     pub branch: String,
     pub commit: Id,
-    /// The branch that it was merged into and how, or the reason to keep it.
-    pub verdict: Result<(String, MergeKind), KeepReason>,
+    pub verdict: PruneVerdict,
+}
+
+/// Whether a branch can be deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PruneVerdict {
+    /// It was merged into this branch, in this way.
+    Merged(String, MergeKind),
+    Kept(KeepReason),
+}
+
+impl PruneVerdict {
+    /// Describes the verdict as the predicate of a sentence, e.g. "merged into `main`".
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            PruneVerdict::Merged(base, MergeKind::Commits) => format!("merged into `{base}`"),
+            PruneVerdict::Merged(base, MergeKind::Content { at: None }) => {
+                format!("`{base}` has all of its changes")
+            }
+            PruneVerdict::Merged(base, MergeKind::Content { at: Some(commit) }) => {
+                format!("squashed into `{base}` as {commit}")
+            }
+            PruneVerdict::Kept(reason) => reason.describe(),
+        }
+    }
 }
 
 impl PruneCandidate {
@@ -114,8 +137,8 @@ pub fn list_candidates(
             });
         };
         let mut row = assess_branch(look, &in_use, branch.clone(), commit);
-        if row.verdict == Err(KeepReason::NoCommits) {
-            row.verdict = Ok((base_name(look, branch), MergeKind::Commits));
+        if row.verdict == PruneVerdict::Kept(KeepReason::NoCommits) {
+            row.verdict = PruneVerdict::Merged(base_name(look, branch), MergeKind::Commits);
         }
         rows.push(row);
     }
@@ -135,9 +158,9 @@ fn assess_branch(
     branch: String,
     commit: Id,
 ) -> PruneCandidate {
-    let fate = find_verdict(look, in_use, &branch, commit);
-    let fate = fate.unwrap_or_else(|failure| Err(KeepReason::Unknown(failure.to_string())));
-    PruneCandidate { branch, commit, verdict: fate }
+    let verdict = find_verdict(look, in_use, &branch, commit);
+    let unknown = |failure: Error| PruneVerdict::Kept(KeepReason::Unknown(failure.to_string()));
+    PruneCandidate { verdict: verdict.unwrap_or_else(unknown), branch, commit }
 }
 
 /// Returns the branches to search for the branch's work: its base, or without a rule, all shared
@@ -158,54 +181,38 @@ fn find_verdict(
     in_use: &[BranchInUse],
     branch: &str,
     tip: Id,
-) -> Result<Result<(String, MergeKind), KeepReason>> {
-    let repo = look.repo;
+) -> Result<PruneVerdict> {
     if is_shared(look.context, branch)
         || look.shared_branches().iter().any(|one| one.branch == branch)
     {
-        return Ok(Err(KeepReason::Shared));
+        return Ok(PruneVerdict::Kept(KeepReason::Shared));
     }
     if let Some(place) = in_use.iter().find(|place| place.branch == branch) {
         let how = place.operation.unwrap_or("checked out");
-        return Ok(Err(KeepReason::InUse(format!("{how} in {}", place.root.display()))));
+        let place = format!("{how} in {}", place.root.display());
+        return Ok(PruneVerdict::Kept(KeepReason::InUse(place)));
     }
-    if repo.is_shallow() {
-        let why = "this is a shallow clone; `git fetch --unshallow` fetches the rest";
-        return Ok(Err(KeepReason::Unknown(why.to_owned())));
+    if let Err(UnknownReason { reason, next_step }) = look.check_full_history() {
+        return Ok(PruneVerdict::Kept(KeepReason::Unknown(format!("{reason}; {next_step}"))));
     }
     let sources = merge_targets(look, branch)?;
     let mut kept = KeepReason::Unknown("its base is not in this clone".to_owned());
     for source in &sources {
-        let own = repo.commits_beyond(&[source.commit], tip)?;
-        let since = repo.commits_beyond(&[tip], source.commit)?;
-        let has_base = repo.merge_base(tip, source.commit)?.is_some();
-        let forecast = if has_base && !own.is_empty() && !since.is_empty() {
-            Some(repo.preview_merge(source.commit, tip)?)
-        } else {
-            None
-        };
-        let pair = MergeQuery {
-            branch,
-            tip,
-            base: source.commit,
-            own: &own,
-            since: &since,
-            preview: forecast.as_ref(),
-        };
-        if let Some(merged) = look.merge_detector.detect_merge(&pair)? {
-            return Ok(Ok((source.display_name.clone(), merged)));
+        let BranchComparison { own, merged, .. } = look.compare_with(branch, tip, source.commit)?;
+        if let Some(how) = merged {
+            return Ok(PruneVerdict::Merged(source.display_name.clone(), how));
         }
         // The branch with the fewest missing commits is the most informative.
         kept = match kept {
-            _ if own.is_empty() => KeepReason::NoCommits,
+            _ if own == 0 => KeepReason::NoCommits,
             KeepReason::NoCommits => KeepReason::NoCommits,
-            KeepReason::UnmergedCommits(fewer, base) if fewer <= own.len() => {
+            KeepReason::UnmergedCommits(fewer, base) if fewer <= own => {
                 KeepReason::UnmergedCommits(fewer, base)
             }
-            _ => KeepReason::UnmergedCommits(own.len(), source.display_name.clone()),
+            _ => KeepReason::UnmergedCommits(own, source.display_name.clone()),
         };
     }
-    Ok(Err(kept))
+    Ok(PruneVerdict::Kept(kept))
 }
 
 /// Deletes a branch unless it has moved since it was assessed, or was checked out since. If it was
@@ -218,7 +225,7 @@ pub fn delete_branch(repo: &Repo, disk: &Disk<'_>, row: &PruneCandidate, now: i6
         let place = place.root.display();
         return Err(Error::negative(format!("`{branch}` was checked out concurrently in {place}")));
     }
-    if row.verdict.as_ref().is_ok_and(|(_, merged)| *merged != MergeKind::Commits) {
+    if matches!(row.verdict, PruneVerdict::Merged(_, MergeKind::Content { .. })) {
         let name = format!("{PRUNED}{}/{branch}", format_compact_time(now));
         repo.swap_ref(&name, None, Some(*commit), "xtask: branch prune")?;
     }

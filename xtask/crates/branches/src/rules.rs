@@ -7,6 +7,8 @@
 //! `feature/a` is 201 commits behind `origin/main`, more than the limit of 200; `git merge …` …
 //! ```
 
+use serde::{Serialize, Serializer};
+
 use xtask_base::words::{join_names, pluralize, quote_for_shell};
 use xtask_config::BranchRule;
 
@@ -46,33 +48,43 @@ pub struct BranchAge {
 }
 
 /// The source of an age.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum AgeBasis {
     /// Our record of the branch's creation.
+    #[serde(rename = "made")]
     CreationRecord,
     /// The oldest commit that only the branch has.
+    #[serde(rename = "commit")]
     OldestCommit,
 }
 
 /// The comparison of a branch with its base.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BaseFacts {
     /// The base as a revision: `origin/main`, or `main` if only the local one exists.
     pub name: String,
-    /// The command that fetches the base; `None` for a local base.
-    pub fetch: Option<String>,
-    /// Time since the last fetch of the base, in seconds; `None` if unknown.
-    pub fetched_s: Option<i64>,
     /// Number of commits that only the branch has.
+    #[serde(rename = "ahead")]
     pub own: usize,
     /// Number of commits that only the base has.
     pub behind: usize,
-    /// Another shared branch with commits that the branch has and its base lacks.
-    pub fork_origin: Option<ForkOrigin>,
+    /// Time since the last fetch of the base, in seconds; `None` if unknown.
+    #[serde(rename = "fetched_ms", serialize_with = "serialize_millis")]
+    pub fetched_s: Option<i64>,
     /// The paths that would conflict in a merge with the base.
     pub conflicts: Vec<String>,
     /// How the branch was merged into the base, if at all.
     pub merged: Option<MergeKind>,
+    /// The command that fetches the base; `None` for a local base.
+    #[serde(skip)]
+    pub fetch: Option<String>,
+    /// Another shared branch with commits that the branch has and its base lacks.
+    #[serde(skip)]
+    pub fork_origin: Option<ForkOrigin>,
+}
+
+fn serialize_millis<S: Serializer>(seconds: &Option<i64>, to: S) -> Result<S::Ok, S::Error> {
+    seconds.map(|seconds| seconds.saturating_mul(1000)).serialize(to)
 }
 
 /// The branch that another one was forked from.
@@ -96,14 +108,25 @@ pub enum MergeKind {
     },
 }
 
+impl Serialize for MergeKind {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(match self {
+            MergeKind::Commits => "commits",
+            MergeKind::Content { .. } => "content",
+        })
+    }
+}
+
 /// The subject of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BranchFindingKind {
     /// The name does not match the rule.
     Name,
     /// Older than `max-age`.
     TooOld,
     /// Older than `warn-age`.
+    #[serde(rename = "ages-soon")]
     NearMaxAge,
     /// More than `max-behind` commits behind the base.
     TooFarBehind,
@@ -112,30 +135,16 @@ pub enum BranchFindingKind {
     /// A merge with the base would conflict.
     Conflicts,
     /// Merged, and not deleted yet.
+    #[serde(rename = "merged")]
     AlreadyMerged,
     /// The last fetch of the base was more than `STALE_FETCH_S` ago.
+    #[serde(rename = "old-fetch")]
     StaleFetch,
     /// A fact is unknown.
     Unknown,
 }
 
 impl BranchFindingKind {
-    /// Returns the name in JSON output.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            BranchFindingKind::Name => "name",
-            BranchFindingKind::TooOld => "too-old",
-            BranchFindingKind::NearMaxAge => "ages-soon",
-            BranchFindingKind::TooFarBehind => "too-far-behind",
-            BranchFindingKind::ForkedElsewhere => "forked-elsewhere",
-            BranchFindingKind::Conflicts => "conflicts",
-            BranchFindingKind::AlreadyMerged => "merged",
-            BranchFindingKind::StaleFetch => "old-fetch",
-            BranchFindingKind::Unknown => "unknown",
-        }
-    }
-
     /// Returns the severity of this kind.
     #[must_use]
     pub fn severity(self) -> Severity {
@@ -154,9 +163,11 @@ impl BranchFindingKind {
 }
 
 /// Severity of a finding, in ascending order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// Worth knowing; the branch passes.
+    #[serde(rename = "good")]
     Note,
     /// A fact is unknown.
     Unknown,

@@ -6,6 +6,9 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Serialize;
 
 use xtask_base::error::{Error, Result};
 use xtask_base::files::Disk;
@@ -26,14 +29,32 @@ pub struct PathChange {
 }
 
 impl PathChange {
-    /// Returns `create`, `update` or `delete`.
     #[must_use]
-    pub fn action(&self) -> &'static str {
+    pub fn action(&self) -> ChangeAction {
         match (self.old, self.new) {
-            (None, _) => "create",
-            (_, None) => "delete",
-            _ => "update",
+            (None, _) => ChangeAction::Create,
+            (_, None) => ChangeAction::Delete,
+            _ => ChangeAction::Update,
         }
+    }
+}
+
+/// What a change does to its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChangeAction {
+    Create,
+    Update,
+    Delete,
+}
+
+impl fmt::Display for ChangeAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            ChangeAction::Create => "create",
+            ChangeAction::Update => "update",
+            ChangeAction::Delete => "delete",
+        })
     }
 }
 

@@ -11,7 +11,10 @@
 
 use std::fmt::Write;
 
-use xtask_base::words::quote_for_shell;
+use serde::Serialize;
+
+use super::cherry_pick::ChangeAction;
+use xtask_base::words::{pluralize, quote_for_shell};
 
 /// Trailer with the branch that a change came from.
 pub const BRANCH_TRAILER: &str = "Orchestration-Branch";
@@ -23,17 +26,29 @@ pub const COMMIT_TRAILER: &str = "Orchestration-Commit";
 const MAX_LISTED: usize = 50;
 
 /// A file of an extraction.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SummaryFile {
-    /// `create`, `update` or `delete`.
-    pub action: &'static str,
     pub path: String,
-    /// Added and deleted lines; `None` for a binary file.
-    pub lines: Option<(u32, u32)>,
+    pub action: ChangeAction,
+    /// The number of added lines; `None` for a binary file.
+    pub added: Option<u32>,
+    /// The number of deleted lines; `None` for a binary file.
+    pub removed: Option<u32>,
+}
+
+impl SummaryFile {
+    /// Describes the changed lines: `+3 -1`.
+    #[must_use]
+    pub fn describe_lines(&self) -> String {
+        match (self.added, self.removed) {
+            (Some(added), Some(removed)) => format!("+{added} -{removed}"),
+            _ => "not text".to_owned(),
+        }
+    }
 }
 
 /// A commit of the source branch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SummaryCommit {
     /// Abbreviated id.
     pub id: String,
@@ -60,9 +75,8 @@ impl ExtractSummary {
     #[must_use]
     pub fn to_commit_message(&self) -> String {
         let mut text = format!(
-            "chore(extract): {} managed file{} from {}\n\n",
-            self.files.len(),
-            if self.files.len() == 1 { "" } else { "s" },
+            "chore(extract): {} from {}\n\n",
+            pluralize(self.files.len(), "managed file"),
             self.branch
         );
         for line in self.file_lines() {
@@ -106,13 +120,7 @@ impl ExtractSummary {
             .files
             .iter()
             .take(MAX_LISTED)
-            .map(|file| {
-                let count = match file.lines {
-                    Some((new, old)) => format!(" (+{new} -{old})"),
-                    None => " (not text)".to_owned(),
-                };
-                format!("{} {}{count}", file.action, file.path)
-            })
+            .map(|file| format!("{} {} ({})", file.action, file.path, file.describe_lines()))
             .collect();
         if self.files.len() > MAX_LISTED {
             lines.push(format!("and {} more", self.files.len() - MAX_LISTED));

@@ -7,21 +7,21 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::fmt;
 
+use super::build_branch::{BuildError, BuiltBranch, MergeConflict, build_changes_branch};
 use super::changes_branch::{
-    BuiltBranch, ChangesBranch, ChangesSide, MergeConflict, PendingChange, SourceChanges,
-    build_changes_branch, build_summary, find_source_changes, read_changes_branch,
-    record_seen_remote,
+    ChangesBranch, ChangesSide, PendingChange, read_changes_branch, record_seen_remote,
 };
 use super::commit_messages::ExtractSummary;
+use super::retry::MAX_ATTEMPTS;
 use super::source::{SourceBranch, find_source_branch};
+use super::source_changes::{SourceChanges, build_summary, find_source_changes};
 use xtask_base::error::{Error, Result};
+use xtask_base::words::join_names;
 use xtask_git::Tools;
 use xtask_git::{Id, PushStatus, RefPush, Repo};
 use xtask_sync::context::{self, SyncContext};
-
-/// Maximum number of attempts; every push of any branch may move the changes branch.
-const MAX_ATTEMPTS: usize = 8;
 
 /// Options of an extraction.
 #[derive(Clone, Debug)]
@@ -44,74 +44,133 @@ pub struct ExtractOutcome {
     /// New changes branch.
     pub built: BuiltBranch,
     /// Reason why the local changes branch still has an older commit of this source, if so.
-    pub kept_reason: Option<String>,
+    pub kept_reason: Option<KeptReason>,
     /// Summary for the commit message; `None` if there are no changes to extract.
     pub summary: Option<ExtractSummary>,
 }
 
-/// Extracts the changes of a branch. A conflict is returned as the inner `Err` and changes no ref.
+/// The reason why the local changes branch was not updated.
+#[derive(Debug)]
+pub enum KeptReason {
+    /// The commits of this source conflict on it.
+    Conflict(String),
+    /// The commits of this source conflict with promoted changes at these paths.
+    PromotedConflict(String, Vec<String>),
+    CheckedOut,
+    /// Another process has moved it.
+    Moved,
+    Failed(Error),
+}
+
+impl fmt::Display for KeptReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeptReason::Conflict(source) => write!(f, "{source} conflicts there"),
+            KeptReason::PromotedConflict(source, paths) => {
+                let paths = join_names(paths, 5);
+                write!(f, "{source} conflicts with the promoted changes, in {paths}")
+            }
+            KeptReason::CheckedOut => f.write_str("a worktree has it checked out"),
+            KeptReason::Moved => f.write_str("it was moved concurrently"),
+            KeptReason::Failed(failure) => write!(f, "{failure}"),
+        }
+    }
+}
+
+/// The reason why nothing was extracted.
+pub enum ExtractError {
+    /// A conflict, in the context in which it was found. No ref has changed.
+    Conflict(Box<SyncContext>, MergeConflict),
+    Failed(Error),
+}
+
+impl From<Error> for ExtractError {
+    fn from(failure: Error) -> ExtractError {
+        ExtractError::Failed(failure)
+    }
+}
+
+/// Extracts the changes of a branch.
 pub fn extract_changes(
     repo: &Repo,
-    aim: &ExtractOptions,
+    options: &ExtractOptions,
     tools: &Tools<'_>,
-) -> Result<std::result::Result<ExtractOutcome, (SyncContext, MergeConflict)>> {
-    let memory = if aim.dry_run { Some(repo.in_memory()) } else { None };
+) -> Result<ExtractOutcome, ExtractError> {
+    let memory = if options.dry_run { Some(repo.in_memory()) } else { None };
     let place = memory.as_ref().unwrap_or(repo);
     for _ in 0..MAX_ATTEMPTS {
-        let mut context = context::read_context(repo)?;
-        let (mut is_gone, mut is_fresh) = (false, false);
-        if aim.push && !aim.dry_run {
-            let config = &context.config;
-            let wanted = [&config.branch[..], &config.changes_branch, &aim.branch];
-            let there = repo.fetch(&config.remote, &wanted)?;
-            is_gone = !there.contains(&config.changes_branch);
-            is_fresh = there.contains(&aim.branch);
-            context = context::read_remote_context(repo)?;
-        }
-        let from = find_source_branch(repo, &context, &aim.branch)?;
-        // Extractions of this clone alone are not published by a push.
-        let side = if aim.push { ChangesSide::Remote } else { ChangesSide::Both };
-        let mut waiting = read_changes_branch(repo, &context, side)?;
-        if is_gone {
-            // Somebody has deleted the branch at the remote, including its commits.
-            waiting.remote = None;
-            waiting.commits.clear();
-        }
-        if !is_fresh {
-            check_source_is_fresh(repo, &from, &waiting)?;
-        }
-        let own = find_source_changes(place, &context, from, aim.base, tools.progress)?;
+        let ExtractInputs { context, source, waiting } = read_inputs(repo, options)?;
+        let own = find_source_changes(place, &context, source, options.base, tools.progress)?;
         let none = BTreeSet::new();
         let built =
-            match build_changes_branch(place, tools.disk, &context, &waiting, Some(&own), &none)? {
+            match build_changes_branch(place, tools.disk, &context, &waiting, Some(&own), &none) {
                 Ok(built) => built,
-                Err(clashing) => return Ok(Err((context, clashing))),
+                Err(BuildError::Conflict(conflict)) => {
+                    return Err(ExtractError::Conflict(Box::new(context), conflict));
+                }
+                Err(BuildError::Failed(failure)) => return Err(failure.into()),
             };
         let summary = match built.own_commit {
             Some(_) => Some(build_summary(place, &own, &built.changed)?),
             None => None,
         };
-        if aim.dry_run || move_changes_branch(repo, &context, &waiting, &built, aim, tools)? {
-            let kept = if aim.push && !aim.dry_run && waiting.local.is_some() {
-                update_local_branch(repo, &context, &own, aim, tools)?
+        if options.dry_run || move_changes_branch(repo, &context, &waiting, &built, options, tools)?
+        {
+            let kept = if options.push && !options.dry_run && waiting.local.is_some() {
+                update_local_branch(repo, &context, &own, options, tools)?
             } else {
                 None
             };
-            return Ok(Ok(ExtractOutcome {
+            return Ok(ExtractOutcome {
                 context,
                 changes_branch: waiting,
                 source_changes: own,
                 built,
                 summary,
                 kept_reason: kept,
-            }));
+            });
         }
     }
     let changes = context::read_context(repo)?.config.changes_branch;
     Err(Error::unable(format!(
         "`{changes}` kept moving: gave up after {MAX_ATTEMPTS} attempts without changing it"
     ))
-    .with_hint("try again"))
+    .with_hint("try again")
+    .into())
+}
+
+/// What an attempt starts from.
+struct ExtractInputs {
+    context: SyncContext,
+    source: SourceBranch,
+    waiting: ChangesBranch,
+}
+
+/// Reads the inputs of an attempt, after a fetch if it will be pushed.
+fn read_inputs(repo: &Repo, options: &ExtractOptions) -> Result<ExtractInputs> {
+    let mut context = context::read_context(repo)?;
+    let (mut is_gone, mut is_fresh) = (false, false);
+    if options.push && !options.dry_run {
+        let config = &context.config;
+        let wanted = [&config.branch[..], &config.changes_branch, &options.branch];
+        let there = repo.fetch(&config.remote, &wanted)?;
+        is_gone = !there.contains(&config.changes_branch);
+        is_fresh = there.contains(&options.branch);
+        context = context::read_remote_context(repo)?;
+    }
+    let source = find_source_branch(repo, &context, &options.branch)?;
+    // Extractions of this clone alone are not published by a push.
+    let side = if options.push { ChangesSide::Remote } else { ChangesSide::Both };
+    let mut waiting = read_changes_branch(repo, &context, side)?;
+    if is_gone {
+        // Somebody has deleted the branch at the remote, including its commits.
+        waiting.remote = None;
+        waiting.commits.clear();
+    }
+    if !is_fresh {
+        check_source_is_fresh(repo, &source, &waiting)?;
+    }
+    Ok(ExtractInputs { context, source, waiting })
 }
 
 /// Returns an error if the source is known from an old fetch only and the changes branch already
@@ -143,18 +202,21 @@ fn update_local_branch(
     own: &SourceChanges,
     aim: &ExtractOptions,
     tools: &Tools<'_>,
-) -> Result<Option<String>> {
+) -> Result<Option<KeptReason>> {
     let waiting = read_changes_branch(repo, context, ChangesSide::Both)?;
     let none = BTreeSet::new();
-    let built = match build_changes_branch(repo, tools.disk, context, &waiting, Some(own), &none)? {
+    let built = match build_changes_branch(repo, tools.disk, context, &waiting, Some(own), &none) {
         Ok(built) => built,
-        Err(clashing) => return Ok(Some(format!("{} conflicts there", clashing.branch))),
+        Err(BuildError::Conflict(conflict)) => {
+            return Ok(Some(KeptReason::Conflict(conflict.branch)));
+        }
+        Err(BuildError::Failed(failure)) => return Err(failure),
     };
     let aim = ExtractOptions { push: false, ..aim.clone() };
     match move_changes_branch(repo, context, &waiting, &built, &aim, tools) {
         Ok(true) => Ok(None),
-        Ok(false) => Ok(Some("it was moved concurrently".to_owned())),
-        Err(failure) => Ok(Some(failure.to_string())),
+        Ok(false) => Ok(Some(KeptReason::Moved)),
+        Err(failure) => Ok(Some(KeptReason::Failed(failure))),
     }
 }
 

@@ -14,6 +14,7 @@
 // must not reuse each other's builds.
 const _: Option<&str> = option_env!("XTASK_SOURCES_CHANGES");
 
+pub mod build_branch;
 pub mod changes_branch;
 pub mod cherry_pick;
 pub mod cherry_pick_range;
@@ -21,7 +22,10 @@ pub mod commit_messages;
 pub mod extract;
 pub mod fast_forward_branch;
 pub mod promote;
+pub mod report;
+pub mod resolution_state;
 pub mod resolve;
 mod retry;
 pub mod reverse_sync;
 pub mod source;
+pub mod source_changes;

@@ -7,21 +7,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::build_branch::{BuildError, build_changes_branch};
 use super::changes_branch::{
-    ChangesBranch, ChangesSide, PendingChange, build_changes_branch, read_changes_branch,
-    record_seen_remote,
+    ChangesBranch, ChangesSide, PendingChange, read_changes_branch, record_seen_remote,
 };
 use super::cherry_pick::{PathChange, list_changes_between};
 use super::cherry_pick_range::{CherryPickItem, CherryPickOutcome, cherry_pick_commits};
+use super::extract::KeptReason;
 use super::fast_forward_branch::{
     CanonicalBranch, fast_forward_canonical, locate_canonical_branch,
 };
 use super::resolve::canonical_moved_error;
 use super::retry::{MAX_ATTEMPTS, back_off};
 use super::reverse_sync::{LandedCommits, proposal_changed_error};
-use super::source::{check_path_names, managed_path_filter};
+use super::source::{SelectedCommit, check_path_names, managed_path_filter};
 use xtask_base::error::{Error, Result};
-use xtask_base::path::RepoPath;
 use xtask_base::words::join_names;
 use xtask_git::Tools;
 use xtask_git::reflog_messages::PROMOTE;
@@ -38,11 +38,9 @@ pub struct PromoteSelection {
     pub chosen: Vec<PendingChange>,
     /// Manual commits that were not named, and so not selected.
     pub manual: Vec<PendingChange>,
-    /// Managed changes of each selected commit.
-    pub items: Vec<CherryPickItem>,
-    /// Unmanaged paths of each selected commit, which stay.
-    pub left_out: Vec<BTreeSet<RepoPath>>,
-    /// Result of picking `items` onto the canonical branch.
+    /// Selected commits with their managed changes; the other paths stay.
+    pub selected: Vec<SelectedCommit>,
+    /// Result of picking `selected` onto the canonical branch.
     pub series: CherryPickOutcome,
 }
 
@@ -52,7 +50,7 @@ pub struct PromoteOutcome {
     /// Names of the sources still pending.
     pub waiting: Vec<String>,
     /// Reason why the changes branch was not updated, if so.
-    pub kept_reason: Option<String>,
+    pub kept_reason: Option<KeptReason>,
 }
 
 /// Selects the sources in `names`, or all if empty, and picks them onto the present canonical
@@ -65,6 +63,53 @@ pub fn select_changes(
     let context = context::read_context(repo)?;
     let ground = locate_canonical_branch(repo, &context)?;
     let waiting = read_changes_branch(repo, &context, ChangesSide::Both)?;
+    check_names(repo, &context, &waiting, names)?;
+    // Manual commits are selected only by name.
+    let (mut chosen, mut by_hand) = (Vec::new(), Vec::new());
+    for one in &waiting.commits {
+        match (names.is_empty(), &one.branch) {
+            (true, Some(_)) => chosen.push(one.clone()),
+            (true, None) => by_hand.push(one.clone()),
+            (false, _) if names.iter().any(|word| one.is_named_by(word)) => {
+                chosen.push(one.clone())
+            }
+            (false, _) => {}
+        }
+    }
+    let selected = chosen.iter().map(|one| select_commit(repo, &context, one));
+    let selected = selected.collect::<Result<Vec<SelectedCommit>>>()?;
+    let items: Vec<CherryPickItem> = chosen
+        .iter()
+        .zip(&selected)
+        .map(|(one, SelectedCommit { commit, changes, .. })| CherryPickItem {
+            commit: commit.id,
+            changes: changes.clone(),
+            trailers: Vec::new(),
+            label: one.name(),
+        })
+        .collect();
+    let committer = repo.committer(tools.world.now_seconds()).ok();
+    let (tip, onto, none) = (ground.tip, &ground.branch, BTreeMap::new());
+    let series =
+        cherry_pick_commits(repo, tools.disk, tip, &items, committer.as_ref(), &none, onto)?;
+    Ok(PromoteSelection {
+        context,
+        canonical_branch: ground,
+        changes_branch: waiting,
+        chosen,
+        manual: by_hand,
+        selected,
+        series,
+    })
+}
+
+/// Refuses names without pending changes.
+fn check_names(
+    repo: &Repo,
+    context: &SyncContext,
+    waiting: &ChangesBranch,
+    names: &[String],
+) -> Result<()> {
     let known: Vec<String> = waiting.commits.iter().map(PendingChange::name).collect();
     let is_unknown =
         |word: &&String| !waiting.commits.iter().any(|one| one.is_named_by(word.as_str()));
@@ -83,51 +128,22 @@ pub fn select_changes(
             by_hand.fold(refused, |refused, one| refused.with_hint(format!("manual commit: {one}")))
         });
     }
-    // Manual commits are selected only by name.
-    let (mut chosen, mut by_hand) = (Vec::new(), Vec::new());
-    for one in &waiting.commits {
-        match (names.is_empty(), &one.branch) {
-            (true, Some(_)) => chosen.push(one.clone()),
-            (true, None) => by_hand.push(one.clone()),
-            (false, _) if names.iter().any(|word| one.is_named_by(word)) => {
-                chosen.push(one.clone())
-            }
-            (false, _) => {}
-        }
-    }
-    let parts: Result<Vec<_>> = chosen.iter().map(|one| build_item(repo, &context, one)).collect();
-    let (items, left_out): (Vec<CherryPickItem>, Vec<_>) = parts?.into_iter().unzip();
-    let committer = repo.committer(tools.world.now_seconds()).ok();
-    let (tip, onto, none) = (ground.tip, &ground.branch, BTreeMap::new());
-    let series =
-        cherry_pick_commits(repo, tools.disk, tip, &items, committer.as_ref(), &none, onto)?;
-    Ok(PromoteSelection {
-        context,
-        canonical_branch: ground,
-        changes_branch: waiting,
-        chosen,
-        manual: by_hand,
-        items,
-        left_out,
-        series,
-    })
+    Ok(())
 }
 
-/// Returns the managed changes of a commit, which may go to the canonical branch, and the other
-/// paths.
-fn build_item(
+/// Returns a commit with its managed changes, which may go to the canonical branch.
+fn select_commit(
     repo: &Repo,
     context: &SyncContext,
     one: &PendingChange,
-) -> Result<(CherryPickItem, BTreeSet<RepoPath>)> {
+) -> Result<SelectedCommit> {
     let managed = ManagedPaths::new(&context.config, one.branch.as_deref());
-    let before = repo.tree_of(one.commit.parents[0])?;
+    let parent = one.commit.parents[0];
+    let (before, after) = (repo.tree_of(parent)?, one.commit.tree);
     let (changes, left_out) =
-        list_changes_between(repo, Some(before), one.commit.tree, &managed_path_filter(&managed))?;
+        list_changes_between(repo, Some(before), after, &managed_path_filter(&managed))?;
     check_path_names(&changes)?;
-    let item =
-        CherryPickItem { commit: one.commit.id, changes, trailers: Vec::new(), label: one.name() };
-    Ok((item, left_out))
+    Ok(SelectedCommit { commit: one.commit.clone(), parent: Some(parent), changes, left_out })
 }
 
 impl PromoteSelection {
@@ -141,15 +157,15 @@ impl PromoteSelection {
 
     /// Returns the commits of which promotion leaves no changes.
     fn list_fully_taken(&self) -> BTreeSet<Id> {
-        let whole = self.chosen.iter().zip(&self.left_out).filter(|(_, left)| left.is_empty());
-        whole.map(|(one, _)| one.commit.id).collect()
+        let whole = self.selected.iter().filter(|one| one.left_out.is_empty());
+        whole.map(|one| one.commit.id).collect()
     }
 
     /// Returns the changes for the canonical branch, by source.
     #[must_use]
     pub fn selected_changes(&self) -> Vec<(String, Vec<PathChange>)> {
         let names = self.chosen.iter().map(PendingChange::name);
-        names.zip(self.items.iter().map(|item| item.changes.clone())).collect()
+        names.zip(self.selected.iter().map(|one| one.changes.clone())).collect()
     }
 }
 
@@ -175,20 +191,14 @@ pub fn promote_changes(
             continue;
         }
         let branch = ground.branch.clone();
-        let taken = LandedCommits { branch, commits: series.picked_count(), tip: series.tip };
+        let landed = LandedCommits { branch, commits: series.picked_count(), tip: series.tip };
         // The promoted changes have landed. A failure to rebuild the rest is only a warning; the
         // next extract repairs it.
-        return Ok(match rebuild_changes_branch(repo, &choice, tools) {
-            Ok(Ok(waiting)) => PromoteOutcome { landed: taken, waiting, kept_reason: None },
-            Ok(Err(why)) => {
-                PromoteOutcome { landed: taken, waiting: Vec::new(), kept_reason: Some(why) }
-            }
-            Err(why) => PromoteOutcome {
-                landed: taken,
-                waiting: Vec::new(),
-                kept_reason: Some(why.to_string()),
-            },
-        });
+        let (waiting, kept_reason) = match rebuild_changes_branch(repo, &choice, tools) {
+            Ok(waiting) => (waiting, None),
+            Err(reason) => (Vec::new(), Some(reason)),
+        };
+        return Ok(PromoteOutcome { landed, waiting, kept_reason });
     }
     Err(canonical_moved_error())
 }
@@ -199,36 +209,30 @@ fn rebuild_changes_branch(
     repo: &Repo,
     choice: &PromoteSelection,
     tools: &Tools<'_>,
-) -> Result<std::result::Result<Vec<String>, String>> {
-    let context = context::read_context(repo)?;
+) -> Result<Vec<String>, KeptReason> {
+    let context = context::read_context(repo).map_err(KeptReason::Failed)?;
     let changes = &context.config.changes_branch;
-    let built = build_changes_branch(
-        repo,
-        tools.disk,
-        &context,
-        &choice.changes_branch,
-        None,
-        &choice.list_fully_taken(),
-    )?;
-    let built = match built {
-        Ok(built) => built,
-        Err(clashing) => {
-            let paths: Vec<String> =
-                clashing.conflicts.iter().map(|one| one.path.to_string()).collect();
-            let in_paths = join_names(&paths, 5);
-            return Ok(Err(format!(
-                "{} conflicts with the promoted changes, in {in_paths}",
-                clashing.branch
-            )));
+    let (branch, gone) = (&choice.changes_branch, choice.list_fully_taken());
+    let built = build_changes_branch(repo, tools.disk, &context, branch, None, &gone);
+    let built = built.map_err(|error| match error {
+        BuildError::Failed(failure) => KeptReason::Failed(failure),
+        BuildError::Conflict(conflict) => {
+            let paths = conflict.conflicts.iter().map(|one| one.path.to_string()).collect();
+            KeptReason::PromotedConflict(conflict.branch, paths)
         }
+    })?;
+    let move_branch = || -> Result<Option<KeptReason>> {
+        if repo.branches_in_use()?.iter().any(|one| one.branch == *changes) {
+            return Ok(Some(KeptReason::CheckedOut));
+        }
+        let (name, old) = (format!("refs/heads/{changes}"), branch.local);
+        if old != Some(built.tip) && !repo.swap_ref(&name, old, Some(built.tip), PROMOTE)? {
+            return Ok(Some(KeptReason::Moved));
+        }
+        record_seen_remote(repo, branch.remote).map(|()| None)
     };
-    if repo.branches_in_use()?.iter().any(|one| one.branch == *changes) {
-        return Ok(Err("a worktree has it checked out".to_owned()));
+    match move_branch().map_err(KeptReason::Failed)? {
+        Some(reason) => Err(reason),
+        None => Ok(built.waiting),
     }
-    let (name, old) = (format!("refs/heads/{changes}"), choice.changes_branch.local);
-    let is_put = old == Some(built.tip) || repo.swap_ref(&name, old, Some(built.tip), PROMOTE)?;
-    if is_put {
-        record_seen_remote(repo, choice.changes_branch.remote)?;
-    }
-    Ok(if is_put { Ok(built.waiting) } else { Err("it was moved concurrently".to_owned()) })
 }

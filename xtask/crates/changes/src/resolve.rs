@@ -12,13 +12,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::cherry_pick::{PathChange, list_changes_between};
 use super::cherry_pick_range::{CherryPickItem, CherryPickOutcome, cherry_pick_commits};
 use super::commit_messages::{BRANCH_TRAILER, COMMIT_TRAILER};
 use super::fast_forward_branch::{
     CanonicalBranch, fast_forward_canonical, list_earlier_picks, locate_canonical_branch,
+};
+use super::resolution_state::{
+    RemainingCommit, ResolutionState, damaged_record_error, is_resolving, load_record,
+    newer_record_error, parse_id, read_record, remove_record, update_kept_ref, write_record,
 };
 use super::retry::{MAX_ATTEMPTS, back_off};
 use super::source::{SelectedCommit, check_path_names, managed_path_filter};
@@ -26,45 +28,15 @@ use xtask_base::conflict_markers::{count_conflict_markers, first_marker_line};
 use xtask_base::environment::format_compact_time;
 use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::lock::Lock;
-use xtask_base::record::{self, LoadedRecord};
+use xtask_base::record::LoadedRecord;
 use xtask_git::Tools;
 use xtask_git::reflog_messages::REVERSE_SYNC;
 use xtask_git::{AllPaths, FileMode, Id, NewCommit, ReplayedCommit, Repo, Signature, TreeEntry};
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::managed::ManagedPaths;
 
-const KIND: &str = "xtask.reverse-sync/1";
-
-/// Ref that keeps the last resolved commit until all have landed.
-const KEPT_REF: &str = "refs/xtask/resolving";
-
 /// Time to wait for another process that resolves.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
-
-/// A commit still to be picked.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct RemainingCommit {
-    commit: String,
-    /// Parent to compare with.
-    parent: Option<String>,
-    /// Whether it was already picked onto an earlier canonical commit, trailers included.
-    is_ready: bool,
-}
-
-/// Progress of a reverse-sync with a conflict, as stored in the record `reverse-sync`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct ResolutionState {
-    /// Source branch of the commits.
-    source: String,
-    /// Canonical commit to build on.
-    base: String,
-    /// Last commit made.
-    tip: String,
-    /// Remaining commits; the first one conflicts.
-    left: Vec<RemainingCommit>,
-    /// Whether the conflict is checked out in the worktree, which from then on has somebody's work.
-    is_laid_out: bool,
-}
 
 /// Outcome of continuing a resolution.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,16 +64,6 @@ pub enum ResolveOutcome {
 #[must_use]
 pub fn resolve_worktree_path(repo: &Repo) -> PathBuf {
     repo.shared_state_folder().join("resolve")
-}
-
-fn record_path(repo: &Repo) -> PathBuf {
-    repo.shared_state_folder().join("reverse-sync")
-}
-
-/// Returns whether a resolution is in progress.
-#[must_use]
-pub fn is_resolving(repo: &Repo) -> bool {
-    record_path(repo).symlink_metadata().is_ok()
 }
 
 /// Takes the lock against concurrent resolutions in this repository.
@@ -169,22 +131,6 @@ fn check_out_conflict(
     there.cherry_pick_no_commit(theirs)?;
     state.is_laid_out = true;
     write_record(repo, &state, tools)
-}
-
-fn write_record(repo: &Repo, state: &ResolutionState, tools: &Tools<'_>) -> Result<()> {
-    let file = record_path(repo);
-    update_kept_ref(repo, Some(parse_id(&state.tip)?))?;
-    record::write_record(tools.disk, &file, KIND, state)
-        .with_context(|| format!("cannot write `{}`", file.display()))
-}
-
-/// Protects the commits resolved so far from `git gc`.
-fn update_kept_ref(repo: &Repo, tip: Option<Id>) -> Result<()> {
-    let old = repo.resolve_ref(KEPT_REF)?;
-    if old != tip {
-        repo.swap_ref(KEPT_REF, old, tip, REVERSE_SYNC)?;
-    }
-    Ok(())
 }
 
 /// Writes a commit whose diff to its parent is the change to pick, so that git's own merge shows
@@ -425,7 +371,7 @@ pub fn abort_resolution(repo: &Repo, tools: &Tools<'_>) -> Result<AbortOutcome> 
     if !is_resolving(repo) {
         return Err(Error::usage("no conflict is being resolved, so there is nothing to abort"));
     }
-    let state = record::read_record::<ResolutionState>(&record_path(repo), KIND);
+    let state = load_record(repo);
     if let LoadedRecord::Newer = state {
         return Err(newer_record_error(repo));
     }
@@ -494,37 +440,4 @@ fn close_resolution(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     discard_worktree(repo, tools)?;
     remove_record(repo, tools)?;
     update_kept_ref(repo, None)
-}
-
-fn remove_record(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
-    let file = record_path(repo);
-    tools.disk.remove_file(&file).with_context(|| format!("cannot remove `{}`", file.display()))
-}
-
-fn read_record(repo: &Repo) -> Result<ResolutionState> {
-    match record::read_record(&record_path(repo), KIND) {
-        LoadedRecord::Valid(state) => Ok(state),
-        LoadedRecord::Missing => {
-            Err(Error::usage("no conflict is being resolved, so there is nothing to continue")
-                .with_hint("`cargo xtask reverse-sync --resolve BRANCH COMMIT` opens one"))
-        }
-        LoadedRecord::Newer => Err(newer_record_error(repo)),
-        LoadedRecord::Corrupt(why) => Err(damaged_record_error(repo, &why)),
-    }
-}
-
-fn newer_record_error(repo: &Repo) -> Error {
-    record::newer_record_error(
-        "the record of the conflict that is being resolved",
-        &record_path(repo),
-    )
-}
-
-fn damaged_record_error(repo: &Repo, why: &str) -> Error {
-    Error::unable(format!("`{}` is damaged: {why}", record_path(repo).display()))
-        .with_hint("`cargo xtask reverse-sync --abort`, then start over")
-}
-
-fn parse_id(text: &str) -> Result<Id> {
-    Id::from_hex(text.as_bytes()).with_context(|| format!("invalid object id `{text}`"))
 }

@@ -11,8 +11,9 @@ use super::fast_forward_branch::{
 };
 use super::resolve::canonical_moved_error;
 use super::retry::{MAX_ATTEMPTS, back_off};
-use super::source::{SelectedCommit, SourceBranch};
+use super::source::{SelectedCommit, SourceBranch, resolve_commits};
 use xtask_base::error::{Error, Result};
+use xtask_base::words::pluralize;
 use xtask_git::Tools;
 use xtask_git::reflog_messages::REVERSE_SYNC;
 use xtask_git::{Id, Repo};
@@ -38,6 +39,52 @@ pub struct LandedCommits {
     pub commits: usize,
     /// New tip of `branch`.
     pub tip: Id,
+}
+
+/// Returns the error for a missing COMMIT, with the candidates and a command to paste.
+pub fn unnamed_commit_error(
+    repo: &Repo,
+    context: &SyncContext,
+    source: &SourceBranch,
+) -> Result<Error> {
+    let remote = &context.config.remote;
+    let shared =
+        context.branches.protected.iter().flat_map(|name| {
+            [format!("refs/remotes/{remote}/{name}"), format!("refs/heads/{name}")]
+        });
+    // The newest point where the branch left the canonical or a protected branch.
+    let mut tips = vec![context.canonical.commit];
+    for name in shared {
+        tips.extend(repo.resolve_ref(&name)?.filter(|tip| *tip != source.tip));
+    }
+    let mut base: Option<(usize, Id)> = None;
+    for tip in tips {
+        let Some(found) = repo.merge_base(source.tip, tip)? else { continue };
+        let own = repo.count_commits_between(found, source.tip)?;
+        if base.is_none_or(|(fewest, _)| own < fewest) {
+            base = Some((own, found));
+        }
+    }
+    let refused = Error::usage("no commit was named");
+    let Some((_, base)) = base else { return Ok(refused) };
+    let range = format!("{base}..{}", source.tip);
+    let found = resolve_commits(repo, context, source, &[range], None)?;
+    if found.is_empty() {
+        return Ok(
+            refused.with_hint(format!("no commit of `{}` changes a managed file", source.name))
+        );
+    }
+    let lines = found.iter().map(|pick| {
+        let files = pluralize(pick.changes.len(), "managed file");
+        format!("{}  {}  ({files})", repo.short_id(pick.commit.id), pick.commit.subject())
+    });
+    let ids: Vec<String> = found.iter().map(|pick| repo.short_id(pick.commit.id)).collect();
+    let refused = lines.fold(refused, Error::with_detail);
+    Ok(refused.with_hint(format!(
+        "all of them: `cargo xtask reverse-sync {} {}`",
+        source.name,
+        ids.join(" ")
+    )))
 }
 
 /// Picks the commits onto the present canonical branch. Objects are written into `repo`, which may

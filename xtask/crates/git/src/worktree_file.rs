@@ -77,6 +77,17 @@ pub enum WorktreeItem {
     BelowFile(RepoPath),
 }
 
+impl WorktreeItem {
+    /// Returns the file or symlink, if there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&WorktreeFile> {
+        match self {
+            WorktreeItem::Present(file) => Some(file),
+            _ => None,
+        }
+    }
+}
+
 /// The state of a parent folder.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum FolderKind {

@@ -26,7 +26,7 @@ use xtask_sync::hook_policy::{
 use xtask_sync::plan::{SyncPlan, WriteMode};
 use xtask_sync::rollback;
 use xtask_sync::run::{
-    PlannedSync, SyncInspection, SyncOptions, apply_plan, check_repo_ready,
+    HintStyle, PlannedSync, SyncInspection, SyncOptions, apply_plan, check_repo_ready,
     find_upstream_to_follow, inspect_checkout,
 };
 use xtask_sync::scan::ScanDepth;
@@ -138,7 +138,7 @@ fn decide_sync(
 
 /// Returns the options of a sync by a hook. The owner of the branch is checked before, so protected branches are allowed.
 fn write_options(mode: WriteMode) -> SyncOptions {
-    SyncOptions { mode, allow_protected: true, ..SyncOptions::plain() }
+    SyncOptions { mode, allow_protected: true, hints: HintStyle::Command, ..SyncOptions::plain() }
 }
 
 fn writes_nothing(plan: &SyncPlan) -> bool {

@@ -1,4 +1,4 @@
-//! Execution of decided rows: syncing worktrees, moving local refs, and pushing. Each ref moves
+//! Execution of decided rows: syncing worktrees and moving local refs. Each ref moves
 //! only from the commit at which it was read; a branch that has moved since then is returned, to be
 //! decided again. For example:
 //!
@@ -9,22 +9,18 @@
 use std::path::Path;
 
 use super::decide::{BranchRow, PropagateStatus};
-use super::targets::BranchSet;
 use xtask_base::error::{Error, ErrorKind, Result};
-use xtask_base::words::pluralize;
 use xtask_git::Tools;
 use xtask_git::reflog_messages::PROPAGATE;
-use xtask_git::{BranchInUse, Head, PushStatus, RefPush, RefUpdate, Repo};
+use xtask_git::{BranchInUse, Head, RefUpdate, Repo};
 use xtask_sync::context::SyncContext;
-use xtask_sync::hook_policy::{
-    count_canonical_files, describe_unrelated_branch, is_unrelated_branch,
-};
+use xtask_sync::hook_policy::{count_canonical_files, is_unrelated_branch};
 use xtask_sync::run::{
-    SyncInspection, SyncOptions, apply_plan, check_write_rules, inspect_checkout, inspect_for_write,
+    SyncInspection, SyncOptions, apply_plan, inspect_checkout, inspect_for_write,
 };
 use xtask_sync::scan::ScanDepth;
-use xtask_sync::upstream::{has_only_sync_commits, parse_source_trailer};
 use xtask_sync::worktree_lock::LockWorktree as _;
+use xtask_sync::write_rules::check_write_rules;
 
 /// Whether a worktree is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,11 +103,7 @@ fn try_sync_worktree(
     let SyncInspection::Planned(decided) = looked else { return Ok(()) };
     let many = count_canonical_files(repo, context)?;
     if is_unrelated_branch(&there, &decided.head, context, &decided.plan, many)? {
-        let why = format!(
-            "{}; `cargo xtask sync` there adds them",
-            describe_unrelated_branch(&row.branch, context)
-        );
-        *row = row.clone().with_status(PropagateStatus::Skipped, why);
+        *row = row.clone().skip_unrelated(context);
         return Ok(());
     }
     let (looked, moved) = inspect_for_write(&there, context.clone(), wishes, tools)?;
@@ -193,180 +185,4 @@ pub fn move_refs(
     }
     tools.progress.end_task();
     Ok(moved)
-}
-
-/// Pushes the rows with status `WillUpdate` to the branches of `remote`. Returns the branches that
-/// had moved, like [`move_refs`].
-pub fn push_remote_rows(repo: &Repo, remote: &str, rows: &mut [BranchRow]) -> Result<Vec<String>> {
-    let wanted: Vec<usize> =
-        (0..rows.len()).filter(|at| rows[*at].status == PropagateStatus::WillUpdate).collect();
-    let refs: Vec<RefPush> = wanted
-        .iter()
-        .map(|at| {
-            let row = &rows[*at];
-            RefPush { name: format!("refs/heads/{}", row.target), old: row.old, new: row.new }
-        })
-        .collect();
-    let mut moved = Vec::new();
-    for (at, pushed) in wanted.iter().zip(repo.push_refs(remote, &refs)?) {
-        let row = &mut rows[*at];
-        match pushed {
-            PushStatus::Done => row.status = PropagateStatus::Updated,
-            PushStatus::Stale => moved.push(row.branch.clone()),
-            PushStatus::Rejected(why) => {
-                *row = row
-                    .clone()
-                    .with_status(PropagateStatus::Failed, format!("rejected by the remote: {why}"));
-            }
-        }
-    }
-    Ok(moved)
-}
-
-/// Pushes the branches of the rows to their upstreams at `remote`, unless commits that somebody has
-/// not pushed yet would be pushed as well. Returns the branches that had moved, like [`move_refs`].
-/// Local side branches of protected branches are not pushed: at the remote they are made from the
-/// remote's branches.
-pub fn push_local_branches(
-    repo: &Repo,
-    remote: &str,
-    rows: &mut [BranchRow],
-    fleet: &BranchSet,
-    context: &SyncContext,
-) -> Result<Vec<String>> {
-    let (mut wanted, mut refs) = (Vec::new(), Vec::<RefPush>::new());
-    for (at, row) in rows.iter_mut().enumerate() {
-        let is_done = matches!(
-            row.status,
-            PropagateStatus::Updated | PropagateStatus::UpToDate | PropagateStatus::InWorktree
-        );
-        if !is_done || row.target != row.branch {
-            continue;
-        }
-        match plan_push(repo, remote, row, fleet, context)? {
-            Some(one) if refs.iter().any(|other| other.name == one.name) => {
-                row.add_shortfall("not pushed: another local branch has the same upstream");
-            }
-            Some(one) => {
-                wanted.push(at);
-                refs.push(one);
-            }
-            None => {}
-        }
-    }
-    let pushed = match repo.push_refs(remote, &refs) {
-        Ok(pushed) => pushed,
-        Err(failure) => {
-            // The local branches are updated, which must be reported as well.
-            let why = failure.details().first().map_or(String::new(), |why| format!(": {why}"));
-            let why = format!("not pushed: {}{why}", failure.message());
-            wanted.iter().for_each(|at| rows[*at].add_shortfall(&why));
-            return Ok(Vec::new());
-        }
-    };
-    let mut moved = Vec::new();
-    for (at, pushed) in wanted.iter().zip(pushed) {
-        let row = &mut rows[*at];
-        match pushed {
-            PushStatus::Done => {
-                if row.status == PropagateStatus::UpToDate {
-                    row.status = PropagateStatus::Pushed;
-                }
-                row.add_note("pushed");
-            }
-            PushStatus::Stale => moved.push(row.branch.clone()),
-            PushStatus::Rejected(why) => {
-                row.add_shortfall(&format!("not pushed: rejected by the remote: {why}"))
-            }
-        }
-    }
-    Ok(moved)
-}
-
-/// Notes the pushes that a real run would make, for a dry run.
-pub fn note_pending_pushes(
-    repo: &Repo,
-    remote: &str,
-    rows: &mut [BranchRow],
-    fleet: &BranchSet,
-    context: &SyncContext,
-) -> Result<()> {
-    for row in rows {
-        let is_done = matches!(
-            row.status,
-            PropagateStatus::WillUpdate | PropagateStatus::UpToDate | PropagateStatus::InWorktree
-        );
-        if !is_done || row.target != row.branch {
-            continue;
-        }
-        let (before, is_news) = (row.reason.clone(), row.status != PropagateStatus::UpToDate);
-        let pushed = plan_push(repo, remote, row, fleet, context)?.is_some();
-        if pushed || is_news && row.reason == before {
-            row.add_note("would be pushed");
-            row.status = if is_news { row.status } else { PropagateStatus::Pushed };
-        }
-    }
-    Ok(())
-}
-
-/// The note for a branch without an upstream at the remote.
-pub const NO_UPSTREAM: &str = "not pushed: no upstream branch on the remote";
-
-/// Returns the push for a branch, or `None` if it must not or need not be pushed; `row` then notes
-/// the reason.
-fn plan_push(
-    repo: &Repo,
-    remote: &str,
-    row: &mut BranchRow,
-    fleet: &BranchSet,
-    context: &SyncContext,
-) -> Result<Option<RefPush>> {
-    let setting = |key: &str| repo.config_value(&format!("branch.{}.{key}", row.branch));
-    let name = setting("merge").filter(|_| setting("remote").as_deref() == Some(remote));
-    let tip = repo.resolve_ref(&format!("refs/heads/{}", row.branch))?;
-    let (Some(name), Some(new)) = (name, tip) else {
-        row.add_note(NO_UPSTREAM);
-        return Ok(None);
-    };
-    let Some(there) = name.strip_prefix("refs/heads/").map(str::to_owned) else { return Ok(None) };
-    if there != row.branch || context.is_protected(&there) || context.is_reserved_branch(&there) {
-        row.add_note(&format!("not pushed: its upstream is `{there}`"));
-        return Ok(None);
-    }
-    let Some(old) = fleet.remote_branches.get(&there).copied() else {
-        row.add_note(&format!("not pushed: no longer exists on `{remote}`"));
-        return Ok(None);
-    };
-    if old == new {
-        return Ok(None);
-    }
-    if repo.is_ancestor(new, old)? {
-        // The remote branch has all commits of this one.
-        return Ok(None);
-    }
-    if !repo.is_ancestor(old, new)? {
-        row.add_note("not pushed: has diverged from its upstream");
-        return Ok(None);
-    }
-    if !has_only_sync_commits(repo, old, new, context)? {
-        let own = repo.count_commits_between(old, new)?;
-        row.add_note(&format!(
-            "not pushed: {} would be pushed as well",
-            pluralize(own, "unpushed commit")
-        ));
-        return Ok(None);
-    }
-    for id in repo.commits_between(Some(old), new, false)? {
-        // An earlier sync may contain canonical commits that are not pushed yet.
-        let from = parse_source_trailer(&repo.read_commit(id)?);
-        let is_known = from.map(|from| repo.is_ancestor(from, context.canonical.commit));
-        if !is_known.transpose()?.unwrap_or(false) {
-            let canonical = &context.config.branch;
-            row.add_note(&format!(
-                "not pushed: `{canonical}` on the remote is behind; push it first"
-            ));
-            return Ok(None);
-        }
-    }
-    Ok(Some(RefPush { name, old: Some(old), new: Some(new) }))
 }

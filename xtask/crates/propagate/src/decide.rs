@@ -9,6 +9,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
+use super::push::PushOutcome;
 use super::targets::{BranchSet, TargetBranch, UpdateMethod};
 use xtask_base::error::{Error, Result};
 use xtask_base::files::Disk;
@@ -19,8 +22,9 @@ use xtask_sync::commit;
 use xtask_sync::context::{SYNC_BRANCH_PREFIX, SyncContext};
 use xtask_sync::hook_policy::{describe_unrelated_branch, is_unrelated_branch};
 use xtask_sync::plan::{OverwritePolicy, PathAction, SyncPlan, WriteMode, build_plan};
-use xtask_sync::run::check_mass_deletion;
+use xtask_sync::run::HintStyle;
 use xtask_sync::upstream::{UpstreamStatus, find_upstream_status, has_only_sync_commits};
+use xtask_sync::write_rules::check_mass_deletion;
 
 /// The planned or completed action on a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,24 +47,26 @@ pub enum PropagateStatus {
     Failed,
 }
 
-impl PropagateStatus {
-    /// Returns the name in JSON, e.g. `update`.
-    #[must_use]
-    pub fn json_name(self) -> &'static str {
-        match self {
-            PropagateStatus::UpToDate => "none",
-            PropagateStatus::WillUpdate | PropagateStatus::Updated => "update",
-            PropagateStatus::Pushed => "push",
-            PropagateStatus::InWorktree => "worktree",
-            PropagateStatus::Skipped => "left",
-            PropagateStatus::Refused => "refused",
-            PropagateStatus::Failed => "failed",
-        }
-    }
+/// The action on a branch, as reports name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BranchAction {
+    None,
+    Update,
+    /// Nothing to update, only to push.
+    Push,
+    /// Synced in the worktree that has it checked out.
+    Worktree,
+    /// Committed to a side branch, for a pull request.
+    Beside,
+    /// Skipped.
+    Left,
+    Refused,
+    Failed,
 }
 
 /// A path of a branch that is not in sync.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PathRow {
     pub path: String,
     pub class: PathClass,
@@ -86,8 +92,8 @@ pub struct BranchRow {
     pub writes: usize,
     /// The paths, if requested by [`DecisionInputs::lists_paths`].
     pub paths: Vec<PathRow>,
-    /// Whether a requested step such as a push failed although the branch itself is correct.
-    pub is_incomplete: bool,
+    /// What became of the push of the branch, if one was requested and needed.
+    pub push: Option<PushOutcome>,
 }
 
 impl BranchRow {
@@ -104,28 +110,64 @@ impl BranchRow {
             counts: BTreeMap::new(),
             writes: 0,
             paths: Vec::new(),
-            is_incomplete: false,
+            push: None,
         }
     }
 
     /// Returns the row with another status and the reason, and without a new commit.
     #[must_use]
-    pub fn with_status(self, fate: PropagateStatus, why: impl Into<String>) -> BranchRow {
-        BranchRow { status: fate, reason: Some(why.into()), new: None, ..self }
+    pub fn with_status(self, status: PropagateStatus, why: impl Into<String>) -> BranchRow {
+        BranchRow { status, reason: Some(why.into()), new: None, push: None, ..self }
     }
 
-    /// Appends `text` to the reason.
-    pub fn add_note(&mut self, text: &str) {
-        self.reason = Some(match self.reason.take() {
-            Some(why) => format!("{why}; {text}"),
-            None => text.to_owned(),
-        });
+    /// Returns the row of a branch that is unrelated to the canonical one.
+    pub(super) fn skip_unrelated(self, context: &SyncContext) -> BranchRow {
+        let why = describe_unrelated_branch(&self.branch, context);
+        let why = format!("{why}; `cargo xtask sync` there adds them");
+        self.with_status(PropagateStatus::Skipped, why)
     }
 
-    /// Appends `text` to the reason and marks the row as incomplete.
-    pub fn add_shortfall(&mut self, text: &str) {
-        self.add_note(text);
-        self.is_incomplete = true;
+    /// Returns whether the commit goes to a side branch, because the branch is protected.
+    #[must_use]
+    pub fn has_side_branch(&self) -> bool {
+        self.target != self.branch
+    }
+
+    /// Returns the action, e.g. `Beside` for an update of the side branch.
+    #[must_use]
+    pub fn action(&self) -> BranchAction {
+        match self.status {
+            PropagateStatus::UpToDate => BranchAction::None,
+            PropagateStatus::WillUpdate | PropagateStatus::Updated if self.has_side_branch() => {
+                BranchAction::Beside
+            }
+            PropagateStatus::WillUpdate | PropagateStatus::Updated => BranchAction::Update,
+            PropagateStatus::Pushed => BranchAction::Push,
+            PropagateStatus::InWorktree => BranchAction::Worktree,
+            PropagateStatus::Skipped => BranchAction::Left,
+            PropagateStatus::Refused => BranchAction::Refused,
+            PropagateStatus::Failed => BranchAction::Failed,
+        }
+    }
+
+    /// Returns whether a requested push failed although the branch itself is correct.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        matches!(self.push, Some(PushOutcome::Failed(_)))
+    }
+
+    /// Describes the reason and what became of the push.
+    #[must_use]
+    pub fn describe_reason(&self) -> Option<String> {
+        let push = self.push.as_ref().map(PushOutcome::to_string);
+        let parts: Vec<String> = self.reason.clone().into_iter().chain(push).collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+
+    /// Returns the number of paths in a class.
+    #[must_use]
+    pub fn count(&self, class: PathClass) -> usize {
+        self.counts.get(&class).copied().unwrap_or(0)
     }
 
     /// Copies the counts of `plan` into the row, and its paths if `lists`.
@@ -335,16 +377,12 @@ impl BranchDecider<'_> {
     ) -> Result<Option<BranchRow>> {
         let (repo, context) = (self.repo, self.inputs.context);
         if is_unrelated_branch(repo, head, context, plan, self.inputs.canonical_files)? {
-            let why = format!(
-                "{}; `cargo xtask sync` there adds them",
-                describe_unrelated_branch(&row.branch, context)
-            );
-            return Ok(Some(row.clone().with_status(PropagateStatus::Skipped, why)));
+            return Ok(Some(row.clone().skip_unrelated(context)));
         }
         if self.inputs.allow_mass_deletion {
             return Ok(None);
         }
-        let checked = check_mass_deletion(repo, head, context, plan);
+        let checked = check_mass_deletion(repo, head, context, plan, HintStyle::Command);
         Ok(checked.err().map(|refused: Error| {
             row.clone().with_status(PropagateStatus::Refused, refused.message())
         }))

@@ -18,5 +18,7 @@ const _: Option<&str> = option_env!("XTASK_SOURCES_PROPAGATE");
 
 pub mod apply;
 pub mod decide;
+pub mod push;
+pub mod report;
 pub mod rounds;
 pub mod targets;

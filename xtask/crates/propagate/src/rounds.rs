@@ -8,11 +8,9 @@
 use std::collections::BTreeMap;
 use std::thread::available_parallelism;
 
-use super::apply::{
-    WorktreeMode, move_refs, note_pending_pushes, push_local_branches, push_remote_rows,
-    sync_worktree,
-};
+use super::apply::{WorktreeMode, move_refs, sync_worktree};
 use super::decide::{BranchDecider, BranchRow, DecisionInputs, PropagateStatus};
+use super::push::{note_pending_pushes, push_local_branches, push_remote_rows};
 use super::targets::{BranchSet, TargetBranch, UpdateMethod};
 use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_git::Tools;

@@ -72,42 +72,32 @@ impl BranchSet {
         Ok(fleet)
     }
 
-    fn read_below(repo: &Repo, prefix: &str, is_here: bool) -> Result<BranchSet> {
-        let (mut branches, mut broken) = (BTreeMap::new(), BTreeMap::new());
-        for (name, id) in repo.branches_below(prefix)? {
-            match id {
-                Ok(id) => drop(branches.insert(name, id)),
-                Err(why) => drop(broken.insert(name, why)),
-            }
-        }
-        let (in_use, there) = (Vec::new(), BTreeMap::new());
-        Ok(BranchSet {
-            branches,
-            unusable: broken,
-            in_use,
-            remote_branches: there,
-            is_local: is_here,
-        })
+    fn read_below(repo: &Repo, prefix: &str, is_local: bool) -> Result<BranchSet> {
+        Ok(BranchSet::new(repo.branches_below(prefix)?, is_local))
     }
 
     /// Fetches the current branches of `remote`, with the objects that they need.
     pub fn fetch_remote(repo: &Repo, remote: &str) -> Result<BranchSet> {
-        let (mut branches, mut broken) = (BTreeMap::new(), BTreeMap::new());
-        for (name, id) in repo.fetch_all_branches(remote)? {
-            if name.contains(char::REPLACEMENT_CHARACTER) {
-                broken.insert(name, UnusableRef::NotUtf8);
-            } else {
-                branches.insert(name, id);
+        let fetched = repo.fetch_all_branches(remote)?.into_iter().map(|(name, id)| {
+            let is_usable = !name.contains(char::REPLACEMENT_CHARACTER);
+            (name, if is_usable { Ok(id) } else { Err(UnusableRef::NotUtf8) })
+        });
+        Ok(BranchSet::new(fetched, false))
+    }
+
+    fn new(
+        found: impl IntoIterator<Item = (String, Result<Id, UnusableRef>)>,
+        is_local: bool,
+    ) -> BranchSet {
+        let (mut branches, mut unusable) = (BTreeMap::new(), BTreeMap::new());
+        for (name, id) in found {
+            match id {
+                Ok(id) => drop(branches.insert(name, id)),
+                Err(why) => drop(unusable.insert(name, why)),
             }
         }
-        let (in_use, there) = (Vec::new(), BTreeMap::new());
-        Ok(BranchSet {
-            branches,
-            unusable: broken,
-            in_use,
-            remote_branches: there,
-            is_local: false,
-        })
+        let (in_use, remote_branches) = (Vec::new(), BTreeMap::new());
+        BranchSet { branches, unusable, in_use, remote_branches, is_local }
     }
 
     /// Returns whether these are local branches, not those of a remote.

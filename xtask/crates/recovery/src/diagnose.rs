@@ -18,8 +18,9 @@ use xtask_base::words::{join_names, pluralize};
 use xtask_git::{Repo, Tools};
 use xtask_sync::classify::PathClass;
 use xtask_sync::context;
-use xtask_sync::run::{SyncInspection, SyncOptions, check_write_rules, inspect_checkout};
+use xtask_sync::run::{SyncInspection, SyncOptions, inspect_checkout};
 use xtask_sync::scan::ScanDepth;
+use xtask_sync::write_rules::check_write_rules;
 
 /// How many names are listed in one line.
 const MAX_NAMES: usize = 5;

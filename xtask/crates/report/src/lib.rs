@@ -10,17 +10,11 @@
 // Recompiles this crate if its sources change, even in a target folder that several checkouts share.
 const _: Option<&str> = option_env!("XTASK_SOURCES_REPORT");
 
-pub mod branches;
-pub mod changes;
 mod progress;
-pub mod propagate;
 #[cfg(feature = "checks")]
 pub mod running_checks;
 #[cfg(feature = "services")]
 pub mod services;
-pub mod status;
-pub mod sync;
-pub mod why;
 
 use anstyle::AnsiColor;
 pub use anstyle::Style;
@@ -32,11 +26,30 @@ pub use xtask_base::words::pluralize;
 use xtask_base::error::{Error, Result};
 use xtask_base::words::{is_unsafe_char, sanitize_for_terminal};
 
+/// The styles of texts: `{BOLD}main{BOLD:#}`.
 pub const BOLD: Style = Style::new().bold();
 pub const DIM: Style = Style::new().dimmed();
 pub const GREEN: Style = AnsiColor::Green.on_default();
 pub const YELLOW: Style = AnsiColor::Yellow.on_default();
 pub const RED: Style = AnsiColor::Red.on_default();
+
+/// Joins lines to a text that ends with a line feed; it is empty without lines.
+#[must_use]
+pub fn join_lines(lines: &[String]) -> String {
+    lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
+}
+
+/// Abbreviates a commit ID to 10 digits.
+#[must_use]
+pub fn short_id(id: &str) -> &str {
+    &id[..id.len().min(10)]
+}
+
+/// Returns the name of a ref without `refs/heads/` or `refs/remotes/`.
+#[must_use]
+pub fn short_ref(name: &str) -> &str {
+    name.strip_prefix("refs/heads/").or_else(|| name.strip_prefix("refs/remotes/")).unwrap_or(name)
+}
 
 /// How much is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

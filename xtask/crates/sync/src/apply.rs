@@ -26,7 +26,7 @@ use super::backup;
 use super::fingerprint::{fingerprint_entry, fingerprint_file};
 use super::journal::{self, FileStep, FolderStep, HeadStep, Journal, TransactionPhase};
 use super::overlay::Overlay;
-use super::prepare::prepare_files;
+use super::prepare::{fetch_missing_blobs, prepare_files};
 use super::rollback::{finish_transaction, roll_back_transaction};
 use super::transaction::{FileUpdate, Transaction};
 use xtask_base::error::{Error, Result, ResultExt as _};
@@ -35,7 +35,7 @@ use xtask_base::parallel::map_halves;
 use xtask_base::path::RepoPath;
 use xtask_base::record;
 use xtask_git::{
-    FileMode, FileStat, Index, IndexStamp, IndexUpdate, PathCache, PathLookup, Repo, StatData,
+    FileStat, Index, IndexStamp, IndexUpdate, PathCache, PathLookup, Repo, StatData,
     stat_data_from_metadata,
 };
 
@@ -89,21 +89,6 @@ pub fn apply_transaction(
                 .with_hint("the next `cargo xtask sync` repairs it")),
         },
     }
-}
-
-/// Fetches the blobs to be written that a partial clone does not have yet.
-fn fetch_missing_blobs(repo: &Repo, batch: &Transaction) -> Result<()> {
-    let written = batch.changes.iter().filter_map(|change| match change.file {
-        FileUpdate::CheckOut(entry)
-        | FileUpdate::Restore(entry)
-        | FileUpdate::RestoreExactly(entry, _)
-            if entry.mode != FileMode::Gitlink =>
-        {
-            Some((entry.id, change.path.to_string()))
-        }
-        _ => None,
-    });
-    repo.fetch_objects(written)
 }
 
 /// Builds the journal before the first write: it fixes the temporary names.
@@ -458,12 +443,7 @@ fn write_index(
     for change in &batch.changes {
         // An entry gets stat data only if the file has the content of that entry; otherwise git
         // would take the user's change for an unmodified file.
-        let holds = match change.file {
-            FileUpdate::CheckOut(entry)
-            | FileUpdate::Restore(entry)
-            | FileUpdate::RestoreExactly(entry, _) => Some(entry),
-            FileUpdate::None | FileUpdate::Remove => None,
-        };
+        let holds = change.file.entry();
         if let Some(staged) = staged.get_mut(&change.path)
             && holds.is_some()
             && staged.entry == holds

@@ -227,18 +227,13 @@ pub fn save_backup(repo: &Repo, intent: &BackupInput<'_>) -> Result<PendingBacku
             tree.push((backup_tree_path("index", &change.path), Some(entry)));
         }
         let wrote_file = change.file != FileUpdate::None;
-        let after = match &change.file {
-            FileUpdate::CheckOut(entry) => Some(*entry),
-            FileUpdate::Restore(entry) | FileUpdate::RestoreExactly(entry, _) => Some(*entry),
-            FileUpdate::Remove | FileUpdate::None => None,
-        };
         paths.push(ReplacedPath {
             path: change.path.clone(),
             file_before: change.expected.map(StoredEntry::new),
             bits_before: change
                 .expected
                 .and_then(|_| read_mode_bits(&change.path.to_disk_path(repo.root()))),
-            file_after: after.map(StoredEntry::new),
+            file_after: change.file.entry().map(StoredEntry::new),
             wrote_file,
             index_before: staged.map(StoredEntry::new),
             wrote_index: change.stages.is_some(),

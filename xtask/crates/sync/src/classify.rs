@@ -17,6 +17,7 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use xtask_base::path::RepoPath;
 use xtask_git::{EverCanonical, FileMode, IndexStatus, TreeEntry, WorktreeItem};
 
@@ -61,7 +62,8 @@ pub enum WriteObstacle {
 }
 
 /// Class of a path; the rows are those of the module's table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PathClass {
     /// Row 1.
     InSync,
@@ -215,7 +217,6 @@ pub struct Classification {
 #[must_use]
 pub fn classify_path(state: &PathState) -> Classification {
     let PathState { head, canonical, .. } = *state;
-    let staged = state.index.entry();
     let file = match find_effective_file(state) {
         Ok(file) => file,
         Err(why) => {
@@ -235,52 +236,34 @@ pub fn classify_path(state: &PathState) -> Classification {
     if state.is_excluded {
         return keep_as_is(PathClass::Excluded, ClassReason::KeptByBranch, true);
     }
-    let verdict = |class, why| {
-        let writes_file = file != canonical && !state.is_sparse || state.is_overlay;
-        let is_free = matches!(class, PathClass::Behind | PathClass::Sparse);
-        let verdict =
-            Classification { class, why, is_automatic: is_free, is_writable: true, writes_file };
-        apply_obstacle(state, verdict)
-    };
-    match state.index {
-        IndexStatus::Conflict => return verdict(PathClass::Edited, ClassReason::InConflict),
+    let (class, why) = find_class(state, file);
+    let writes_file = file != canonical && !state.is_sparse || state.is_overlay;
+    let is_automatic = matches!(class, PathClass::Behind | PathClass::Sparse);
+    let classified = Classification { class, why, is_automatic, is_writable: true, writes_file };
+    apply_obstacle(state, classified)
+}
+
+/// Returns the class of a path at which HEAD or the file is not canonical, with its reason.
+fn find_class(state: &PathState, file: Option<TreeEntry>) -> (PathClass, ClassReason) {
+    let PathState { head, canonical, index, is_sparse, .. } = *state;
+    let staged = index.entry();
+    match index {
+        IndexStatus::Conflict => return (PathClass::Edited, ClassReason::InConflict),
         IndexStatus::IntentToAdd if file != canonical => {
-            return verdict(PathClass::Edited, ClassReason::UncommittedFile);
+            return (PathClass::Edited, ClassReason::UncommittedFile);
         }
         IndexStatus::Absent | IndexStatus::Entry { .. } | IndexStatus::IntentToAdd => {}
     }
     let is_tracked = head.is_some() || staged.is_some();
     if !is_tracked && file.is_some() && file != canonical {
-        return verdict(PathClass::Untracked, ClassReason::UntrackedFile);
+        return (PathClass::Untracked, ClassReason::UntrackedFile);
     }
-    let behind = if state.is_sparse { PathClass::Sparse } else { PathClass::Behind };
-    let index_agrees =
-        state.index != IndexStatus::IntentToAdd && (staged == head || staged == canonical);
-    if file == canonical && head != canonical && index_agrees && !state.is_sparse {
-        return verdict(behind, ClassReason::FileIsCanonical);
+    let index_agrees = index != IndexStatus::IntentToAdd && (staged == head || staged == canonical);
+    if file == canonical && head != canonical && index_agrees && !is_sparse {
+        return (PathClass::Behind, ClassReason::FileIsCanonical);
     }
     if staged == head && file == head {
-        return match (state.was_canonical, head, canonical) {
-            _ if head == canonical => verdict(behind, ClassReason::OlderOverlay),
-            (EverCanonical::Unknown, ..) => verdict(PathClass::Unknown, ClassReason::HistoryCut),
-            (EverCanonical::Once, ..) if state.is_overlay => {
-                verdict(behind, ClassReason::OlderOverlay)
-            }
-            (EverCanonical::Once, Some(_), Some(_)) => verdict(behind, ClassReason::OlderCanonical),
-            (EverCanonical::Once, None, _) => verdict(behind, ClassReason::NewInCanonical),
-            (EverCanonical::Once, Some(_), None) => {
-                verdict(behind, ClassReason::RemovedInCanonical)
-            }
-            (EverCanonical::Never, Some(_), Some(_)) => {
-                verdict(PathClass::Customised, ClassReason::OwnContent)
-            }
-            (EverCanonical::Never, Some(_), None) => {
-                verdict(PathClass::Customised, ClassReason::OwnPath)
-            }
-            (EverCanonical::Never, None, _) => {
-                verdict(PathClass::Customised, ClassReason::RemovedHere)
-            }
-        };
+        return find_committed_class(state);
     }
     let why = if file == head {
         ClassReason::UncommittedIndex
@@ -289,7 +272,26 @@ pub fn classify_path(state: &PathState) -> Classification {
     } else {
         ClassReason::UncommittedFile
     };
-    verdict(PathClass::Edited, why)
+    (PathClass::Edited, why)
+}
+
+/// Returns the class of a path at which HEAD, index and file agree, by its history.
+fn find_committed_class(state: &PathState) -> (PathClass, ClassReason) {
+    let PathState { head, canonical, .. } = *state;
+    let behind = if state.is_sparse { PathClass::Sparse } else { PathClass::Behind };
+    match (state.was_canonical, head, canonical) {
+        _ if head == canonical => (behind, ClassReason::OlderOverlay),
+        (EverCanonical::Unknown, ..) => (PathClass::Unknown, ClassReason::HistoryCut),
+        (EverCanonical::Once, ..) if state.is_overlay => (behind, ClassReason::OlderOverlay),
+        (EverCanonical::Once, Some(_), Some(_)) => (behind, ClassReason::OlderCanonical),
+        (EverCanonical::Once, None, _) => (behind, ClassReason::NewInCanonical),
+        (EverCanonical::Once, Some(_), None) => (behind, ClassReason::RemovedInCanonical),
+        (EverCanonical::Never, Some(_), Some(_)) => {
+            (PathClass::Customised, ClassReason::OwnContent)
+        }
+        (EverCanonical::Never, Some(_), None) => (PathClass::Customised, ClassReason::OwnPath),
+        (EverCanonical::Never, None, _) => (PathClass::Customised, ClassReason::RemovedHere),
+    }
 }
 
 /// Returns the entry that counts as the file in the table, or the reason why there is none.

@@ -167,6 +167,24 @@ enum ConfigOrigin {
     WorktreeFallback,
 }
 
+/// Fetches the configuration files that a partial clone does not have yet.
+fn fetch_rules(repo: &Repo, names: &CanonicalNames, canonical: &CanonicalCommit) -> Result<()> {
+    if !repo.is_partial() {
+        return Ok(());
+    }
+    let mut wanted = Vec::new();
+    for file in [SYNC_FILE, BRANCHES_FILE] {
+        let entry = repo.entry_at(canonical.tree, &RepoPath::new(file))?;
+        let name = format!("{file} at {}", names.branch);
+        wanted.extend(entry.map(|entry| (entry.id, name)));
+    }
+    // If the rules have to be fetched anyway, the likely next blobs come in the same request.
+    if repo.may_fetch() && wanted.iter().any(|(id, _)| !repo.has_object(*id)) {
+        wanted.extend(list_expected_blobs(repo, canonical)?);
+    }
+    repo.fetch_objects(wanted)
+}
+
 fn find_context_from(
     repo: &Repo,
     names: &CanonicalNames,
@@ -175,19 +193,7 @@ fn find_context_from(
     let Some(first) = repo.resolve_canonical(&names.branch, &names.remote)? else {
         return Ok(None);
     };
-    if repo.is_partial() {
-        let mut wanted = Vec::new();
-        for file in [SYNC_FILE, BRANCHES_FILE] {
-            let entry = repo.entry_at(first.canonical.tree, &RepoPath::new(file))?;
-            let name = format!("{file} at {}", names.branch);
-            wanted.extend(entry.map(|entry| (entry.id, name)));
-        }
-        // If the rules have to be fetched anyway, the likely next blobs come in the same request.
-        if repo.may_fetch() && wanted.iter().any(|(id, _)| !repo.has_object(*id)) {
-            wanted.extend(list_expected_blobs(repo, &first.canonical)?);
-        }
-        repo.fetch_objects(wanted)?;
-    }
+    fetch_rules(repo, names, &first.canonical)?;
     let mut warnings = Vec::new();
     let mut resolved = first;
     let mut config = read_sync_config(repo, &resolved.canonical, names, files, &mut warnings)?;

@@ -1,8 +1,9 @@
-//! Removal of a worktree's overlay.
+//! Removal of a worktree's overlay. For example, `setup/a` that `sync --no-commit` wrote gets the content of its
+//! index entry again.
 
 use super::apply;
 use super::backup::{self, BackupInput};
-use super::overlay::{self, Overlay, OverlayBase};
+use super::overlay::{self, Overlay, OverlayBase, OverlayFile};
 use super::path_conflicts::predict_after_removal;
 use super::transaction::{FileUpdate, PathUpdate, Transaction};
 use super::worktree_lock::LockWorktree as _;
@@ -35,52 +36,19 @@ pub fn remove_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<RemovedOverlay> 
     let mut ways = PathCache::default();
     let (mut changes, mut kept) = (Vec::new(), Vec::new());
     for (path, laid) in &overlay.paths {
-        let staged = repo.staged_status(&index, path)?.entry();
-        let work = repo.read_worktree_item(path, staged, &mut ways, &mut filters, &index)?;
+        let staged = repo.staged_status(&index, path)?;
+        let work =
+            repo.read_worktree_item(path, staged.entry(), &mut ways, &mut filters, &index)?;
         let goes = |path: &RepoPath| {
             overlay.paths.get(path).is_some_and(|laid| laid.has_unchanged_file(repo, path))
                 && repo.staged_status(&index, path).is_ok_and(|staged| staged.entry().is_none())
         };
         let work = predict_after_removal(repo, path, work, &goes)?;
-        let found = match &work {
-            // A file added with `git add -N` belongs to the user.
-            _ if repo.staged_status(&index, path)? == IndexStatus::IntentToAdd => {
-                kept.push(path.clone());
-                continue;
-            }
-            WorktreeItem::Absent => None,
-            WorktreeItem::Present(found) => Some(found),
-            _ => {
-                kept.push(path.clone());
-                continue;
-            }
-        };
-        let on_disk = found.map(|found| found.entry);
-        let raw = found.map(|found| found.raw);
-        if on_disk == staged && laid.base == OverlayBase::Head {
-            continue;
+        match reverse_overlay_file(repo, path, laid, staged, &work) {
+            FileRemoval::AsBefore => {}
+            FileRemoval::Update(change) => changes.push(change),
+            FileRemoval::Keep => kept.push(path.clone()),
         }
-        let is_lost = match laid.base {
-            OverlayBase::ReplacedWork(Some(entry)) => !repo.has_object(entry.id),
-            _ => false,
-        };
-        if !laid.is_unchanged(found) || is_lost {
-            kept.push(path.clone());
-            continue;
-        }
-        let file = match laid.base {
-            OverlayBase::Head => staged.map_or(FileUpdate::Remove, FileUpdate::CheckOut),
-            OverlayBase::ReplacedWork(work) => work.map_or(FileUpdate::Remove, FileUpdate::Restore),
-        };
-        let (path, expects) = (path.clone(), raw);
-        changes.push(PathUpdate {
-            path,
-            file,
-            expected: expects,
-            expected_stat: None,
-            stages: None,
-            is_sparse: false,
-        });
     }
     let count = changes.len();
     let purpose = "drop the overlay".to_owned();
@@ -98,4 +66,51 @@ pub fn remove_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<RemovedOverlay> 
         Transaction { purpose, changes, head: None, overlay: Some(Overlay::default()), backup };
     let applied = apply::apply_transaction(&tools.apply_context(repo), &batch, Some(index))?;
     Ok(RemovedOverlay { count, kept, backup: applied.backup })
+}
+
+/// What is done about one file of an overlay.
+enum FileRemoval {
+    /// Nothing: the file already is its index entry.
+    AsBefore,
+    Update(PathUpdate),
+    /// The user has changed it, or what it replaced is lost.
+    Keep,
+}
+
+fn reverse_overlay_file(
+    repo: &Repo,
+    path: &RepoPath,
+    laid: &OverlayFile,
+    staged: IndexStatus,
+    work: &WorktreeItem,
+) -> FileRemoval {
+    let found = match work {
+        // A file added with `git add -N` belongs to the user.
+        _ if staged == IndexStatus::IntentToAdd => return FileRemoval::Keep,
+        WorktreeItem::Absent => None,
+        WorktreeItem::Present(found) => Some(found),
+        _ => return FileRemoval::Keep,
+    };
+    let staged = staged.entry();
+    if found.map(|found| found.entry) == staged && laid.base == OverlayBase::Head {
+        return FileRemoval::AsBefore;
+    }
+    let is_lost = match laid.base {
+        OverlayBase::ReplacedWork(Some(entry)) => !repo.has_object(entry.id),
+        _ => false,
+    };
+    if !laid.is_unchanged(found) || is_lost {
+        return FileRemoval::Keep;
+    }
+    FileRemoval::Update(PathUpdate {
+        path: path.clone(),
+        file: match laid.base {
+            OverlayBase::Head => staged.map_or(FileUpdate::Remove, FileUpdate::CheckOut),
+            OverlayBase::ReplacedWork(work) => work.map_or(FileUpdate::Remove, FileUpdate::Restore),
+        },
+        expected: found.map(|found| found.raw),
+        expected_stat: None,
+        stages: None,
+        is_sparse: false,
+    })
 }

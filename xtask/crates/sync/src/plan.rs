@@ -9,29 +9,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
+
 use super::classify::{
     ClassReason, Classification, PathClass, PathState, WriteObstacle, classify_path,
 };
 use xtask_base::path::RepoPath;
 use xtask_git::{TreeEntry, WorktreeItem};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum WriteMode {
     /// One commit on the branch, with index and files.
     Commit,
     /// Files only (`--no-commit`).
     Worktree,
-}
-
-impl WriteMode {
-    /// Returns the name in JSON.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            WriteMode::Commit => "commit",
-            WriteMode::Worktree => "worktree",
-        }
-    }
 }
 
 /// Treatment of paths that a plain sync keeps.
@@ -65,7 +57,8 @@ pub enum MergeOutcome {
 }
 
 /// Action for a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PathAction {
     /// No change and no message.
     None,
@@ -287,10 +280,7 @@ fn decide_action(
 }
 
 fn choose_write_action(state: &PathState) -> PathAction {
-    let is_replaced = match &state.work {
-        WorktreeItem::Present(found) => Some(found.entry) != state.canonical,
-        _ => false,
-    };
+    let is_replaced = state.work.file().is_some_and(|file| Some(file.entry) != state.canonical);
     let is_there = state.head.is_some() || state.index.entry().is_some() || is_replaced;
     match (state.canonical.is_some(), is_there) {
         (false, _) => PathAction::Delete,

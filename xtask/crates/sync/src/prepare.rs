@@ -136,3 +136,12 @@ fn smudge_blob(
     }
     Ok(filtered)
 }
+
+/// Fetches the blobs to be written that a partial clone does not have yet.
+pub(super) fn fetch_missing_blobs(repo: &Repo, batch: &Transaction) -> Result<()> {
+    let written = batch.changes.iter().filter_map(|change| {
+        let entry = change.file.entry().filter(|entry| entry.mode != FileMode::Gitlink)?;
+        Some((entry.id, change.path.to_string()))
+    });
+    repo.fetch_objects(written)
+}

@@ -22,6 +22,14 @@ pub fn has_unfinished_transaction(repo: &Repo) -> bool {
     exists_on_disk(&journal::journal_path(repo))
 }
 
+/// Returns the note about an interrupted run, if there is one.
+#[must_use]
+pub fn interrupted_note(repo: &Repo) -> Option<String> {
+    has_unfinished_transaction(repo).then(|| {
+        "an earlier run was interrupted; the next `cargo xtask sync` recovers it".to_owned()
+    })
+}
+
 /// Recovers from a crashed transaction: rolls it back, or cleans up if it was complete. Returns a
 /// message if there was one. The caller holds the lock of the worktree.
 pub fn recover_transaction(repo: &Repo, disk: &Disk<'_>) -> Result<Option<String>> {

@@ -5,40 +5,29 @@
 //! apply_plan          -> SyncOutcome   (commit 9c4e…, backup 20260131T120000Z-1)
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::apply;
 use super::backup::{self, BackupInput};
 use super::classify::PathClass;
+use super::clean_record::{save_clean_record, settle_time_ns, update_clean_record};
 use super::commit;
-use super::context::{self, SYNC_BRANCH_PREFIX, SyncContext};
+use super::context::{self, SyncContext};
 use super::managed::ManagedPaths;
 use super::merge::{self, MergeResults};
 use super::overlay::{Overlay, OverlayBase, OverlayFile};
-use super::plan::{
-    MergeOutcome, OverwritePolicy, PathAction, PlannedPath, SyncPlan, WriteMode, build_plan,
-};
-use super::scan::{CleanEvidence, CleanFiles, ScanDepth, ScanRequest, ScanResult, scan_worktree};
+use super::plan::{OverwritePolicy, PlannedPath, SyncPlan, WriteMode, build_plan};
+use super::scan::{CleanFiles, ScanDepth, ScanRequest, ScanResult, scan_worktree};
 use super::transaction::{FileUpdate, PathUpdate, Transaction};
 use super::upstream::{UpstreamCommit, UpstreamStatus, find_upstream_status, move_to_upstream};
 use super::worktree_lock::LockWorktree as _;
+use super::write_rules::{check_write_rules, is_blocked_by_protection};
 use xtask_base::error::{Error, Result};
-use xtask_base::parallel::map_halves;
 use xtask_base::path::RepoPath;
 use xtask_git::{
-    CanonicalHistory, FileStat, Head, Id, Index, NO_STAT, OperationKind, PathScope, Repo, StatData,
-    Tools, TreeEntry, WorktreeItem, stat_data_from_metadata,
+    CanonicalHistory, FileStat, Head, Id, Index, OperationKind, PathScope, Repo, Tools,
 };
-
-/// Returns the age in nanoseconds from which on a file's timestamp proves that later changes would
-/// show.
-///
-/// 2 s for a timestamp in whole seconds, which may come from the coarsest file-system clock (one
-/// tick per second); 20 ms for a finer one, since no system's clock ticks slower than every 10 ms.
-fn settle_time_ns(time_ns: i64) -> i64 {
-    if time_ns % 1_000_000_000 == 0 { 2_000_000_000 } else { 20_000_000 }
-}
 
 /// Options of a sync, from the command line.
 #[derive(Clone, Debug)]
@@ -53,6 +42,26 @@ pub struct SyncOptions {
     pub allow_mass_deletion: bool,
     /// Also list paths that are in sync.
     pub lists_in_sync: bool,
+    pub hints: HintStyle,
+}
+
+/// How hints name the options of `cargo xtask sync`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HintStyle {
+    /// By themselves, e.g. `--yes`: the user has typed that command.
+    Option,
+    /// With the command, e.g. `cargo xtask sync --yes`.
+    Command,
+}
+
+impl HintStyle {
+    /// Names an option, in backticks.
+    pub(super) fn quote_option(self, option: &str) -> String {
+        match self {
+            HintStyle::Option => format!("`{option}`"),
+            HintStyle::Command => format!("`cargo xtask sync {option}`"),
+        }
+    }
 }
 
 impl SyncOptions {
@@ -66,6 +75,7 @@ impl SyncOptions {
             allow_protected: false,
             allow_mass_deletion: false,
             lists_in_sync: false,
+            hints: HintStyle::Option,
         }
     }
 
@@ -90,15 +100,15 @@ pub struct PlannedSync {
     pub plan: SyncPlan,
     /// Results of merging, with `--merge`.
     pub merges: MergeResults,
-    scanned: ScanRest,
+    pub(super) scanned: ScanRest,
 }
 
 /// Data of the scan that `apply_plan` needs.
-struct ScanRest {
+pub(super) struct ScanRest {
     index: Option<Index>,
     canonical_history: Option<CanonicalHistory>,
     overlay: Overlay,
-    clean: Option<CleanFiles>,
+    pub(super) clean: Option<CleanFiles>,
     looked_at_ns: i64,
 }
 
@@ -274,11 +284,6 @@ pub fn find_upstream_to_follow(
     })
 }
 
-fn is_blocked_by_protection(decided: &PlannedSync, wishes: &SyncOptions) -> bool {
-    !wishes.allow_protected
-        && decided.head.branch.as_ref().is_some_and(|branch| decided.context.is_protected(branch))
-}
-
 /// Applies the plan. The caller holds the lock of the worktree.
 pub fn apply_plan(
     repo: &Repo,
@@ -346,175 +351,6 @@ pub fn apply_plan(
     Ok(done)
 }
 
-/// Saves the stat data of clean files, so that the next scan need not read the index.
-fn save_clean_record(repo: &Repo, clean: Option<&CleanFiles>, tools: &Tools<'_>) -> Result<()> {
-    match clean {
-        Some(CleanFiles { fingerprint: content, evidence: CleanEvidence::ByIndex(seen) }) => {
-            repo.write_stat_record(tools.disk, *content, seen)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Updates the stat record after a run: written files with their new stat data, the others as
-/// scanned. After a scan of the differences alone, all files are scanned now.
-fn update_clean_record(
-    repo: &Repo,
-    decided: &PlannedSync,
-    commit: Option<Id>,
-    looks: &BTreeMap<RepoPath, StatData>,
-    tools: &Tools<'_>,
-) -> Result<()> {
-    let PlannedSync { head, context, plan, scanned: gathered, .. } = decided;
-    let managed = ManagedPaths::new(&context.config, head.branch.as_deref());
-    let repo_root = repo.root();
-    if let Some(clean) = &gathered.clean {
-        let mut files = clean.file_stats();
-        for (path, target) in plan.tree_changes() {
-            match target {
-                Some(_) => files.insert(path, NO_STAT),
-                None => files.remove(&path),
-            };
-        }
-        let written =
-            plan.written_paths().filter(|item| item.target.is_some()).map(PlannedPath::path);
-        let written: Vec<&RepoPath> = written.collect();
-        let now_ns = tools.now_ns();
-        // A later change alters the file's times; an earlier one already has.
-        let still = map_halves(&written, |half| {
-            let is_settled =
-                |meta: &FileStat| meta.ctime_ns < now_ns - settle_time_ns(meta.ctime_ns);
-            let look = |path: &&RepoPath| {
-                let meta = path.to_disk_path(repo_root).symlink_metadata().ok()?;
-                is_settled(&FileStat::from_metadata(&meta)).then(|| stat_data_from_metadata(&meta))
-            };
-            half.iter().map(look).collect()
-        });
-        for (path, still) in written.into_iter().zip(still) {
-            let look = still.filter(|still| looks.get(path) == Some(still));
-            files.insert(path.clone(), look.unwrap_or(NO_STAT));
-        }
-        let tree = commit.map_or(Ok(head.tree), |commit| repo.tree_of(commit))?;
-        let content = repo.managed_fingerprint(tree, &managed, managed.rules_digest())?;
-        return repo.write_stat_record(tools.disk, content, &files);
-    }
-    let head = repo.head()?;
-    let gathered = scan_worktree(&ScanRequest {
-        repo,
-        head: &head,
-        context,
-        managed: &managed,
-        only: &[],
-        depth: ScanDepth::Everything,
-        now_ns: tools.now_ns(),
-        progress: tools.progress,
-    })?;
-    save_clean_record(repo, gathered.clean.as_ref(), tools)
-}
-
-/// Checks the rules for a write: protected branches and mass deletions.
-pub fn check_write_rules(repo: &Repo, decided: &PlannedSync, wishes: &SyncOptions) -> Result<()> {
-    let PlannedSync { head, context, plan, .. } = decided;
-    let commits = wishes.mode == WriteMode::Commit && !plan.tree_changes().is_empty();
-    if commits && is_blocked_by_protection(decided, wishes) {
-        let branch = head.branch.as_deref().unwrap_or_default();
-        return Err(Error::negative(format!(
-            "`{branch}` is protected: sync does not commit there by default; nothing was synced"
-        ))
-        .with_hint(protected_branch_hint(repo, context, branch))
-        .with_hint(
-            "or `cargo xtask sync --no-commit` writes the files alone; \
-             `cargo xtask sync --allow-protected` commits",
-        ));
-    }
-    if wishes.allow_mass_deletion { Ok(()) } else { check_mass_deletion(repo, head, context, plan) }
-}
-
-/// Returns whether the protection of the branch is the only reason that a plan cannot be applied.
-#[must_use]
-pub fn is_blocked_only_by_protection(repo: &Repo, decided: &PlannedSync) -> bool {
-    let wishes = SyncOptions::plain();
-    is_blocked_by_protection(decided, &wishes)
-        && check_write_rules(repo, decided, &SyncOptions { allow_protected: true, ..wishes })
-            .is_ok()
-}
-
-/// Returns the hint for a protected branch: sync a branch next to it, then merge.
-#[must_use]
-pub fn protected_branch_hint(repo: &Repo, context: &SyncContext, branch: &str) -> String {
-    let push = if repo.has_remote(&context.config.remote) { " --remote --push" } else { "" };
-    format!(
-        "`cargo xtask propagate{push}`, then merge `{SYNC_BRANCH_PREFIX}{branch}` into `{branch}`"
-    )
-}
-
-/// Returns an error if more than half of the managed files would be deleted. Moved files do not
-/// count.
-pub fn check_mass_deletion(
-    repo: &Repo,
-    head: &Head,
-    context: &SyncContext,
-    plan: &SyncPlan,
-) -> Result<()> {
-    let (goes, comes) = plan.deleted_and_created();
-    if goes.is_empty() {
-        return Ok(());
-    }
-    let managed = ManagedPaths::new(&context.config, head.branch.as_deref());
-    let all = repo.list_tree(head.tree, &managed)?.len();
-    if goes.len() * 2 <= all {
-        return Ok(());
-    }
-    let deletions = goes.len() - count_moved_files(repo, &goes, &comes)?;
-    if deletions * 2 > all {
-        return Err(Error::usage(format!(
-            "{deletions} of the {all} managed files would be deleted; nothing was synced"
-        ))
-        .with_hint(
-            "`cargo xtask sync --dry-run` lists them; `cargo xtask sync --yes` deletes them",
-        ));
-    }
-    Ok(())
-}
-
-/// Counts the deleted files that are created elsewhere: same file name and at least half of the
-/// lines in common.
-fn count_moved_files(repo: &Repo, goes: &[&PlannedPath], comes: &[&PlannedPath]) -> Result<usize> {
-    let name = |item: &PlannedPath| item.path().components().last().map(<[u8]>::to_vec);
-    let mut made: BTreeMap<Option<Vec<u8>>, Vec<Vec<u8>>> = BTreeMap::new();
-    for item in comes {
-        if let Some(entry) = item.target {
-            made.entry(name(item)).or_default().push(repo.read_blob(entry.id)?);
-        }
-    }
-    let mut count = 0;
-    for item in goes {
-        let Some(news) = made.get_mut(&name(item)) else { continue };
-        let Some(entry) = item.state.head else { continue };
-        let old = repo.read_blob(entry.id)?;
-        if let Some(at) = news.iter().position(|new| has_half_in_common(&old, new)) {
-            news.remove(at);
-            count += 1;
-        }
-    }
-    Ok(count)
-}
-
-/// Returns whether at least half of the lines of `old` are in `new`. Two different texts without a
-/// common line never match, even if `old` is blank.
-fn has_half_in_common(old: &[u8], new: &[u8]) -> bool {
-    if old == new {
-        return true;
-    }
-    let lines = |text: &[u8]| -> Vec<Vec<u8>> {
-        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-        lines.map(<[u8]>::to_vec).collect()
-    };
-    let (old, new): (_, BTreeSet<Vec<u8>>) = (lines(old), lines(new).into_iter().collect());
-    let kept = old.iter().filter(|line| new.contains(*line)).count();
-    kept > 0 && kept * 2 >= old.len()
-}
-
 pub(super) fn build_path_updates(
     plan: &SyncPlan,
     mode: WriteMode,
@@ -527,10 +363,7 @@ pub(super) fn build_path_updates(
                 (true, Some(entry)) => FileUpdate::CheckOut(entry),
                 (true, None) => FileUpdate::Remove,
             };
-            let found = match &item.state.work {
-                WorktreeItem::Present(found) => Some(found),
-                _ => None,
-            };
+            let found = item.state.work.file();
             let is_settled =
                 |look: &FileStat| look.mtime_ns < looked_at_ns - settle_time_ns(look.mtime_ns);
             let look = found.map(|found| found.stat).filter(is_settled);
@@ -546,13 +379,6 @@ pub(super) fn build_path_updates(
         .collect()
 }
 
-fn raw_entry(work: &WorktreeItem) -> Option<TreeEntry> {
-    match work {
-        WorktreeItem::Present(found) => Some(found.raw),
-        _ => None,
-    }
-}
-
 /// Returns the overlay after the plan, or `None` if it does not change.
 fn build_new_overlay(before: &Overlay, plan: &SyncPlan, mode: WriteMode) -> Option<Overlay> {
     let mut after = before.clone();
@@ -563,7 +389,7 @@ fn build_new_overlay(before: &Overlay, plan: &SyncPlan, mode: WriteMode) -> Opti
                 let under = match before.paths.get(item.path()) {
                     Some(laid) if item.state.is_overlay => laid.base,
                     _ if item.replaces_work() && item.class != PathClass::Customised => {
-                        OverlayBase::ReplacedWork(raw_entry(&item.state.work))
+                        OverlayBase::ReplacedWork(item.state.work.file().map(|file| file.raw))
                     }
                     _ => OverlayBase::Head,
                 };
@@ -596,29 +422,4 @@ pub fn load_context(repo: &Repo, fetch: bool) -> Result<SyncContext> {
         repo.fetch(&names.remote, &branches)?;
     }
     context::read_context(repo)
-}
-
-/// Returns whether the plan has drift, as reported by `--check`; `strict` includes kept paths.
-#[must_use]
-pub fn has_drift(plan: &SyncPlan, strict: bool) -> bool {
-    plan.items.iter().any(|item| match item.class {
-        PathClass::Behind | PathClass::Sparse => true,
-        PathClass::Customised | PathClass::Edited | PathClass::Untracked => strict,
-        PathClass::InSync | PathClass::Excluded | PathClass::Unknown => false,
-    })
-}
-
-/// Returns whether a run leaves a path that it was asked to write: behind or forced but not
-/// writable, or named on the command line.
-#[must_use]
-pub fn has_skipped_paths(plan: &SyncPlan, wishes: &SyncOptions) -> bool {
-    let is_forced = wishes.overwrite == OverwritePolicy::Force;
-    plan.items.iter().any(|item| match (item.action, item.class) {
-        (PathAction::Refuse, PathClass::Behind | PathClass::Sparse) => true,
-        (PathAction::Refuse, _) if is_forced => true,
-        (PathAction::Keep | PathAction::Refuse, _) => {
-            wishes.only.contains(item.path()) && item.merge != Some(MergeOutcome::NothingNew)
-        }
-        _ => false,
-    })
 }

@@ -163,7 +163,7 @@ pub fn scan_worktree(question: &ScanRequest<'_>) -> Result<ScanResult> {
 /// Returns whether a file may be secret and exists only on disk: a backup would make it a git
 /// object, which is permanent and travels with the repository.
 fn is_maybe_secret(repo: &Repo, secrets: &PathPatterns, state: &PathState) -> bool {
-    let WorktreeItem::Present(file) = &state.work else { return false };
+    let Some(file) = state.work.file() else { return false };
     let is_known = |entry: &TreeEntry| {
         [state.head, state.canonical, state.index.entry()].contains(&Some(*entry))
             || repo.has_object(entry.id)
@@ -292,6 +292,17 @@ impl<'r> WorktreeScanner<'r> {
         })
     }
 
+    /// Returns whether sparse checkout skips a path.
+    fn is_skipped(&self, path: &RepoPath, staged: IndexStatus) -> bool {
+        match staged {
+            IndexStatus::Entry { is_skipped, .. } => is_skipped,
+            IndexStatus::Absent => self.sparse_patterns.as_ref().is_some_and(|patterns| {
+                patterns.match_with_folders(path.as_bytes(), false) != Some(true)
+            }),
+            IndexStatus::IntentToAdd | IndexStatus::Conflict => false,
+        }
+    }
+
     fn scan_path(
         &mut self,
         path: RepoPath,
@@ -313,16 +324,12 @@ impl<'r> WorktreeScanner<'r> {
             is_removed_in_canonical(path, differing) || is_laid(path)
         })?;
         // A staged file that is not removed blocks a path like a committed one.
-        let obstacle = if pair.one.is_none() && pair.two.is_some() && staged == IndexStatus::Absent
-        {
-            let staged = index.conflicting_paths(&path);
-            staged
-                .into_iter()
-                .find(|other| !is_removed_in_canonical(other, differing))
-                .map(WriteObstacle::InTheWay)
-        } else {
-            None
-        };
+        let is_new = pair.one.is_none() && pair.two.is_some() && staged == IndexStatus::Absent;
+        let blocking = if is_new { index.conflicting_paths(&path) } else { Vec::new() };
+        let obstacle = blocking
+            .into_iter()
+            .find(|other| !is_removed_in_canonical(other, differing))
+            .map(WriteObstacle::InTheWay);
         // An unchanged overlay file counts as the content that sync wrote, whatever the clean
         // filter makes of it.
         let laid = overlay.paths.get(&path);
@@ -335,19 +342,9 @@ impl<'r> WorktreeScanner<'r> {
             }
             (work, _) => work,
         };
-        let found = match &work {
-            WorktreeItem::Present(file) => Some(file),
-            _ => None,
-        };
+        let found = work.file();
         let on_disk = found.map(|file| file.entry);
-        let is_sparse = work == WorktreeItem::Absent
-            && match staged {
-                IndexStatus::Entry { is_skipped, .. } => is_skipped,
-                IndexStatus::Absent => self.sparse_patterns.as_ref().is_some_and(|patterns| {
-                    patterns.match_with_folders(path.as_bytes(), false) != Some(true)
-                }),
-                _ => false,
-            };
+        let is_sparse = work == WorktreeItem::Absent && self.is_skipped(&path, staged);
         let is_overlay = on_disk != pair.two
             && matches!(work, WorktreeItem::Present(_) | WorktreeItem::Absent)
             && laid.is_some_and(|laid| laid.is_unchanged(found))

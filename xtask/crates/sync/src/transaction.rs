@@ -23,6 +23,19 @@ pub enum FileUpdate {
     Remove,
 }
 
+impl FileUpdate {
+    /// Returns the content that is written, if any.
+    #[must_use]
+    pub fn entry(&self) -> Option<TreeEntry> {
+        match self {
+            FileUpdate::CheckOut(entry)
+            | FileUpdate::Restore(entry)
+            | FileUpdate::RestoreExactly(entry, _) => Some(*entry),
+            FileUpdate::None | FileUpdate::Remove => None,
+        }
+    }
+}
+
 /// Change of a path: file and index entry.
 #[derive(Clone, Debug)]
 pub struct PathUpdate {

@@ -17,7 +17,7 @@ use super::transaction::{FileUpdate, HeadMove, PathUpdate, Transaction};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::record::upgrade_hint;
-use xtask_git::{FileMode, Head, Id, PathCache, Repo, TreeEntry, WorktreeItem};
+use xtask_git::{FileMode, Head, Id, Index, PathCache, Repo, TreeEntry, WorktreeItem};
 
 /// Outcome of an undo.
 #[derive(Debug)]
@@ -40,53 +40,15 @@ pub struct UndoOutcome {
 /// Finds a backup by name, or the newest one of this branch in this worktree, or else the newest
 /// one of this worktree.
 pub fn find_backup(repo: &Repo, id: Option<&str>) -> Result<Backup> {
-    let here = repo.worktree_name();
-    let all = backup::list_backups(repo)?;
-    let found = match id {
-        Some(id) => all.into_iter().find(|backup| backup.id == id).ok_or_else(|| {
+    let mut all = backup::list_backups(repo)?;
+    let at = match id {
+        Some(id) => all.iter().position(|backup| backup.id == id).ok_or_else(|| {
             Error::usage(format!("there is no backup `{id}`"))
                 .with_hint("`cargo xtask undo --list`")
         })?,
-        None => {
-            let branch = repo.current_branch();
-            let is_here = |backup: &&Backup| {
-                let here = |record: &BackupRecord| {
-                    record.worktree_name == here && record.snapshot.is_none()
-                };
-                backup.record.as_ref().is_ok_and(here)
-            };
-            let is_of_branch = |backup: &&Backup| {
-                backup.record.as_ref().is_ok_and(|record| record.branch == branch)
-            };
-            let mut of_branch = all.iter().filter(is_here).filter(is_of_branch);
-            let newest = of_branch.next().or_else(|| all.iter().find(is_here));
-            // An unreadable backup may belong to this branch as well.
-            let is_newer = |backup: &&Backup| backup.record.as_ref().is_err_and(is_newer_format);
-            let unread = all.iter().take_while(|one| newest.is_none_or(|it| it.id != one.id));
-            if let Some(unread) = unread.into_iter().find(is_newer) {
-                return Err(newer_backup_error(unread)
-                    .with_hint("`cargo xtask undo --list` shows those before it"));
-            }
-            newest.cloned().ok_or_else(|| {
-                let error = Error::unable(
-                    "no run has replaced anything in this worktree: there is nothing to undo",
-                );
-                let saved = all.iter().find(|backup| {
-                    let is_saved =
-                        |r: &BackupRecord| r.worktree_name == here && r.snapshot.is_some();
-                    backup.record.as_ref().is_ok_and(is_saved)
-                });
-                let error = match saved {
-                    Some(saved) => error.with_hint(format!(
-                        "`cargo xtask restore {}` brings back what was saved last",
-                        saved.id
-                    )),
-                    None => error,
-                };
-                error.with_hint("`cargo xtask undo --list` shows the backups of all worktrees")
-            })?
-        }
+        None => find_newest_run(repo, &all)?,
     };
+    let found = all.swap_remove(at);
     let record = match &found.record {
         Ok(record) => record,
         Err(UnreadableRecord::Newer) => return Err(newer_backup_error(&found)),
@@ -99,7 +61,7 @@ pub fn find_backup(repo: &Repo, id: Option<&str>) -> Result<Backup> {
         return Err(Error::usage(format!("`{}` is a backup, not a run", found.id))
             .with_hint(format!("`cargo xtask restore {}` brings it back", found.id)));
     }
-    if record.worktree_name != here {
+    if record.worktree_name != repo.worktree_name() {
         return Err(Error::usage(format!(
             "backup `{}` belongs to worktree `{}`",
             found.id, record.worktree
@@ -107,6 +69,36 @@ pub fn find_backup(repo: &Repo, id: Option<&str>) -> Result<Backup> {
         .with_hint(format!("`cargo xtask -C {} undo {}`", record.worktree, found.id)));
     }
     Ok(found)
+}
+
+/// Returns the index of the newest run of this branch in this worktree, or else of this worktree.
+fn find_newest_run(repo: &Repo, all: &[Backup]) -> Result<usize> {
+    let (here, branch) = (repo.worktree_name(), repo.current_branch());
+    let is_run = |record: &BackupRecord| record.worktree_name == here && record.snapshot.is_none();
+    let is_run_of_branch = |record: &BackupRecord| is_run(record) && record.branch == branch;
+    let find = |is_wanted: &dyn Fn(&BackupRecord) -> bool| {
+        all.iter().position(|backup| backup.record.as_ref().is_ok_and(is_wanted))
+    };
+    let newest = find(&is_run_of_branch).or_else(|| find(&is_run));
+    // An unreadable backup may belong to this branch as well.
+    let is_newer = |backup: &&Backup| backup.record.as_ref().is_err_and(is_newer_format);
+    if let Some(unread) = all[..newest.unwrap_or(all.len())].iter().find(is_newer) {
+        return Err(
+            newer_backup_error(unread).with_hint("`cargo xtask undo --list` shows those before it")
+        );
+    }
+    newest.ok_or_else(|| {
+        let mut error = Error::unable(
+            "no run has replaced anything in this worktree: there is nothing to undo",
+        );
+        let is_saved = |r: &BackupRecord| r.worktree_name == here && r.snapshot.is_some();
+        if let Some(at) = find(&is_saved) {
+            let id = &all[at].id;
+            error = error
+                .with_hint(format!("`cargo xtask restore {id}` brings back what was saved last"));
+        }
+        error.with_hint("`cargo xtask undo --list` shows the backups of all worktrees")
+    })
 }
 
 fn is_newer_format(unread: &UnreadableRecord) -> bool {
@@ -137,23 +129,7 @@ pub fn undo_run(applier: &ApplyContext<'_>, head: &Head, backup: Backup) -> Resu
         ))
         .with_hint("switch to it first"));
     }
-    let mut filters = repo.clean_filters(&index)?;
-    let mut ways = PathCache::default();
-    let mut changes = Vec::new();
-    let mut kept = Vec::new();
-    for saved in &record.paths {
-        let staged = repo.staged_status(&index, &saved.path)?.entry();
-        let work = repo.read_worktree_item(&saved.path, staged, &mut ways, &mut filters, &index)?;
-        let goes = |path: &RepoPath| {
-            let mut made = record.paths.iter().filter(|saved| saved.wrote_file);
-            made.any(|saved| saved.path == *path && saved.file_before.is_none())
-        };
-        let work = predict_after_removal(repo, &saved.path, work, &goes)?;
-        match reverse_path_update(saved, &work, staged)? {
-            Some(change) => changes.push(change),
-            None => kept.push(saved.path.clone()),
-        }
-    }
+    let (changes, kept) = reverse_paths(repo, &record, &index)?;
     // The branch moves back only if every path of its commit does.
     let moves = moves.filter(|_| kept.is_empty());
     if changes.is_empty() && moves.is_none() {
@@ -187,6 +163,32 @@ pub fn undo_run(applier: &ApplyContext<'_>, head: &Head, backup: Backup) -> Resu
     let AppliedTransaction { backup: undo, .. } = apply_transaction(applier, &batch, Some(index))?;
     let left_branch = record.head_after.is_some() && !moved_branch;
     Ok(UndoOutcome { backup, restored, kept, moved_branch, left_branch, own_backup: undo })
+}
+
+/// Returns the changes that restore the paths of a run, and the paths that were changed since.
+fn reverse_paths(
+    repo: &Repo,
+    record: &BackupRecord,
+    index: &Index,
+) -> Result<(Vec<PathUpdate>, Vec<RepoPath>)> {
+    let mut filters = repo.clean_filters(index)?;
+    let mut ways = PathCache::default();
+    let mut changes = Vec::new();
+    let mut kept = Vec::new();
+    for saved in &record.paths {
+        let staged = repo.staged_status(index, &saved.path)?.entry();
+        let work = repo.read_worktree_item(&saved.path, staged, &mut ways, &mut filters, index)?;
+        let goes = |path: &RepoPath| {
+            let mut made = record.paths.iter().filter(|saved| saved.wrote_file);
+            made.any(|saved| saved.path == *path && saved.file_before.is_none())
+        };
+        let work = predict_after_removal(repo, &saved.path, work, &goes)?;
+        match reverse_path_update(saved, &work, staged)? {
+            Some(change) => changes.push(change),
+            None => kept.push(saved.path.clone()),
+        }
+    }
+    Ok((changes, kept))
 }
 
 /// Returns the reverse move of the branch, or `None` if it has commits on top.
