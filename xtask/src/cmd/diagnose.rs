@@ -31,7 +31,6 @@ use xtask_services::client;
 use xtask_services::env_files;
 use xtask_services::port_plan::{self, PortConflict};
 use xtask_services::stack::Stack;
-use xtask_services::status::ServiceStatus;
 use xtask_sync::classify::PathClass;
 use xtask_sync::context;
 use xtask_sync::run::{SyncInspection, SyncOptions};
@@ -245,18 +244,13 @@ fn choose_layers(session: &Session, repo: &Repo, named: Option<&str>) -> Result<
     let (known, _) = shared::list_known_stacks(session, repo);
     let up = known
         .into_iter()
-        .filter(|(_, page)| shared::is_up(page) || page.services.iter().any(is_unhealthy));
+        .filter(|(_, page)| page.is_up() || page.services.iter().any(|row| row.fault().is_some()));
     let up: Vec<String> = up.map(|(stack, _)| stack.layer).collect();
     if !up.is_empty() {
         return Ok(up);
     }
     let has_default = repo.root().join(DEPLOYMENT_FOLDER).join(format!("{DEFAULT_LAYER}.toml"));
     Ok(if has_default.is_file() { vec![DEFAULT_LAYER.to_owned()] } else { Vec::new() })
-}
-
-fn is_unhealthy(row: &ServiceStatus) -> bool {
-    matches!(row.state.as_str(), "failed" | "blocked" | "lost")
-        || row.state == "ready" && row.health == "unhealthy"
 }
 
 /// Returns the problems of the services, and the conflicts of the ports of those that do not run.
@@ -279,13 +273,9 @@ fn diagnose_services(
         let stack = Stack::new(&repo.folders(), name);
         let page = client::read_brief_status(&stack, &session.world)?;
         let rows = page.iter().flat_map(|page| &page.services);
-        wrong.extend(rows.filter(|row| is_unhealthy(row)).map(|row| {
+        wrong.extend(rows.filter_map(|row| {
             let why = row.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-            format!(
-                "{} is {}{why}",
-                row.service,
-                if row.state == "ready" { "unhealthy" } else { &row.state }
-            )
+            Some(format!("{} is {}{why}", row.service, row.fault()?))
         }));
         let running = client::find_running(&stack, &session.world)?;
         let token = running.as_ref().map(|known| known.token.as_str());

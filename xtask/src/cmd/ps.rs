@@ -22,7 +22,7 @@ use xtask_report as report;
 use xtask_report::services::{redraw_screen, render_table};
 use xtask_services::client;
 use xtask_services::stack::Stack;
-use xtask_services::status::{ServiceStatus, StackStatus};
+use xtask_services::status::{ReportedState, SCHEMA, ServiceStatus, StackStatus};
 
 /// How often `--watch` redraws.
 const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
@@ -98,7 +98,7 @@ fn print_status(
 ) -> CommandResult {
     if json {
         let nothing = StackStatus {
-            schema: "xtask.ps/1".to_owned(),
+            schema: SCHEMA.to_owned(),
             layer: layer.to_owned(),
             worktree: root.display().to_string(),
             supervisor: None,
@@ -111,8 +111,9 @@ fn print_status(
     } else {
         report::print_output(&render_status(pages))?;
     }
-    let is_lost =
-        |row: &ServiceStatus| row.required && matches!(row.state.as_str(), "failed" | "blocked");
+    let is_lost = |row: &ServiceStatus| {
+        row.required && matches!(row.state, ReportedState::Failed | ReportedState::Blocked)
+    };
     match unreadable {
         Some(failure) => Err(failure),
         None if pages.iter().flat_map(|page| &page.services).any(is_lost) => {
@@ -140,7 +141,7 @@ fn collect_status(
             let (known, unreadable) = shared::list_known_stacks(session, repo);
             let pages = known.into_iter().map(|(_, page)| page);
             let (mut up, down): (Vec<StackStatus>, Vec<StackStatus>) =
-                pages.partition(shared::is_up);
+                pages.partition(StackStatus::is_up);
             // Stopped stacks are only shown if no stack runs.
             if up.is_empty() {
                 up = down;
@@ -174,7 +175,7 @@ fn with_config_changes(repo: &Repo, stack: &Stack, mut page: StackStatus) -> Sta
 fn render_status(pages: &[StackStatus]) -> String {
     let mut text = String::new();
     for (at, page) in pages.iter().enumerate() {
-        let is_up = shared::is_up(page);
+        let is_up = page.is_up();
         if pages.len() > 1 || page.layer != DEFAULT_LAYER || !is_up {
             let gap = if at == 0 { "" } else { "\n" };
             let down = if is_up { "" } else { " (not running)" };
@@ -184,7 +185,7 @@ fn render_status(pages: &[StackStatus]) -> String {
         if let Some(error) = page.supervisor.as_ref().and_then(|line| line.error.as_ref()) {
             text.push_str(&format!("the supervisor: {error}\n"));
         }
-        if page.supervisor.is_none() && page.services.iter().any(|row| row.state == "lost") {
+        if page.is_unsupervised() {
             text.push_str(
                 "the supervisor of these services is gone. `cargo xtask start` takes them over, \
                  `cargo xtask stop` stops them\n",

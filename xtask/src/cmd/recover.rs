@@ -220,7 +220,7 @@ fn stop_layers(session: &Session, repo: &Repo, found: &Diagnosis, faults: &mut V
         let is_meant = found.layers.contains(&stack.layer);
         let ended = || -> Result<()> {
             let page = xtask_services::client::read_brief_status(&stack, &session.world)?;
-            if !is_meant || !page.is_some_and(|page| shared::is_up(&page)) {
+            if !is_meant || !page.is_some_and(|page| page.is_up()) {
                 return Ok(());
             }
             let _lock = shared::lock_stack(&stack, "recover")?;

@@ -107,7 +107,7 @@ pub(super) fn read_deployed_layer(
 ) -> Result<Option<Layer>> {
     let runs_here = || {
         let own = Stack::new(&repo.folders(), name);
-        matches!(client::read_brief_status(&own, &session.world), Ok(Some(page)) if is_up(&page))
+        matches!(client::read_brief_status(&own, &session.world), Ok(Some(page)) if page.is_up())
     };
     match read_layer(repo, name) {
         Ok(layer) if layer.deploy.is_none() => Ok(None),
@@ -139,18 +139,13 @@ pub(super) fn list_known_stacks(
     (found, unreadable)
 }
 
-/// Returns whether a stack has a supervisor or a running service.
-pub(super) fn is_up(page: &StackStatus) -> bool {
-    page.supervisor.is_some() || page.services.iter().any(is_running)
-}
-
 /// Returns the stack of `layer`, or else the only one that runs, or else that of the default layer.
 pub(super) fn choose_stack(session: &Session, repo: &Repo, layer: Option<&str>) -> Result<Stack> {
     if let Some(layer) = layer {
         return find_stack_anywhere(session, repo, layer);
     }
     let (mut known, unreadable) = list_known_stacks(session, repo);
-    known.retain(|(_, page)| is_up(page));
+    known.retain(|(_, page)| page.is_up());
     if let Some(failure) = unreadable.filter(|_| known.is_empty()) {
         return Err(failure);
     }
@@ -177,7 +172,7 @@ pub(super) fn find_stack(repo: &Repo, layer: &str) -> Result<Stack> {
 /// former.
 pub(super) fn find_stack_anywhere(session: &Session, repo: &Repo, layer: &str) -> Result<Stack> {
     let own = find_stack(repo, layer)?;
-    if client::read_brief_status(&own, &session.world)?.is_some_and(|page| is_up(&page)) {
+    if client::read_brief_status(&own, &session.world)?.is_some_and(|page| page.is_up()) {
         return Ok(own);
     }
     #[cfg(feature = "deploy")]
@@ -285,8 +280,8 @@ pub(super) fn build_service_lines(page: &StackStatus) -> Vec<ServiceLine> {
 fn build_service_line(row: &ServiceStatus) -> ServiceLine {
     ServiceLine {
         service: row.service.clone(),
-        state: row.state.clone(),
-        health: row.health.clone(),
+        state: row.state.to_string(),
+        health: row.health.name().to_owned(),
         pid: row.pid,
         port: row.port,
         address: row.address.clone(),
@@ -474,14 +469,9 @@ pub(super) fn stop_all(session: &Session, stack: &Stack) -> Result<()> {
     Err(done.survivors.into_iter().fold(error, Error::with_detail))
 }
 
-/// Returns whether a service runs or is about to.
-fn is_running(row: &ServiceStatus) -> bool {
-    row.pid.is_some() || matches!(row.state.as_str(), "waiting" | "starting" | "restarting")
-}
-
 /// Waits until the supervisor has exited, if no service runs any more.
 pub(super) fn wait_for_supervisor(page: &StackStatus) -> Result<()> {
-    let supervisor = page.supervisor.as_ref().filter(|_| !page.services.iter().any(is_running));
+    let supervisor = page.supervisor.as_ref().filter(|_| !page.has_running_services());
     match supervisor {
         Some(line) if !client::wait_until_gone(line.pid) => Err(Error::unable(format!(
             "the services have stopped, but their supervisor (pid {}) is still running",
@@ -503,7 +493,7 @@ pub(super) fn stop_services(
     let was_up: Vec<String> = before
         .iter()
         .flat_map(|page| &page.services)
-        .filter(|row| is_running(row))
+        .filter(|row| row.is_running())
         .map(|row| row.service.clone())
         .collect();
     let mut link = client::connect_or_start(stack, &session.world)?;
@@ -512,7 +502,7 @@ pub(super) fn stop_services(
     match follow_request(session, link, &was_up)? {
         RequestOutcome::Done { page, survivors } => {
             let is_up = |name: &&String| {
-                page.services.iter().any(|row| row.service == **name && is_running(row))
+                page.services.iter().any(|row| row.service == **name && row.is_running())
             };
             if survivors.is_empty() {
                 wait_for_supervisor(&page)?;
@@ -535,7 +525,7 @@ pub(super) fn stop_services(
         RequestOutcome::Unanswered => {
             // The supervisor exited concurrently, after stopping all its services.
             let left = client::read_brief_status(stack, &session.world)?;
-            match left.filter(|page| page.services.iter().any(is_running)) {
+            match left.filter(|page| page.has_running_services()) {
                 Some(_) => {
                     Err(Error::unable("the supervisor exited, but services are still running")
                         .with_hint("run the same command again to stop them"))

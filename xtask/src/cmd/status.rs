@@ -229,25 +229,18 @@ fn build_service_lines(session: &Session, repo: &Repo) -> Vec<ServicesLine> {
 /// Returns whether all services are healthy, and a description with the unhealthy ones first, e.g. `api failed
 /// (exit code 1), 2 ready`.
 fn describe_services(page: &StackStatus) -> (bool, String) {
-    let is_ill = |row: &&ServiceStatus| {
-        matches!(row.state.as_str(), "failed" | "blocked" | "lost")
-            || row.state == "ready" && row.health == "unhealthy"
+    let describe = |row: &ServiceStatus| {
+        let why = row.error.as_ref().map_or(String::new(), |error| format!(" ({error})"));
+        Some(format!("{} {}{why}", row.service, row.fault()?))
     };
-    let ill = page.services.iter().filter(is_ill);
-    let mut words: Vec<String> = ill
-        .map(|row| {
-            let state = if row.state == "ready" { "unhealthy" } else { &row.state };
-            let why = row.error.as_ref().map_or(String::new(), |error| format!(" ({error})"));
-            format!("{} {state}{why}", row.service)
-        })
-        .collect();
+    let mut words: Vec<String> = page.services.iter().filter_map(describe).collect();
     let ok = words.is_empty();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for row in page.services.iter().filter(|row| !is_ill(row)) {
-        *counts.entry(&row.state).or_default() += 1;
+    for row in page.services.iter().filter(|row| row.fault().is_none()) {
+        *counts.entry(row.state.name()).or_default() += 1;
     }
     words.extend(counts.into_iter().map(|(state, count)| format!("{count} {state}")));
-    if page.supervisor.is_none() && page.services.iter().any(|row| row.state == "lost") {
+    if page.is_unsupervised() {
         words.push("`cargo xtask start` takes over services without a supervisor".to_owned());
     }
     (ok, words.join(", "))

@@ -112,7 +112,7 @@ fn choose_stacks(session: &Session, repo: &Repo, args: &StopArgs) -> Result<Chos
     let Some(layer) = &args.layer else {
         let (mut known, unreadable) = shared::list_known_stacks(session, repo);
         if !args.services.is_empty() {
-            known.retain(|(_, page)| shared::is_up(page));
+            known.retain(|(_, page)| page.is_up());
         }
         if known.is_empty() && !args.services.is_empty() {
             check_configured(repo, &args.services)?;

@@ -134,7 +134,7 @@ fn refuse_while_services_run(session: &Session, repo: &Repo) -> Result<()> {
     #[cfg(feature = "services")]
     {
         let (known, _) = super::stack::list_known_stacks(session, repo);
-        if let Some((stack, _)) = known.iter().find(|(_, page)| super::stack::is_up(page)) {
+        if let Some((stack, _)) = known.iter().find(|(_, page)| page.is_up()) {
             return Err(Error::negative(format!(
                 "services of layer `{}` are running here",
                 stack.layer

@@ -31,6 +31,7 @@ use xtask_services::client;
 use xtask_services::env_files::{EnvFileError, EnvFileValues, WaitPolicy};
 use xtask_services::launch::{self, LaunchContext};
 use xtask_services::spec::ServiceSpec;
+use xtask_services::status::ReportedState;
 use xtask_services::teardown::MARKER_VARIABLE;
 
 /// Patterns of files that programs recreate next to their sources: caches, pid files and sockets.
@@ -141,7 +142,7 @@ struct ServingService {
     port: Option<u16>,
     state: Vec<PathBuf>,
     is_healthy: bool,
-    status: String,
+    status: ReportedState,
 }
 
 fn list_serving(
@@ -168,7 +169,7 @@ fn list_serving(
             found.push(ServingService {
                 port: row.port.or_else(|| spec.and_then(|spec| spec.port)),
                 state: spec.map_or(Vec::new(), |spec| spec.state.clone()),
-                is_healthy: ["ready", "done", "lost"].contains(&row.state.as_str()),
+                is_healthy: row.state.is_serving(),
                 name: row.service,
                 status: row.state,
             });

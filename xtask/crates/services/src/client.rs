@@ -24,7 +24,7 @@ use super::probe::{self, LogSearch};
 use super::reattach::{self, find_process};
 use super::spec::ServiceSpec;
 use super::stack::{ServiceRecord, Stack, StackRecord};
-use super::status::{ServiceStatus, StackStatus, find_address};
+use super::status::{self, Health, ReportedState, ServiceStatus, StackStatus, find_address};
 use super::teardown::{
     MARKER_VARIABLE, ProcessSnapshot, ProcessTable, SUPERVISOR_VARIABLE, format_marker,
 };
@@ -218,7 +218,7 @@ fn fetch_status(stack: &Stack, world: &Environment, brief: bool) -> Result<Optio
         .map(|unit| unsupervised_status(unit, &saved, &stack.logs_folder(), &table, now))
         .collect();
     let mut page = StackStatus {
-        schema: "xtask.ps/1".to_owned(),
+        schema: status::SCHEMA.to_owned(),
         layer: stack.layer.clone(),
         worktree: stack.root.display().to_string(),
         supervisor: None,
@@ -254,19 +254,17 @@ fn unsupervised_status(
     let process = find_process(unit, &saved.token, logs, table);
     let is_up = process.is_some();
     let was_up = unit.identity.is_some();
-    let state = match unit.state.as_str() {
-        _ if is_up => "lost",
-        "failed" => "failed",
-        "done" => "done",
-        "blocked" => "blocked",
-        _ => "stopped",
+    let state = match unit.state {
+        _ if is_up => ReportedState::Lost,
+        ReportedState::Failed | ReportedState::Done | ReportedState::Blocked => unit.state,
+        _ => ReportedState::Stopped,
     };
     let uptime = u64::try_from(now.saturating_sub(unit.started_ms)).ok();
     let ended = (was_up && !is_up).then(|| "exited while no supervisor was running".to_owned());
     ServiceStatus {
         service: unit.spec.name.clone(),
-        state: state.to_owned(),
-        health: "unknown".to_owned(),
+        state,
+        health: Health::Unknown,
         pid: process.map(|(identity, _)| identity.pid),
         port: unit.spec.port,
         address: find_address(&unit.spec).filter(|_| is_up),
@@ -294,11 +292,7 @@ pub struct RunningStack {
 pub fn find_running(stack: &Stack, world: &Environment) -> Result<Option<RunningStack>> {
     let Some(saved) = reattach::read_stack_record(stack)? else { return Ok(None) };
     let Some(page) = read_brief_status(stack, world)? else { return Ok(None) };
-    let is_up = |name: &str| {
-        let row = page.services.iter().find(|row| row.service == name);
-        let up = ["lost", "waiting", "starting", "ready", "restarting", "stopping", "done"];
-        row.is_some_and(|row| up.contains(&row.state.as_str()))
-    };
+    let is_up = |name: &str| page.find_service(name).is_some_and(ServiceStatus::is_up);
     let units = saved.units.into_iter().filter(|unit| is_up(&unit.spec.name));
     Ok(Some(RunningStack { token: saved.token, specs: units.map(|unit| unit.spec).collect() }))
 }
@@ -320,11 +314,12 @@ pub fn verify_services(
     };
     let mut answers = Vec::new();
     for unit in &saved.units {
-        let row = page.services.iter().find(|row| row.service == unit.spec.name);
-        let Some(row) = row else { continue };
-        let answer = match row.state.as_str() {
-            "done" => Ok("completed".to_owned()),
-            "ready" | "lost" | "starting" => probe_service(unit, &around, stack, world),
+        let Some(row) = page.find_service(&unit.spec.name) else { continue };
+        let answer = match row.state {
+            ReportedState::Done => Ok("completed".to_owned()),
+            ReportedState::Ready | ReportedState::Lost | ReportedState::Starting => {
+                probe_service(unit, &around, stack, world)
+            }
             other => Err(row.error.clone().unwrap_or_else(|| format!("it is {other}"))),
         };
         answers.push((unit.spec.name.clone(), answer));
@@ -361,8 +356,7 @@ fn probe_service(
     world: &Environment,
 ) -> Result<String, String> {
     let spec = &unit.spec;
-    let probes = [spec.ready.as_ref(), spec.live.as_ref().map(|live| &live.probe)];
-    let probes: Vec<_> = probes.into_iter().flatten().collect();
+    let probes: Vec<_> = spec.probes().collect();
     if probes.is_empty() {
         return Ok("running; no probe configured".to_owned());
     }

@@ -254,8 +254,7 @@ pub fn check_specs(
             }
         }
         env.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));
-        let probes = [spec.ready.as_ref(), spec.live.as_ref().map(|live| &live.probe)];
-        let commands = probes.into_iter().flatten().filter_map(|probe| probe.run.as_ref());
+        let commands = spec.probes().filter_map(|probe| probe.run.as_ref());
         for argv in [&spec.argv].into_iter().chain(commands) {
             if let Some(missing) = find_missing_program(argv, &spec.folder, &env) {
                 is_program_missing |= !argv[0].contains('/');

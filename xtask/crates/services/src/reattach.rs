@@ -15,6 +15,7 @@ use super::logs::ServiceLog;
 use super::service_state::{ServiceState, SupervisedService};
 use super::spec::EnvFileStamp;
 use super::stack::{ServiceRecord, Stack, StackRecord};
+use super::status::ReportedState;
 use super::teardown::{
     MARKER_VARIABLE, ProcessSelector, ProcessSnapshot, ProcessTable, find_members, format_marker,
     to_identity,
@@ -154,7 +155,7 @@ fn reattach_service(
     unit.is_degraded = saved.is_degraded;
     unit.error.clone_from(&saved.error);
     // A completed service stays completed.
-    unit.is_wanted = saved.is_wanted && saved.state == "done";
+    unit.is_wanted = saved.is_wanted && saved.state == ReportedState::Done;
     if let Some((identity, run)) = find_process(saved, token, logs, table) {
         unit.identity = Some(identity);
         // A service that was being stopped is stopped.
@@ -175,9 +176,9 @@ fn reattach_service(
     };
     let left = find_members(&ours, table);
     unit.survivors = left.iter().map(|process| format!("pid {}", process.pid)).collect();
-    unit.state = match saved.state.as_str() {
-        "done" => ServiceState::Done,
-        "failed" => ServiceState::Failed,
+    unit.state = match saved.state {
+        ReportedState::Done => ServiceState::Done,
+        ReportedState::Failed => ServiceState::Failed,
         _ if !unit.survivors.is_empty() => ServiceState::Failed,
         _ => ServiceState::Down,
     };

@@ -59,6 +59,13 @@ pub struct ServiceSpec {
     pub backup: Option<BackupSpec>,
 }
 
+impl ServiceSpec {
+    /// Returns its probes.
+    pub fn probes(&self) -> impl Iterator<Item = &ProbeSpec> {
+        self.ready.iter().chain(self.live.iter().map(|live| &live.probe))
+    }
+}
+
 /// Command that saves the persistent data of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupSpec {

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::spec::{EnvFileStamp, ServiceSpec};
+use super::status::ReportedState;
 use xtask_base::digest;
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result, ResultExt};
@@ -65,8 +66,7 @@ pub struct ServiceRecord {
     pub spec: ServiceSpec,
     /// Whether the service should be up.
     pub is_wanted: bool,
-    /// State as shown by `ps`, e.g. `ready`.
-    pub state: String,
+    pub state: ReportedState,
     /// Number of the current or last run.
     pub run: u64,
     /// First process of the run.

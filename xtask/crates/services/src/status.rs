@@ -10,10 +10,19 @@ use super::service_state::{AfterStop, ServiceState, SupervisedService};
 use super::spec::ServiceSpec;
 use xtask_base::words::format_size;
 
+/// Format of `StackStatus`, without its version.
+pub const SCHEMA_NAME: &str = "xtask.ps";
+
+/// Name and version of `StackStatus`.
+pub const SCHEMA: &str = "xtask.ps/1";
+
+/// Duration of a start, in milliseconds, from which on reports name what it waits for.
+pub const SLOW_START_MS: u64 = 1000;
+
 /// Status of a stack and its services.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StackStatus {
-    /// Name and version of this format, e.g. `xtask.ps/1`.
+    /// Name and version of this format: `SCHEMA`.
     pub schema: String,
     /// Name of the layer.
     pub layer: String,
@@ -43,11 +52,8 @@ pub struct SupervisorStatus {
 pub struct ServiceStatus {
     /// Name of the service.
     pub service: String,
-    /// `stopped`, `waiting`, `blocked`, `starting`, `ready`, `stopping`, `restarting`, `finishing`,
-    /// `done`, `failed`; or `lost` if the service runs without a supervisor.
-    pub state: String,
-    /// `healthy`, `unhealthy` or `unknown`.
-    pub health: String,
+    pub state: ReportedState,
+    pub health: Health,
     /// First process, while it runs.
     pub pid: Option<u32>,
     pub port: Option<u16>,
@@ -75,22 +81,98 @@ pub struct ServiceStatus {
     pub killed: Option<String>,
 }
 
-/// Returns the name of a state in `ServiceStatus::state`.
-#[must_use]
-pub fn state_name(state: &ServiceState) -> &'static str {
-    match state {
-        ServiceState::Down => "stopped",
-        ServiceState::Waiting => "waiting",
-        ServiceState::Blocked => "blocked",
-        ServiceState::Starting => "starting",
-        ServiceState::Ready => "ready",
-        ServiceState::Ending(AfterStop::Done) => "finishing",
-        ServiceState::Ending(AfterStop::Down | AfterStop::Failed) => "stopping",
-        ServiceState::Ending(AfterStop::Again | AfterStop::Pause) | ServiceState::Pausing => {
-            "restarting"
+/// State of a service as reported by `ps`, e.g. `restarting` for `Ending(Pause)` and `Pausing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReportedState {
+    Stopped,
+    Waiting,
+    Blocked,
+    Starting,
+    Ready,
+    Stopping,
+    Restarting,
+    Finishing,
+    Done,
+    Failed,
+    /// Running without a supervisor.
+    Lost,
+    /// A state of another version.
+    #[serde(other)]
+    Unknown,
+}
+
+impl ReportedState {
+    /// Returns its name in `ps`, the same as in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ReportedState::Stopped => "stopped",
+            ReportedState::Waiting => "waiting",
+            ReportedState::Blocked => "blocked",
+            ReportedState::Starting => "starting",
+            ReportedState::Ready => "ready",
+            ReportedState::Stopping => "stopping",
+            ReportedState::Restarting => "restarting",
+            ReportedState::Finishing => "finishing",
+            ReportedState::Done => "done",
+            ReportedState::Failed => "failed",
+            ReportedState::Lost => "lost",
+            ReportedState::Unknown => "unknown",
         }
-        ServiceState::Done => "done",
-        ServiceState::Failed => "failed",
+    }
+
+    /// Returns whether the service does its work, with or without a supervisor.
+    #[must_use]
+    pub fn is_serving(self) -> bool {
+        matches!(self, ReportedState::Ready | ReportedState::Done | ReportedState::Lost)
+    }
+}
+
+impl std::fmt::Display for ReportedState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl From<&ServiceState> for ReportedState {
+    fn from(state: &ServiceState) -> ReportedState {
+        match state {
+            ServiceState::Down => ReportedState::Stopped,
+            ServiceState::Waiting => ReportedState::Waiting,
+            ServiceState::Blocked => ReportedState::Blocked,
+            ServiceState::Starting => ReportedState::Starting,
+            ServiceState::Ready => ReportedState::Ready,
+            ServiceState::Ending(AfterStop::Done) => ReportedState::Finishing,
+            ServiceState::Ending(AfterStop::Down | AfterStop::Failed) => ReportedState::Stopping,
+            ServiceState::Ending(AfterStop::Again | AfterStop::Pause) | ServiceState::Pausing => {
+                ReportedState::Restarting
+            }
+            ServiceState::Done => ReportedState::Done,
+            ServiceState::Failed => ReportedState::Failed,
+        }
+    }
+}
+
+/// Health of a service, by its state and its probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    Healthy,
+    Unhealthy,
+    #[serde(other)]
+    Unknown,
+}
+
+impl Health {
+    /// Returns its name in `ps`, the same as in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Health::Healthy => "healthy",
+            Health::Unhealthy => "unhealthy",
+            Health::Unknown => "unknown",
+        }
     }
 }
 
@@ -98,8 +180,7 @@ pub fn state_name(state: &ServiceState) -> &'static str {
 #[must_use]
 pub fn find_address(spec: &ServiceSpec) -> Option<String> {
     let port = spec.port?;
-    let probes = [spec.ready.as_ref(), spec.live.as_ref().map(|live| &live.probe)];
-    let speaks_http = probes.into_iter().flatten().any(|probe| probe.http.is_some());
+    let speaks_http = spec.probes().any(|probe| probe.http.is_some());
     let scheme = if speaks_http { "http://" } else { "" };
     Some(format!("{scheme}localhost:{port}"))
 }
@@ -118,19 +199,19 @@ impl ServiceStatus {
     #[must_use]
     pub fn from_service(unit: &SupervisedService, now_ms: i64) -> ServiceStatus {
         let health = match unit.state {
-            ServiceState::Ready | ServiceState::Done if unit.failed_probes == 0 => "healthy",
+            ServiceState::Ready | ServiceState::Done if unit.failed_probes == 0 => Health::Healthy,
             ServiceState::Ready
             | ServiceState::Failed
             | ServiceState::Blocked
-            | ServiceState::Pausing => "unhealthy",
-            _ => "unknown",
+            | ServiceState::Pausing => Health::Unhealthy,
+            _ => Health::Unknown,
         };
         let runs = unit.identity.as_ref().filter(|_| unit.is_active());
         let uptime = u64::try_from(now_ms.saturating_sub(unit.started_ms)).unwrap_or(0);
         ServiceStatus {
             service: unit.spec.name.clone(),
-            state: state_name(&unit.state).to_owned(),
-            health: health.to_owned(),
+            state: (&unit.state).into(),
+            health,
             pid: runs.map(|identity| identity.pid),
             port: unit.spec.port,
             address: find_address(&unit.spec).filter(|_| runs.is_some()),
@@ -149,11 +230,67 @@ impl ServiceStatus {
     /// Returns whether the stack can be healthy with this service.
     #[must_use]
     pub fn is_healthy_or_optional(&self) -> bool {
-        !self.required || self.health == "healthy"
+        !self.required || self.health == Health::Healthy
+    }
+
+    /// Returns whether it runs or is about to.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        use ReportedState::{Restarting, Starting, Waiting};
+        self.pid.is_some() || matches!(self.state, Waiting | Starting | Restarting)
+    }
+
+    /// Returns whether a start leaves it as it is: it is running, stopping or done.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.is_running() || matches!(self.state, ReportedState::Stopping | ReportedState::Done)
+    }
+
+    /// Returns whether it has been starting for more than a second, and when that is worth a report.
+    #[must_use]
+    pub fn is_slow_start(&self) -> bool {
+        self.state == ReportedState::Starting && self.uptime_ms > Some(SLOW_START_MS)
+    }
+
+    /// Returns what is wrong with it, e.g. `failed`, or `unhealthy` for one that is ready.
+    #[must_use]
+    pub fn fault(&self) -> Option<&'static str> {
+        match self.state {
+            ReportedState::Failed | ReportedState::Blocked | ReportedState::Lost => {
+                Some(self.state.name())
+            }
+            ReportedState::Ready if self.health == Health::Unhealthy => Some(self.health.name()),
+            _ => None,
+        }
     }
 }
 
 impl StackStatus {
+    /// Returns whether it has a supervisor or a running service.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.supervisor.is_some() || self.has_running_services()
+    }
+
+    /// Returns whether a service runs or is about to.
+    #[must_use]
+    pub fn has_running_services(&self) -> bool {
+        self.services.iter().any(ServiceStatus::is_running)
+    }
+
+    /// Returns whether services run, and their supervisor is gone.
+    #[must_use]
+    pub fn is_unsupervised(&self) -> bool {
+        let is_lost = |row: &ServiceStatus| row.state == ReportedState::Lost;
+        self.supervisor.is_none() && self.services.iter().any(is_lost)
+    }
+
+    /// Returns the status of a service.
+    #[must_use]
+    pub fn find_service(&self, name: &str) -> Option<&ServiceStatus> {
+        self.services.iter().find(|row| row.service == name)
+    }
+
     /// Returns a message for each service that makes the stack unhealthy; empty if it is healthy.
     #[must_use]
     pub fn unhealthy_reasons(&self) -> Vec<String> {
@@ -183,10 +320,10 @@ impl StackStatus {
             };
         let yes = |is: bool| Some(f64::from(u8::from(is)));
         family("xtask_service_up", "gauge", "Whether the service is ready.", &|row| {
-            yes(row.state == "ready" || row.state == "done")
+            yes(matches!(row.state, ReportedState::Ready | ReportedState::Done))
         });
         family("xtask_service_healthy", "gauge", "Whether the service is healthy.", &|row| {
-            yes(row.health == "healthy")
+            yes(row.health == Health::Healthy)
         });
         family("xtask_service_degraded", "gauge", "Whether a dependency is missing.", &|row| {
             yes(row.degraded)

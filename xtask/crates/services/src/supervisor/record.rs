@@ -16,7 +16,6 @@ use crate::reattach::ReattachedService;
 use crate::service_state::{ProcessExit, ServiceState};
 use crate::stack::{ServiceRecord, StackRecord};
 use crate::state_machine::Event;
-use crate::status::state_name;
 use std::sync::PoisonError;
 use xtask_base::error::{Error, Result};
 
@@ -76,7 +75,7 @@ impl Supervisor<'_> {
         let units = self.machine.services().values().map(|unit| ServiceRecord {
             spec: unit.spec.clone(),
             is_wanted: unit.is_wanted,
-            state: state_name(&unit.state).to_owned(),
+            state: (&unit.state).into(),
             run: unit.run,
             identity: unit.identity.clone(),
             was_ready: unit.state == ServiceState::Ready,

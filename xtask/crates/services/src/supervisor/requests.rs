@@ -15,10 +15,7 @@ use super::{Input, LaunchEnv, PendingRequest, RequestGoal, StraySweep, Superviso
 use crate::control_socket::{self, ControlCommand, ControlReply, ServiceFailure, StartRequest};
 use crate::service_state::{AfterStop, ServiceState, SupervisedService};
 use crate::state_machine::Event;
-use crate::status::{ServiceStatus, StackStatus, SupervisorStatus};
-
-/// Duration of a start, in milliseconds, from which on progress reports name the reason.
-const SLOW_START_MS: u64 = 1000;
+use crate::status::{SCHEMA, SLOW_START_MS, ServiceStatus, StackStatus, SupervisorStatus};
 
 /// Number of log lines reported for a failed service.
 const FAILURE_LOG_LINES: usize = 20;
@@ -32,17 +29,17 @@ impl Supervisor<'_> {
         let rows =
             self.machine.services().values().map(|unit| ServiceStatus::from_service(unit, now));
         // Uptime alone causes no report; crossing `SLOW_START_MS` does.
-        let is_long = |row: &ServiceStatus| {
-            row.state == "starting" && row.uptime_ms.is_some_and(|uptime| uptime > SLOW_START_MS)
-        };
-        rows.map(|row| ServiceStatus { uptime_ms: is_long(&row).then_some(SLOW_START_MS), ..row })
-            .collect()
+        rows.map(|row| {
+            let uptime_ms = row.is_slow_start().then_some(SLOW_START_MS);
+            ServiceStatus { uptime_ms, ..row }
+        })
+        .collect()
     }
 
     pub(super) fn stack_status(&self) -> StackStatus {
         let now = self.event_context().wall_ms;
         StackStatus {
-            schema: "xtask.ps/1".to_owned(),
+            schema: SCHEMA.to_owned(),
             layer: self.stack.layer.clone(),
             worktree: self.stack.root.display().to_string(),
             supervisor: Some(SupervisorStatus {
