@@ -19,8 +19,8 @@ use xtask_config::DEFAULT_LAYER;
 use xtask_deploy::engine_commands::EngineCommand;
 use xtask_git::Repo;
 use xtask_report as report;
-use xtask_report::services::{redraw_screen, render_table};
 use xtask_services::client;
+use xtask_services::report::{redraw_screen, render_table};
 use xtask_services::stack::Stack;
 use xtask_services::status::{ReportedState, SCHEMA, ServiceStatus, StackStatus};
 
@@ -181,7 +181,7 @@ fn render_status(pages: &[StackStatus]) -> String {
             let down = if is_up { "" } else { " (not running)" };
             text.push_str(&format!("{gap}layer {}{down}\n", page.layer));
         }
-        text.push_str(&render_table(&shared::build_service_lines(page)));
+        text.push_str(&render_table(&page.services));
         if let Some(error) = page.supervisor.as_ref().and_then(|line| line.error.as_ref()) {
             text.push_str(&format!("the supervisor: {error}\n"));
         }

@@ -13,10 +13,10 @@ use xtask_base::error::{Error, ErrorKind};
 #[cfg(feature = "deploy")]
 use xtask_deploy::engine_commands::EngineCommand;
 use xtask_report as report;
-use xtask_report::services::render_addresses;
 use xtask_services::client;
 use xtask_services::control_socket;
 use xtask_services::env_files::{EnvFileValues, WaitPolicy};
+use xtask_services::report::render_addresses;
 use xtask_services::spec::ServiceSpec;
 use xtask_services::{plan, port_plan};
 
@@ -133,9 +133,9 @@ pub(super) fn run(session: &Session, args: &RestartArgs) -> CommandResult {
             if args.json {
                 shared::print_start_report("xtask.restart/1", &page, &[])?;
             } else {
-                let mut lines = shared::build_service_lines(&page);
-                lines.retain(|line| names.contains(&line.service));
-                report::print_output(&render_addresses(&lines, None))?;
+                let rows = page.services.iter().filter(|row| names.contains(&row.service));
+                let rows: Vec<_> = rows.collect();
+                report::print_output(&render_addresses(&rows, None))?;
             }
             Ok(SUCCESS)
         }

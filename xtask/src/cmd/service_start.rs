@@ -17,13 +17,13 @@ use xtask_config::Layer;
 use xtask_git::Repo;
 use xtask_report as report;
 use xtask_report::Verbosity;
-use xtask_report::services::render_addresses;
 use xtask_services::client::{self, RunningStack};
 use xtask_services::control_socket::{self, ControlCommand};
 use xtask_services::env_files::{EnvFileValues, WaitPolicy};
 use xtask_services::logs::ServiceLog;
 use xtask_services::plan;
 use xtask_services::port_plan::{self, PortConflict, PortPlan};
+use xtask_services::report::render_addresses;
 use xtask_services::spec::ServiceSpec;
 use xtask_services::stack::Stack;
 use xtask_services::status::StackStatus;
@@ -201,9 +201,9 @@ fn print_outcome(
                 report::print_warning(&format!("the supervisor: {error}"));
             }
             let status = supervisor.and_then(|line| line.status_port);
-            let mut lines = shared::build_service_lines(&page);
-            lines.retain(|line| names.contains(&line.service));
-            report::print_output(&render_addresses(&lines, status))?;
+            let rows = page.services.iter().filter(|row| names.contains(&row.service));
+            let rows: Vec<_> = rows.collect();
+            report::print_output(&render_addresses(&rows, status))?;
             if up == page.services.len() && session.verbosity == Verbosity::Verbose {
                 session.print_info("all services were already running");
             }

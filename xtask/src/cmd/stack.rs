@@ -23,7 +23,6 @@ use xtask_deploy::stacks;
 use xtask_deploy::target::DeployTarget;
 use xtask_git::Repo;
 use xtask_report as report;
-use xtask_report::services::{ServiceLine, ServiceProgress};
 use xtask_services::client;
 use xtask_services::control_socket::{
     ControlCommand, ControlConnection, ControlReply, ServiceFailure, StartRequest,
@@ -32,6 +31,7 @@ use xtask_services::env_files;
 use xtask_services::launch::Env;
 use xtask_services::plan;
 use xtask_services::reattach;
+use xtask_services::report::ServiceProgress;
 use xtask_services::spec::ServiceSpec;
 use xtask_services::stack::Stack;
 use xtask_services::status::{ServiceStatus, StackStatus};
@@ -272,29 +272,6 @@ pub(super) fn list_config_changes(repo: &Repo, stack: &Stack) -> BTreeMap<String
     changes
 }
 
-/// Converts the services of a status to lines for the report.
-pub(super) fn build_service_lines(page: &StackStatus) -> Vec<ServiceLine> {
-    page.services.iter().map(build_service_line).collect()
-}
-
-fn build_service_line(row: &ServiceStatus) -> ServiceLine {
-    ServiceLine {
-        service: row.service.clone(),
-        state: row.state.to_string(),
-        health: row.health.name().to_owned(),
-        pid: row.pid,
-        port: row.port,
-        address: row.address.clone(),
-        uptime_ms: row.uptime_ms,
-        restarts: row.restarts,
-        memory: row.memory,
-        cpu: row.cpu,
-        degraded: row.degraded,
-        warnings: row.warnings.clone(),
-        error: row.error.clone().or_else(|| row.killed.clone()),
-    }
-}
-
 /// How a request ended.
 pub(super) enum RequestOutcome {
     /// The request succeeded, except for the processes in `survivors`.
@@ -344,7 +321,12 @@ pub(super) fn follow_request(
     let tools = session.tools();
     let _held = tools.interrupts.defer_signals();
     let mut is_heard = false;
-    let is_meant = |line: &ServiceLine| names.is_empty() || names.contains(&line.service);
+    let meant = |page: &StackStatus, board: &mut ServiceProgress| {
+        let rows = page.services.iter();
+        let rows: Vec<&ServiceStatus> =
+            rows.filter(|row| names.is_empty() || names.contains(&row.service)).collect();
+        board.show_states(&rows);
+    };
     let ended = loop {
         if tools.interrupts.was_interrupted() {
             break RequestOutcome::Interrupted;
@@ -353,9 +335,7 @@ pub(super) fn follow_request(
             Ok(None) => board.show_states(&[]),
             Ok(Some(ControlReply::Now { page })) => {
                 is_heard = true;
-                let mut lines = build_service_lines(&page);
-                lines.retain(is_meant);
-                board.show_states(&lines);
+                meant(&page, &mut board);
             }
             Ok(Some(ControlReply::Done { page, survivors })) => {
                 break RequestOutcome::Done { page, survivors };
@@ -377,9 +357,7 @@ pub(super) fn follow_request(
         }
     };
     if let RequestOutcome::Done { page, .. } | RequestOutcome::Failed { page, .. } = &ended {
-        let mut lines = build_service_lines(page);
-        lines.retain(is_meant);
-        board.show_states(&lines);
+        meant(page, &mut board);
     }
     board.clear();
     Ok(ended)

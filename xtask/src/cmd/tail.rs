@@ -7,8 +7,8 @@ use std::time::Duration;
 use xtask_base::environment::format_rfc3339_ms;
 use xtask_base::error::{Result, ResultExt};
 use xtask_report as report;
-use xtask_report::services::format_log_line;
 use xtask_services::logs::{LogLine, LogRun, ServiceLog};
+use xtask_services::report::format_log_line;
 use xtask_services::stack::Stack;
 
 /// How often the logs are polled for new lines.

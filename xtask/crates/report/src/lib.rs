@@ -30,8 +30,6 @@ pub mod running_checks;
 pub mod sanitize;
 #[cfg(feature = "checks")]
 pub mod sarif;
-#[cfg(feature = "services")]
-pub mod services;
 pub mod status;
 pub mod sync;
 #[cfg(feature = "checks")]
@@ -40,18 +38,18 @@ pub mod why;
 
 use anstyle::{AnsiColor, Style};
 
-pub use progress::StderrProgress;
+pub use progress::{LiveLines, StderrProgress};
 
 pub use xtask_base::words::pluralize;
 
 use xtask_base::error::{Error, Result};
 use xtask_base::words::{is_unsafe_char, sanitize_for_terminal};
 
-pub(crate) const BOLD: Style = Style::new().bold();
-pub(crate) const DIM: Style = Style::new().dimmed();
-pub(crate) const GREEN: Style = AnsiColor::Green.on_default();
-pub(crate) const YELLOW: Style = AnsiColor::Yellow.on_default();
-pub(crate) const RED: Style = AnsiColor::Red.on_default();
+pub const BOLD: Style = Style::new().bold();
+pub const DIM: Style = Style::new().dimmed();
+pub const GREEN: Style = AnsiColor::Green.on_default();
+pub const YELLOW: Style = AnsiColor::Yellow.on_default();
+pub const RED: Style = AnsiColor::Red.on_default();
 
 /// How much is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

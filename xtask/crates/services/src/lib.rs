@@ -25,6 +25,7 @@ pub mod plan;
 pub mod port_plan;
 pub mod probe;
 pub mod reattach;
+pub mod report;
 pub mod service_state;
 pub mod spec;
 pub mod stack;
