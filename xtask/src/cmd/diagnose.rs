@@ -27,8 +27,8 @@ use xtask_recovery::env_files::{BrokenEnvFile, EnvReplacement, find_replacement}
 use xtask_recovery::reset::{DETACHED_HEAD, find_unreferenced_commit, recovered_branch_name};
 use xtask_recovery::target::{self, RecoveryTarget};
 use xtask_report::recovery::RecoveryPartLine;
-use xtask_services::client;
 use xtask_services::env_files;
+use xtask_services::observe::{list_known_stacks, observe_stack};
 use xtask_services::port_plan::{self, PortConflict};
 use xtask_services::stack::Stack;
 use xtask_sync::classify::PathClass;
@@ -241,7 +241,7 @@ fn choose_layers(session: &Session, repo: &Repo, named: Option<&str>) -> Result<
         shared::find_stack(repo, name)?;
         return Ok(vec![name.to_owned()]);
     }
-    let (known, _) = shared::list_known_stacks(session, repo);
+    let (known, _) = list_known_stacks(&repo.folders(), &session.world);
     let up = known
         .into_iter()
         .filter(|(_, page)| page.is_up() || page.services.iter().any(|row| row.fault().is_some()));
@@ -271,23 +271,20 @@ fn diagnose_services(
             }
         };
         let stack = Stack::new(&repo.folders(), name);
-        let page = client::read_brief_status(&stack, &session.world)?;
-        let rows = page.iter().flat_map(|page| &page.services);
+        let seen = observe_stack(&stack, &session.world)?;
+        let rows = seen.status.iter().flat_map(|page| &page.services);
         wrong.extend(rows.filter_map(|row| {
             let why = row.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
             Some(format!("{} is {}{why}", row.service, row.fault()?))
         }));
-        let running = client::find_running(&stack, &session.world)?;
-        let token = running.as_ref().map(|known| known.token.as_str());
-        let is_up = |service: &str| {
-            running.as_ref().is_some_and(|known| known.specs.iter().any(|one| one.name == service))
-        };
+        let running = seen.running_services();
+        let is_up = |service: &str| running.find_spec(service).is_some();
         let none = std::collections::BTreeMap::new();
         let ports =
             port_plan::assign_ports(&repo.folders(), session.tools().disk, layer, &none, false)?;
         let wanted: Vec<(String, u16)> =
             ports.services.into_iter().filter(|(service, _)| !is_up(service)).collect();
-        obstacles.extend(port_plan::find_conflicts(&wanted, token)?);
+        obstacles.extend(port_plan::find_conflicts(&wanted, running.token.as_deref())?);
     }
     Ok((wrong, obstacles))
 }

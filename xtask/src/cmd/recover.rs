@@ -11,10 +11,8 @@ use std::time::Duration;
 
 use super::diagnose::{Diagnosis, diagnose_worktree, find_broken_files, step_name};
 use super::session::Session;
-use super::{
-    CommandResult, SUCCESS, backup_list, best_effort_sync, checks, service_start, stack as shared,
-};
-use crate::cli::{RecoverArgs, RecoverStep, StartArgs};
+use super::{CommandResult, SUCCESS, backup_list, best_effort_sync, checks, stack as shared};
+use crate::cli::{RecoverArgs, RecoverStep};
 use xtask_base::digest;
 use xtask_base::error::{Error, ErrorKind, Result, ResultExt as _};
 use xtask_base::ports;
@@ -27,9 +25,13 @@ use xtask_recovery::secret_files::{self, CopyRestore, SecretCopy};
 use xtask_recovery::{reset, target};
 use xtask_report as report;
 use xtask_report::recovery;
+use xtask_services::follow::lock_stack;
 use xtask_services::plan;
 use xtask_services::port_plan;
+use xtask_services::report::ServiceProgress;
 use xtask_services::stack::Stack;
+use xtask_services::start::{StartOptions, start_services};
+use xtask_services::stop::stop_all;
 use xtask_sync::context;
 use xtask_sync::worktree_lock::LockWorktree as _;
 
@@ -220,11 +222,10 @@ fn stop_layers(session: &Session, repo: &Repo, found: &Diagnosis, faults: &mut V
         let is_meant = found.layers.contains(&stack.layer);
         let ended = || -> Result<()> {
             let page = xtask_services::client::read_brief_status(&stack, &session.world)?;
-            if !is_meant || !page.is_some_and(|page| page.is_up()) {
-                return Ok(());
-            }
-            let _lock = shared::lock_stack(&stack, "recover")?;
-            shared::stop_all(session, &stack)?;
+            let Some(page) = page.filter(|page| is_meant && page.is_up()) else { return Ok(()) };
+            let mut listener = ServiceProgress::new(session.verbosity);
+            let _lock = lock_stack(&stack, "recover", &mut listener)?;
+            stop_all(&shared::stack_context(session), &mut listener, &stack, &page)?;
             session.print_info(&format!("layer `{}` stopped", stack.layer));
             Ok(())
         };
@@ -300,32 +301,19 @@ fn start_layer(session: &Session, repo: &Repo, name: &str) -> Result<()> {
         wanted.push((one.service.clone(), port));
         moved.push((one.service, port));
     }
-    let args = StartArgs {
-        services: Vec::new(),
-        layer: Some(name.to_owned()),
-        clean: true,
-        check_ports: false,
-        verify: false,
-        port: moved,
+    let options = StartOptions {
+        ports: moved.into_iter().collect(),
         take_over: Vec::new(),
-        fallback: Vec::new(),
-        timeout: READY_TIMEOUT,
-        foreground: false,
-        dry_run: false,
-        json: false,
+        without: Vec::new(),
+        is_clean: true,
+        ready_within: READY_TIMEOUT,
     };
     let chosen = plan::choose_services(&layer, &[])?;
-    match service_start::start_services(session, repo, &layer, &chosen, &args)? {
-        SUCCESS => Ok(()),
-        code => Err(Error::new(
-            if code == ErrorKind::Interrupted.exit_code() {
-                ErrorKind::Interrupted
-            } else {
-                ErrorKind::Negative
-            },
-            format!("layer `{name}` was not started"),
-        )),
-    }
+    let context = shared::stack_context(session);
+    let mut listener = ServiceProgress::new(session.verbosity);
+    let outcome =
+        start_services(&context, &mut listener, &repo.folders(), &layer, &chosen, &options)?;
+    shared::print_start("xtask.start/1", outcome, false, true)
 }
 
 fn print_outcome(

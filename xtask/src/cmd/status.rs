@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 #[cfg(feature = "deploy")]
 use super::deploy_status;
 use super::session::{Session, build_sync_report};
-#[cfg(feature = "services")]
-use super::stack as shared;
 use super::{CommandResult, SUCCESS};
 use crate::cli::StatusArgs;
 #[cfg(feature = "checks")]
@@ -36,6 +34,8 @@ use xtask_report::{self as report, Verbosity};
 use xtask_review::queue;
 #[cfg(feature = "services")]
 use xtask_services::client;
+#[cfg(feature = "services")]
+use xtask_services::observe::list_config_changes;
 #[cfg(feature = "services")]
 use xtask_services::stack::Stack;
 #[cfg(feature = "services")]
@@ -207,7 +207,7 @@ fn build_service_lines(session: &Session, repo: &Repo) -> Vec<ServicesLine> {
     let line = |stack: Stack| match client::read_brief_status(&stack, &session.world) {
         Ok(page) => page.map(|page| {
             let (ok, mut words) = describe_services(&page);
-            let changes = shared::list_config_changes(repo, &stack);
+            let changes = list_config_changes(repo.root(), &stack);
             let runs = |name: &&String| {
                 page.services.iter().any(|row| row.service == **name && row.pid.is_some())
             };

@@ -113,6 +113,15 @@ pub fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
     print_output(&format!("{safe}\n"))
 }
 
+/// Prints a result to stdout, as JSON or as the text that `render` makes of it.
+pub fn print_result<T: serde::Serialize>(
+    json: bool,
+    value: &T,
+    render: impl FnOnce(&T) -> String,
+) -> Result<()> {
+    if json { print_json(value) } else { print_output(&render(value)) }
+}
+
 /// Returns whether stdout is a terminal.
 #[must_use]
 pub fn is_stdout_terminal() -> bool {

@@ -20,9 +20,9 @@ use super::launch::{self, Env, LaunchContext, find_own_program};
 use super::listeners::ListenerFinder;
 use super::logs::ServiceLog;
 use super::metrics::UsageMonitor;
+use super::observe::{StackObservation, observe_stack};
 use super::probe::{self, LogSearch};
 use super::reattach::{self, find_process};
-use super::spec::ServiceSpec;
 use super::stack::{ServiceRecord, Stack, StackRecord};
 use super::status::{self, Health, ReportedState, ServiceStatus, StackStatus, find_address};
 use super::teardown::{
@@ -194,40 +194,49 @@ pub fn read_brief_status(stack: &Stack, world: &Environment) -> Result<Option<St
 }
 
 fn fetch_status(stack: &Stack, world: &Environment, brief: bool) -> Result<Option<StackStatus>> {
+    if let Some(status) = ask_supervisor(stack, brief)? {
+        return Ok(Some(status));
+    }
+    let Some(saved) = reattach::read_stack_record(stack)? else { return Ok(None) };
+    let mut status = derive_status(stack, &saved, world)?;
+    if !brief {
+        UsageMonitor::new(&saved.token).fill_usage(&mut status);
+    }
+    Ok(Some(status))
+}
+
+/// Returns the status as its supervisor reports it; `None` if none is running.
+pub(super) fn ask_supervisor(stack: &Stack, brief: bool) -> Result<Option<StackStatus>> {
     let mut failure = None;
     for _ in 0..STATUS_ATTEMPTS {
         // A supervisor that went away counts as none, and another one may have started.
-        let Some(link) = connect_supervisor(stack)? else {
-            failure = None;
-            break;
-        };
+        let Some(link) = connect_supervisor(stack)? else { return Ok(None) };
         match request_status(link, stack, brief) {
-            Ok(page) => return Ok(Some(page)),
+            Ok(status) => return Ok(Some(status)),
             Err(why) => failure = Some(why),
         }
     }
-    if let Some(failure) = failure {
-        return Err(failure);
-    }
-    let Some(saved) = reattach::read_stack_record(stack)? else { return Ok(None) };
+    failure.map_or(Ok(None), Err)
+}
+
+/// Returns the status of a stack without a supervisor, by its record and the process table.
+pub(super) fn derive_status(
+    stack: &Stack,
+    saved: &StackRecord,
+    world: &Environment,
+) -> Result<StackStatus> {
     let table = ProcessTable::default().read_snapshot()?;
     let now = i64::try_from((world.clock)().as_millis()).unwrap_or(i64::MAX);
-    let rows = saved
-        .units
-        .iter()
-        .map(|unit| unsupervised_status(unit, &saved, &stack.logs_folder(), &table, now))
-        .collect();
-    let mut page = StackStatus {
+    let units = saved.units.iter();
+    Ok(StackStatus {
         schema: status::SCHEMA.to_owned(),
         layer: stack.layer.clone(),
         worktree: stack.root.display().to_string(),
         supervisor: None,
-        services: rows,
-    };
-    if !brief {
-        UsageMonitor::new(&saved.token).fill_usage(&mut page);
-    }
-    Ok(Some(page))
+        services: units
+            .map(|unit| unsupervised_status(unit, saved, &stack.logs_folder(), &table, now))
+            .collect(),
+    })
 }
 
 fn request_status(mut link: ControlConnection, stack: &Stack, brief: bool) -> Result<StackStatus> {
@@ -280,30 +289,15 @@ fn unsupervised_status(
     }
 }
 
-/// Recorded stack, reduced to its running services.
-pub struct RunningStack {
-    /// Token in the markers of its processes.
-    pub token: String,
-    /// Specs of the running services, as of their start.
-    pub specs: Vec<ServiceSpec>,
-}
-
-/// Returns the services that run, with or without a supervisor; `None` if the stack is unknown.
-pub fn find_running(stack: &Stack, world: &Environment) -> Result<Option<RunningStack>> {
-    let Some(saved) = reattach::read_stack_record(stack)? else { return Ok(None) };
-    let Some(page) = read_brief_status(stack, world)? else { return Ok(None) };
-    let is_up = |name: &str| page.find_service(name).is_some_and(ServiceStatus::is_up);
-    let units = saved.units.into_iter().filter(|unit| is_up(&unit.spec.name));
-    Ok(Some(RunningStack { token: saved.token, specs: units.map(|unit| unit.spec).collect() }))
-}
-
 /// Probes the services that run, now. Returns each name with the result of its probes.
 pub fn verify_services(
     stack: &Stack,
     world: &Environment,
 ) -> Result<Vec<(String, Result<String, String>)>> {
-    let Some(page) = read_brief_status(stack, world)? else { return Ok(Vec::new()) };
-    let Some(saved) = reattach::read_stack_record(stack)? else { return Ok(Vec::new()) };
+    let StackObservation { record: Some(saved), status: Some(page) } = observe_stack(stack, world)?
+    else {
+        return Ok(Vec::new());
+    };
     let units = saved.units.iter();
     let around = LaunchContext {
         token: saved.token.clone(),

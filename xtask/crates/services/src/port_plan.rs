@@ -16,6 +16,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
+use super::spec::ServiceSpec;
 use super::teardown::{MARKER_VARIABLE, SUPERVISOR_VARIABLE};
 use xtask_base::error::{Error, ErrorKind, Result, ResultExt};
 use xtask_base::files::Disk;
@@ -56,6 +57,28 @@ pub struct PortPlan {
     pub services: BTreeMap<String, u16>,
     /// Port of the status page: `None` if it is off, 0 for any free port.
     pub status: Option<u16>,
+}
+
+impl PortPlan {
+    /// Keeps the ports of running services, unless `moved` moves them.
+    pub fn keep_running<'s>(
+        &mut self,
+        running: impl Iterator<Item = &'s ServiceSpec>,
+        moved: &BTreeMap<String, u16>,
+    ) {
+        for spec in running {
+            if let Some(port) = spec.port.filter(|_| !moved.contains_key(&spec.name)) {
+                self.services.insert(spec.name.clone(), port);
+            }
+        }
+    }
+
+    /// Returns the fixed port that a new supervisor opens for its status page, under the name `status`.
+    #[must_use]
+    pub fn status_to_open(&self, is_supervised: bool) -> Option<(String, u16)> {
+        let port = self.status.filter(|port| *port != 0 && !is_supervised)?;
+        Some(("status".to_owned(), port))
+    }
 }
 
 /// Rejects `--port NAME=N` for services that the layer does not have.

@@ -9,10 +9,19 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use anstyle::{AnsiColor, Style};
+use serde::Serialize;
 
-use super::status::{ReportedState, ServiceStatus};
+use super::control_socket::ServiceFailure;
+use super::follow::StackListener;
+use super::port_check::PortCheck;
+use super::port_plan::PortPlan;
+use super::start::StartOutcome;
+use super::status::{ReportedState, ServiceStatus, StackStatus, SupervisorStatus};
 use xtask_base::words::format_size;
-use xtask_report::{BOLD, DIM, GREEN, LiveLines, RED, Verbosity, YELLOW, print_info};
+use xtask_config::{DEFAULT_LAYER, Layer, LayerValue};
+use xtask_report::{
+    BOLD, DIM, GREEN, LiveLines, RED, Verbosity, YELLOW, print_info, print_warning,
+};
 
 fn state_style(row: &ServiceStatus) -> Style {
     match row.state {
@@ -49,8 +58,7 @@ pub fn format_uptime(ms: u64) -> String {
 }
 
 /// Renders the table of `ps`.
-#[must_use]
-pub fn render_table(rows: &[ServiceStatus]) -> String {
+fn render_table(rows: &[ServiceStatus]) -> String {
     let dash = || "-".to_owned();
     let cells: Vec<[String; 9]> = rows
         .iter()
@@ -131,6 +139,126 @@ pub fn render_addresses(rows: &[&ServiceStatus], status: Option<u16>) -> String 
     text
 }
 
+/// JSON of `start` and `restart`: a `StackStatus` with the failures and without its schema.
+#[derive(Serialize)]
+pub struct StartReport<'a> {
+    schema: &'static str,
+    ok: bool,
+    failures: &'a [ServiceFailure],
+    layer: &'a str,
+    worktree: &'a str,
+    supervisor: &'a Option<SupervisorStatus>,
+    services: &'a [ServiceStatus],
+}
+
+impl<'a> StartReport<'a> {
+    /// Returns the report in the format `schema`, e.g. `xtask.start/1`.
+    #[must_use]
+    pub fn new(schema: &'static str, outcome: &'a StartOutcome) -> StartReport<'a> {
+        let StartOutcome { page, failures, .. } = outcome;
+        StartReport {
+            schema,
+            ok: failures.is_empty(),
+            failures,
+            layer: &page.layer,
+            worktree: &page.worktree,
+            supervisor: &page.supervisor,
+            services: &page.services,
+        }
+    }
+}
+
+/// JSON of `ps`: the first stack inline, and those of other layers in `others`.
+#[derive(Serialize)]
+pub struct StatusReport<'a> {
+    #[serde(flatten)]
+    pub first: &'a StackStatus,
+    pub others: &'a [StackStatus],
+}
+
+/// Renders the status of stacks for `ps`.
+#[must_use]
+pub fn render_status(pages: &[StackStatus]) -> String {
+    let mut text = String::new();
+    for (at, page) in pages.iter().enumerate() {
+        let is_up = page.is_up();
+        if pages.len() > 1 || page.layer != DEFAULT_LAYER || !is_up {
+            let gap = if at == 0 { "" } else { "\n" };
+            let down = if is_up { "" } else { " (not running)" };
+            text.push_str(&format!("{gap}layer {}{down}\n", page.layer));
+        }
+        text.push_str(&render_table(&page.services));
+        if let Some(error) = page.supervisor.as_ref().and_then(|line| line.error.as_ref()) {
+            text.push_str(&format!("the supervisor: {error}\n"));
+        }
+        if page.is_unsupervised() {
+            text.push_str(
+                "the supervisor of these services is gone. `cargo xtask start` takes them over, \
+                 `cargo xtask stop` stops them\n",
+            );
+        }
+    }
+    text
+}
+
+/// What a start would do, as JSON or as text.
+#[derive(Serialize)]
+pub struct StartPreview<'a> {
+    schema: &'static str,
+    layer: &'a str,
+    files: &'a [String],
+    services: Vec<&'a str>,
+    ports: &'a BTreeMap<String, u16>,
+    values: &'a [LayerValue],
+    #[serde(skip)]
+    offset: u16,
+}
+
+impl<'a> StartPreview<'a> {
+    /// Returns the preview of a start of the `chosen` services (indices into `layer.services`).
+    #[must_use]
+    pub fn new(layer: &'a Layer, chosen: &[usize], ports: &'a PortPlan) -> StartPreview<'a> {
+        StartPreview {
+            schema: "xtask.start-dry-run/1",
+            layer: &layer.name,
+            files: &layer.files,
+            services: chosen.iter().map(|at| layer.services[*at].name.as_str()).collect(),
+            ports: &ports.services,
+            values: &layer.values,
+            offset: ports.offset,
+        }
+    }
+
+    /// Renders services, ports and values, each with its source, e.g.
+    /// `api.port = 8100  # deployment/local.toml:4`.
+    #[must_use]
+    pub fn render_text(&self) -> String {
+        let mut text = format!("layer {} ({})\n", self.layer, self.files.join(", "));
+        text.push_str(&format!("would start: {}\n", self.services.join(", ")));
+        let listed: Vec<String> =
+            self.ports.iter().map(|(name, port)| format!("{name} {port}")).collect();
+        if !listed.is_empty() {
+            let offset = match self.offset {
+                0 => String::new(),
+                offset => format!(" (here {offset} higher than configured)"),
+            };
+            text.push_str(&format!("ports: {}{offset}\n", listed.join(", ")));
+        }
+        let width = self.values.iter().map(|value| value.key.chars().count()).max().unwrap_or(0);
+        for LayerValue { key, text: shown, file, line } in self.values {
+            text.push_str(&format!("  {key:<width$}  = {shown}  # {file}:{line}\n"));
+        }
+        text
+    }
+}
+
+/// Renders whether ports are free, a line for each.
+#[must_use]
+pub fn render_ports(ports: &[PortCheck]) -> String {
+    let line = |one: &PortCheck| format!("{}  {}  {}\n", one.service, one.port, one.words);
+    ports.iter().map(line).collect()
+}
+
 /// Clears the terminal and prints `text` at its top.
 pub fn redraw_screen(text: &str) -> xtask_base::error::Result<()> {
     xtask_report::print_output(&format!("\x1b[H\x1b[2J{text}"))
@@ -150,9 +278,19 @@ impl ServiceProgress {
         let lines = (verbosity > Verbosity::Quiet).then(LiveLines::on_stderr).flatten();
         ServiceProgress { verbosity, lines, last_text: BTreeMap::new() }
     }
+}
+
+impl StackListener for ServiceProgress {
+    fn on_info(&mut self, text: &str) {
+        print_info(self.verbosity, text);
+    }
+
+    fn on_warning(&mut self, text: &str) {
+        print_warning(text);
+    }
 
     /// Shows the present states; unchanged ones are not printed again.
-    pub fn show_states(&mut self, rows: &[&ServiceStatus]) {
+    fn on_progress(&mut self, rows: &[&ServiceStatus]) {
         use ReportedState::{Blocked, Done, Failed, Ready, Restarting, Stopped};
         for row in rows {
             let state = row.state;
@@ -184,7 +322,7 @@ impl ServiceProgress {
     }
 
     /// Removes the live lines.
-    pub fn clear(&mut self) {
+    fn on_request_end(&mut self) {
         if let Some(lines) = &mut self.lines {
             lines.clear();
         }
@@ -202,8 +340,7 @@ const COLOURS: [AnsiColor; 6] = [
 ];
 
 /// Formats a line of a log, with the name of its service in front if `width` is not 0; `number` selects the colour.
-#[must_use]
-pub fn format_log_line(
+pub(super) fn format_log_line(
     name: &str,
     number: usize,
     width: usize,
