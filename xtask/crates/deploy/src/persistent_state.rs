@@ -30,9 +30,9 @@ use xtask_git::PathPatterns;
 use xtask_services::client;
 use xtask_services::env_files::{EnvFileError, EnvFileValues, WaitPolicy};
 use xtask_services::launch::{self, LaunchContext};
+use xtask_services::marker::MARKER_VARIABLE;
 use xtask_services::spec::ServiceSpec;
 use xtask_services::status::ReportedState;
-use xtask_services::teardown::MARKER_VARIABLE;
 
 /// Patterns of files that programs recreate next to their sources: caches, pid files and sockets.
 const REGENERATED_PATTERNS: [&str; 7] = [

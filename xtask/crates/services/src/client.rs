@@ -19,15 +19,14 @@ use super::env_files::{EnvFileValues, WaitPolicy};
 use super::launch::{self, Env, LaunchContext, find_own_program};
 use super::listeners::ListenerFinder;
 use super::logs::ServiceLog;
+use super::marker::{MARKER_VARIABLE, Marker, SUPERVISOR_VARIABLE};
+use super::members::{ProcessSnapshot, ProcessTable};
 use super::metrics::UsageMonitor;
 use super::observe::{StackObservation, observe_stack};
 use super::probe::{self, LogSearch};
 use super::reattach::{self, find_process};
 use super::stack::{ServiceRecord, Stack, StackRecord};
 use super::status::{self, Health, ReportedState, ServiceStatus, StackStatus, find_address};
-use super::teardown::{
-    MARKER_VARIABLE, ProcessSnapshot, ProcessTable, SUPERVISOR_VARIABLE, format_marker,
-};
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result};
 use xtask_base::lock;
@@ -328,11 +327,8 @@ fn read_environment(
     around: &LaunchContext,
     world: &Environment,
 ) -> Result<Env, String> {
-    let own = format_marker(&around.token, &unit.spec.name, unit.run);
-    let given = unit.identity.as_ref().and_then(|who| processes::read_environment(who.pid));
-    if let Some(env) =
-        given.filter(|env| env.get(OsStr::new(MARKER_VARIABLE)).is_some_and(|m| *m == *own))
-    {
+    let marker = Marker::new(&around.token, &unit.spec.name, unit.run);
+    if let Some(env) = unit.identity.as_ref().and_then(|who| marker.read_environment(who)) {
         return Ok(env);
     }
     let specs = std::slice::from_ref(&unit.spec);
@@ -362,7 +358,7 @@ fn probe_service(
         process_table: Default::default(),
         token: around.token.clone(),
         service: spec.name.clone(),
-        leaders: unit.identity.clone().into_iter().collect(),
+        leader: unit.identity.clone(),
         logs: log.file_ids(),
         last: Default::default(),
     };

@@ -16,8 +16,8 @@ use std::process::{Child, Stdio};
 
 use super::log_writer;
 use super::logs::ServiceLog;
+use super::marker::{MARKER_VARIABLE, Marker};
 use super::spec::ServiceSpec;
-use super::teardown::{MARKER_VARIABLE, format_marker};
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::process::{BECOME_SERVICE_ARG, Program, leave_session};
@@ -100,7 +100,7 @@ pub fn build_environment(
     if let Some(rule) = spec.fallback.as_ref().filter(|_| is_degraded) {
         rule.env.iter().for_each(|(name, value)| put(name, value));
     }
-    put(MARKER_VARIABLE, &format_marker(&around.token, &spec.name, run));
+    put(MARKER_VARIABLE, &Marker::new(&around.token, &spec.name, run).to_string());
     put("XTASK_LAYER", &around.layer);
     for (name, port) in &around.ports {
         put(&port_variable(name), &port.to_string());

@@ -23,6 +23,8 @@ pub mod listeners;
 pub mod log_view;
 pub mod log_writer;
 pub mod logs;
+pub mod marker;
+pub mod members;
 pub mod metrics;
 pub mod observe;
 pub mod plan;

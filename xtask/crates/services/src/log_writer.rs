@@ -27,7 +27,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
 use super::logs::ServiceLog;
-use super::teardown::{MARKER_VARIABLE, SUPERVISOR_VARIABLE};
+use super::marker::{MARKER_VARIABLE, SUPERVISOR_VARIABLE};
 use xtask_base::environment::read_monotonic_clock;
 use xtask_base::error::Result;
 use xtask_base::lock::{self, Lock};

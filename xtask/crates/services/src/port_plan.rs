@@ -16,8 +16,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
+use super::marker::{MARKER_VARIABLE, Marker, SUPERVISOR_VARIABLE};
 use super::spec::ServiceSpec;
-use super::teardown::{MARKER_VARIABLE, SUPERVISOR_VARIABLE};
 use xtask_base::error::{Error, ErrorKind, Result, ResultExt};
 use xtask_base::files::Disk;
 use xtask_base::lock::Lock;
@@ -316,9 +316,8 @@ fn find_holder(
             let what = format!("; it belongs to layer `{layer}` in {root}");
             return conflict(what, vec![stop], moves());
         };
-        let mut parts = marker.split('/');
-        let (stack, name) = (parts.next(), parts.next().unwrap_or_default());
-        if stack == token && token.is_some() {
+        let name = &marker.service;
+        if token == Some(&*marker.stack) {
             let stop = format!("`cargo xtask stop {name}` ends it");
             let what = format!("; it is a leftover of `{name}` of this stack");
             return conflict(what, vec![stop], Vec::new());
@@ -346,7 +345,7 @@ pub fn suggest_port(port: u16, wanted: &[u16]) -> u16 {
 
 /// Returns marker, root and layer of the stack that a process belongs to. A process without a
 /// marker, because it has overwritten its variables, is found by its supervisor among its ancestors.
-fn find_stack(pid: u32) -> Option<(Option<String>, String, String)> {
+fn find_stack(pid: u32) -> Option<(Option<Marker>, String, String)> {
     let mut at = pid;
     // A service is only a few levels below its supervisor.
     for _ in 0..16 {
@@ -355,7 +354,8 @@ fn find_stack(pid: u32) -> Option<(Option<String>, String, String)> {
         if let [marker, supervisor, Some(root), Some(layer)] = &found[..]
             && (marker.is_some() || supervisor.is_some())
         {
-            return Some((marker.clone(), root.clone(), layer.clone()));
+            let marker = marker.as_ref().and_then(|marker| marker.parse().ok());
+            return Some((marker, root.clone(), layer.clone()));
         }
         let parent = processes::find_process(at)?.parent_pid;
         if parent <= 1 {

@@ -17,13 +17,14 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
 use super::{Input, StraySweep, Supervisor, spawn_thread};
 use crate::control_socket::{self, ControlCommand, ControlReply};
+use crate::members::{ProcessSelector, ProcessSnapshot, ProcessTable, to_identity};
 use crate::metrics::UsageMonitor;
 use crate::service_state::StopMethod;
 use crate::spec::LimitsSpec;
 use crate::stack::SupervisorRecord as Announced;
 use crate::state_machine::Event;
 use crate::status_server;
-use crate::teardown::{self, ProcessSelector, ProcessSnapshot, ProcessTable, to_identity};
+use crate::teardown;
 use xtask_base::environment::read_monotonic_clock;
 use xtask_base::error::{Result, ResultExt};
 use xtask_base::files::Disk;

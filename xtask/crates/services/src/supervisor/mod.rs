@@ -31,6 +31,7 @@ use super::launch::{self, Env, LaunchContext, ToolkitProgram};
 use super::listeners::{LastLookup, ListenerFinder};
 use super::log_writer::{LogPipe, LogWriter};
 use super::logs::{LogRotator, ServiceLog};
+use super::members::ProcessSelector;
 use super::metrics::UsageMonitor;
 use super::probe::{self, LogSearch};
 use super::reattach;
@@ -42,7 +43,7 @@ use super::spec::ServiceSpec;
 use super::stack::{Stack, StackRecord};
 use super::state_machine::{Event, StateMachine};
 use super::status::{ServiceStatus, StackStatus};
-use super::teardown::{self, ProcessSelector};
+use super::teardown;
 use xtask_base::environment::{Environment, read_monotonic_clock};
 use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::files::Disk;
@@ -536,13 +537,13 @@ impl Supervisor<'_> {
         let search = self.running.get(name).map(|process| process.search.clone());
         let search = search.unwrap_or_else(|| LogSearch::starting_at(0));
         let log = self.service_log(name);
-        let ProcessSelector { leaders, logs, .. } = self.process_selector(name);
+        let (leader, logs) = (self.find_leader(name), self.service_log(name).file_ids());
         let last = self.running.get(name).map(|process| process.last_lookup.clone());
         let reach = ListenerFinder {
             process_table: self.usage_monitor.process_table.clone(),
             token: self.token.clone(),
             service: name.to_owned(),
-            leaders,
+            leader,
             logs,
             last: last.unwrap_or_default(),
         };
@@ -569,18 +570,16 @@ impl Supervisor<'_> {
     }
 
     fn process_selector<'n>(&'n self, name: &'n str) -> ProcessSelector<'n> {
-        ProcessSelector {
-            stack: &self.token,
-            service: Some(name),
-            leaders: self.running.get(name).map(|p| p.identity.clone()).into_iter().collect(),
-            logs: self.service_log(name).file_ids(),
-            excluded: vec![std::process::id()],
-            subreaper: None,
-        }
+        let logs = self.service_log(name).file_ids();
+        ProcessSelector::for_service(&self.token, name, self.find_leader(name), logs)
+    }
+
+    fn find_leader(&self, name: &str) -> Option<ProcessIdentity> {
+        self.running.get(name).map(|process| process.identity.clone())
     }
 
     fn start_teardown(&mut self, name: &str, run: u64, asking: StopMethod, timeout: Duration) {
-        let ProcessSelector { leaders, logs, .. } = self.process_selector(name);
+        let (leader, logs) = (self.find_leader(name), self.service_log(name).file_ids());
         let unit = self.machine.services().get(name);
         let port = unit.and_then(|unit| unit.spec.port);
         // A port conflict matters only if the service is started again.
@@ -593,14 +592,7 @@ impl Supervisor<'_> {
         let (tell, name) = (self.input_sender.clone(), name.to_owned());
         let failed = (name.clone(), tell.clone());
         let begun = spawn_thread(move || {
-            let ours = ProcessSelector {
-                stack: &token,
-                service: Some(&name),
-                leaders,
-                logs,
-                excluded: vec![std::process::id()],
-                subreaper: None,
-            };
+            let ours = ProcessSelector::for_service(&token, &name, leader, logs);
             let serves =
                 || port.is_some_and(|port| http::check_connect(port, PORT_CHECK_TIMEOUT).is_ok());
             let ending = teardown::terminate_processes(&census, &ours, asking, timeout, &serves);
