@@ -68,7 +68,8 @@ pub use reader::suggest_nearest;
 #[cfg(feature = "services")]
 pub use service::{
     BACKUP, BackupConfig, CandidateMode, FallbackConfig, LimitsConfig, LogConfig, RestartConfig,
-    Service, StopConfig, StopScope, StopSignal, find_reserved_fault, port_variable,
+    Service, StopConfig, StopScope, StopSignal, SupervisionConfig, find_reserved_fault,
+    port_variable,
 };
 pub use sync::{BranchException, CommitIdentity, Forge, HookMode, SyncConfig};
 #[cfg(feature = "checks")]

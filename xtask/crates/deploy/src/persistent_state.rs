@@ -102,7 +102,8 @@ pub fn plan_trial(
         let next = (0..layer.services.len()).find(|at| {
             let service = &layer.services[*at];
             let can_do_without = |need: &usize| {
-                service.fallback.as_ref().is_some_and(|rule| rule.when.contains(need))
+                let rule = service.supervision.fallback.as_ref();
+                rule.is_some_and(|rule| rule.when.contains(&layer.services[*need].name))
             };
             !left_out.contains_key(at)
                 && service.needs.iter().any(|need| is_stuck(need) && !can_do_without(need))
@@ -117,7 +118,7 @@ pub fn plan_trial(
     let started: BTreeSet<String> = specs.iter().map(|spec| spec.name.clone()).collect();
     for spec in &mut specs {
         spec.needs.retain(|need| started.contains(need));
-        if let Some(rule) = &mut spec.fallback {
+        if let Some(rule) = &mut spec.supervision.fallback {
             rule.when.retain(|need| started.contains(need));
         }
         for at in left_out.keys() {

@@ -16,9 +16,9 @@ use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::spec::LogSpec;
 use xtask_base::files::Disk;
 use xtask_base::words::format_size;
+use xtask_config::LogConfig;
 
 /// Number of bytes read at once.
 const READ_CHUNK: usize = 256 << 10;
@@ -395,7 +395,7 @@ fn to_modified_ms(meta: &std::fs::Metadata) -> i64 {
 #[derive(Debug)]
 pub struct LogRotator {
     log: ServiceLog,
-    limits: LogSpec,
+    limits: LogConfig,
     has_begun: bool,
     /// Length of the file at the last poll.
     seen_length: u64,
@@ -407,7 +407,7 @@ pub struct LogRotator {
 impl LogRotator {
     /// Creates a rotator; the file is first read by `poll`.
     #[must_use]
-    pub fn new(log: ServiceLog, limits: LogSpec) -> LogRotator {
+    pub fn new(log: ServiceLog, limits: LogConfig) -> LogRotator {
         LogRotator { log, limits, has_begun: false, seen_length: 0, start: 0, can_free: true }
     }
 
@@ -471,7 +471,7 @@ impl LogRotator {
         self.remove_old_pieces(disk)
     }
 
-    /// Removes the oldest pieces beyond `LogSpec::keep`, and the timestamps of their lines.
+    /// Removes the oldest pieces beyond `LogConfig::keep`, and the timestamps of their lines.
     fn remove_old_pieces(&self, disk: &Disk<'_>) -> io::Result<()> {
         let pieces = self.log.list_full_pieces();
         let over = pieces.len().saturating_sub(self.limits.keep as usize);
@@ -533,7 +533,7 @@ mod tests {
     fn no_byte_is_lost_while_a_log_is_moved_under_its_writer() {
         let (folder, log) = scene("turn");
         let (mut file, _) = log.open_append().unwrap();
-        let limits = LogSpec { size: 20_000, keep: 1000 };
+        let limits = LogConfig { size: 20_000, keep: 1000 };
         let mut keeper = LogRotator::new(log.clone(), limits);
         let (tell, hear) = std::sync::mpsc::channel::<()>();
         let writer = std::thread::spawn(move || {
@@ -573,7 +573,7 @@ mod tests {
     fn lines_have_the_time_at_which_they_were_seen() {
         let (folder, log) = scene("times");
         let (mut file, _) = log.open_append().unwrap();
-        let mut keeper = LogRotator::new(log.clone(), LogSpec { size: 1 << 20, keep: 3 });
+        let mut keeper = LogRotator::new(log.clone(), LogConfig { size: 1 << 20, keep: 3 });
         write!(file, "one\ntw").unwrap();
         assert!(keeper.poll(&Disk::real()).unwrap());
         assert!(!keeper.poll(&Disk::real()).unwrap(), "nothing is new");
@@ -593,7 +593,7 @@ mod tests {
     fn the_last_lines_are_found_over_pieces() {
         let (folder, log) = scene("tail");
         let (mut file, _) = log.open_append().unwrap();
-        let mut keeper = LogRotator::new(log.clone(), LogSpec { size: 50, keep: 2 });
+        let mut keeper = LogRotator::new(log.clone(), LogConfig { size: 50, keep: 2 });
         for number in 0..100 {
             writeln!(file, "line {number}").unwrap();
             keeper.poll(&Disk::real()).unwrap();

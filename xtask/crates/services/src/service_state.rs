@@ -91,7 +91,7 @@ pub enum ProbeKind {
 /// Action for the supervisor to perform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Starts the service; if `degraded`, with the variables of its `FallbackSpec`.
+    /// Starts the service; if `degraded`, with the variables of its `FallbackConfig`.
     Spawn { name: String, run: u64, degraded: bool },
     /// Runs a probe.
     Probe { name: String, run: u64, ask: ProbeKind },
@@ -262,7 +262,11 @@ impl SupervisedService {
 
 impl SupervisedService {
     pub(super) fn can_do_without(&self, need: &str) -> bool {
-        self.spec.fallback.as_ref().is_some_and(|rule| rule.when.iter().any(|name| name == need))
+        self.spec
+            .supervision
+            .fallback
+            .as_ref()
+            .is_some_and(|rule| rule.when.iter().any(|name| name == need))
     }
 
     /// Begins a new run.
@@ -276,7 +280,8 @@ impl SupervisedService {
         self.assumed_ready_at = None;
         self.ready_since = None;
         self.ready_deadline = Some(now.steady + self.ready_timeout);
-        self.probe_at = self.spec.ready.is_some().then_some((ProbeKind::Ready, now.steady));
+        self.probe_at =
+            self.spec.supervision.ready.is_some().then_some((ProbeKind::Ready, now.steady));
     }
 
     /// Prepares a start as if it had never run: clears error, backoff and restart history.
@@ -298,7 +303,8 @@ impl SupervisedService {
         self.failed_probes = 0;
         self.ready_deadline = None;
         self.ready_since = Some(now.steady);
-        let every = self.spec.live.as_ref().map(|live| Duration::from_millis(live.every_ms));
+        let every =
+            self.spec.supervision.live.as_ref().map(|live| Duration::from_millis(live.every_ms));
         self.probe_at = every.map(|every| (ProbeKind::Live, now.steady + every));
     }
 
@@ -309,11 +315,14 @@ impl SupervisedService {
         self.probe_at = None;
         self.assumed_ready_at = None;
         self.ready_deadline = None;
-        let timeout = Duration::from_millis(self.spec.stop.timeout_ms);
+        let timeout = Duration::from_millis(self.spec.supervision.stop.timeout_ms);
         effects.push(Effect::Teardown {
             name: self.spec.name.clone(),
             run: self.run,
-            asking: StopMethod { signal: self.spec.stop.signal, to_all: self.spec.stop.to_all },
+            asking: StopMethod {
+                signal: self.spec.supervision.stop.signal,
+                to_all: self.spec.supervision.stop.to_all,
+            },
             timeout: self.stop_timeout.unwrap_or(timeout),
         });
     }
@@ -345,7 +354,7 @@ impl SupervisedService {
     }
 
     /// Returns `Failed` for a service that was never ready, because whoever started it gets the error;
-    /// otherwise applies `RestartSpec`.
+    /// otherwise applies `RestartConfig`.
     pub(super) fn decide_after_failure(&mut self, why: String, now: EventContext) -> AfterStop {
         if self.has_been_ready {
             return self.decide_restart(why, now);
@@ -354,9 +363,9 @@ impl SupervisedService {
         AfterStop::Failed
     }
 
-    /// Applies `RestartSpec`: backoff and restart, or failure.
+    /// Applies `RestartConfig`: backoff and restart, or failure.
     fn decide_restart(&mut self, why: String, now: EventContext) -> AfterStop {
-        let rule = self.spec.restart;
+        let rule = self.spec.supervision.restart;
         if rule.max == 0 {
             self.error =
                 Some(format!("{why}; automatic restarts are disabled (`restart.max = 0`)"));
@@ -369,10 +378,9 @@ impl SupervisedService {
             self.backoff_count = 0;
             self.restarted_at.clear();
         }
-        let within = Duration::from_millis(rule.within_ms);
         // Attempts that never became ready count regardless of their duration.
         if self.ready_since.is_some() {
-            self.restarted_at.retain(|at| now.steady.saturating_sub(*at) <= within);
+            self.restarted_at.retain(|at| now.steady.saturating_sub(*at) <= rule.within);
         }
         if self.restarted_at.len() >= rule.max as usize {
             let max = rule.max;
@@ -399,7 +407,7 @@ impl SupervisedService {
         self.samples_over_limit = [0; 2];
         self.survivors = survivors;
         self.killed = (!killed.is_empty()).then(|| {
-            let timeout = Duration::from_millis(self.spec.stop.timeout_ms);
+            let timeout = Duration::from_millis(self.spec.supervision.stop.timeout_ms);
             let timeout = self.stop_timeout.unwrap_or(timeout);
             format!(
                 "killed (SIGKILL) because it did not stop within {timeout:?}: {}",
@@ -446,10 +454,10 @@ impl SupervisedService {
 
     /// Returns the next backoff: twice the previous one, minus a random share of up to half.
     fn next_backoff(&self, chance: u16) -> Duration {
-        let rule = self.spec.restart;
-        let doubled = rule.first_ms.saturating_mul(1 << self.backoff_count.min(20));
-        let whole = doubled.min(rule.longest_ms.max(rule.first_ms));
-        Duration::from_millis(whole - whole * u64::from(chance) / (2 * u64::from(u16::MAX)))
+        let rule = self.spec.supervision.restart;
+        let doubled = rule.first.saturating_mul(1 << self.backoff_count.min(20));
+        let whole = doubled.min(rule.longest.max(rule.first));
+        whole - whole * u32::from(chance) / (2 * u32::from(u16::MAX))
     }
 
     pub(super) fn apply_probe_result(
@@ -462,7 +470,8 @@ impl SupervisedService {
         match (ask, &self.state, answer) {
             (ProbeKind::Ready, ServiceState::Starting, Ok(())) => self.mark_ready(now),
             (ProbeKind::Ready, ServiceState::Starting, Err(why)) => {
-                let is_command = self.spec.ready.as_ref().is_some_and(|probe| probe.run.is_some());
+                let is_command =
+                    self.spec.supervision.ready.as_ref().is_some_and(|probe| probe.run.is_some());
                 let pauses = if is_command { READY_COMMAND_DELAYS_MS } else { READY_DELAYS_MS };
                 let pause = compute_probe_delay(pauses, self.attempt);
                 self.attempt += 1;
@@ -470,7 +479,7 @@ impl SupervisedService {
                 self.probe_at = Some((ProbeKind::Ready, now.steady + Duration::from_millis(pause)));
             }
             (ProbeKind::Live, ServiceState::Ready, answer) => {
-                let Some(live) = &self.spec.live else { return };
+                let Some(live) = &self.spec.supervision.live else { return };
                 let every = Duration::from_millis(live.every_ms);
                 let most = live.failures;
                 self.probe_at = Some((ProbeKind::Live, now.steady + every));
@@ -497,7 +506,7 @@ impl SupervisedService {
     /// Warns after `SAMPLES_TO_WARN` samples over a limit, and clears the warning once usage is an
     /// eighth below that limit.
     pub(super) fn check_usage(&mut self, memory: u64, cpu_percent: u32) {
-        let limits = self.spec.limits;
+        let limits = self.spec.supervision.limits;
         let memory = (memory, limits.memory_warn);
         let cpu = (u64::from(cpu_percent), limits.cpu_warn.map(u64::from));
         for (at, ((used, limit), word)) in

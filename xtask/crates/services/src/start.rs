@@ -368,12 +368,8 @@ fn report_config_changes(
 /// Checks that a service of the layer has a `fallback` rule for each name of `--fallback`.
 fn check_fallback(layer: &Layer, without: &[String]) -> Result<()> {
     for name in without {
-        let at = layer.services.iter().position(|service| service.name == *name);
-        let has_rule = at.is_some_and(|at| {
-            let mut rules = layer.services.iter().filter_map(|service| service.fallback.as_ref());
-            rules.any(|rule| rule.when.contains(&at))
-        });
-        if !has_rule {
+        let mut rules = layer.services.iter().filter_map(|one| one.supervision.fallback.as_ref());
+        if !rules.any(|rule| rule.when.contains(name)) {
             return Err(Error::usage(format!(
                 "`--fallback {name}`: no service of layer `{}` has a fallback rule for `{name}`",
                 layer.name

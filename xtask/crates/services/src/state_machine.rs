@@ -94,8 +94,8 @@ impl StateMachine {
         unit.ready_since = was_ready.then_some(now.steady);
         unit.ready_deadline = (!was_ready).then(|| now.steady + unit.ready_timeout);
         let ask = if was_ready { ProbeKind::Live } else { ProbeKind::Ready };
-        if ask == ProbeKind::Ready && unit.spec.ready.is_some()
-            || ask == ProbeKind::Live && unit.spec.live.is_some()
+        if ask == ProbeKind::Ready && unit.spec.supervision.ready.is_some()
+            || ask == ProbeKind::Live && unit.spec.supervision.live.is_some()
         {
             unit.probe_at = Some((ask, now.steady));
         }
@@ -178,7 +178,7 @@ impl StateMachine {
                 unit.killed = None;
                 unit.started_ms = now.wall_ms;
                 if unit.state == ServiceState::Starting
-                    && unit.spec.ready.is_none()
+                    && unit.spec.supervision.ready.is_none()
                     && !unit.spec.once
                 {
                     unit.assumed_ready_at =
@@ -380,10 +380,10 @@ impl StateMachine {
 mod tests {
     use super::*;
     use crate::spec::{
-        FallbackSpec, LimitsSpec, LivenessSpec, LogSpec, ProbeSpec, RestartSpec, ServiceSpec,
-        StopSpec,
+        LimitsSpec, LivenessSpec, ProbeSpec, ServiceSpec, StopSpec, SupervisionSpec,
     };
     use xtask_base::processes::ProcessIdentity;
+    use xtask_config::{FallbackConfig, LogConfig, RestartConfig};
 
     /// A service with a probe of each kind, and what it needs.
     fn spec(name: &str, needs: &[&str]) -> ServiceSpec {
@@ -399,13 +399,20 @@ mod tests {
             needs: needs.iter().map(ToString::to_string).collect(),
             once: false,
             required: true,
-            ready: Some(probe.clone()),
-            live: Some(LivenessSpec { probe, every_ms: 30_000, failures: 3 }),
-            restart: RestartSpec { max: 3, within_ms: 60_000, first_ms: 500, longest_ms: 4_000 },
-            stop: StopSpec { signal: 15, timeout_ms: 10_000, to_all: false },
-            limits: LimitsSpec::default(),
-            fallback: None,
-            log: LogSpec { size: 1, keep: 1 },
+            supervision: SupervisionSpec {
+                ready: Some(probe.clone()),
+                live: Some(LivenessSpec { probe, every_ms: 30_000, failures: 3 }),
+                restart: RestartConfig {
+                    max: 3,
+                    within: LONG,
+                    first: Duration::from_millis(500),
+                    longest: Duration::from_secs(4),
+                },
+                stop: StopSpec { signal: 15, timeout_ms: 10_000, to_all: false },
+                limits: LimitsSpec::default(),
+                fallback: None,
+                log: LogConfig { size: 1, keep: 1 },
+            },
             state: Vec::new(),
             tries_serving: false,
             backup: None,
@@ -672,7 +679,8 @@ mod tests {
     #[test]
     fn a_rule_lets_a_service_do_without_and_nothing_else_does() {
         let mut api = spec("api", &["memory", "db"]);
-        api.fallback = Some(FallbackSpec { when: vec!["memory".to_owned()], env: BTreeMap::new() });
+        api.supervision.fallback =
+            Some(FallbackConfig { when: vec!["memory".to_owned()], env: BTreeMap::new() });
         let specs = vec![spec("memory", &[]), spec("db", &[]), api];
         let mut play = Play::new(specs.clone());
         play.start(&["memory", "db", "api"]);
@@ -696,7 +704,7 @@ mod tests {
     #[test]
     fn what_does_its_work_and_ends_counts_as_ready() {
         let mut migrate = spec("migrate", &[]);
-        (migrate.once, migrate.ready, migrate.live) = (true, None, None);
+        (migrate.once, migrate.supervision.ready, migrate.supervision.live) = (true, None, None);
         let mut play = Play::new(vec![migrate, spec("api", &["migrate"])]);
         play.start(&["migrate", "api"]);
         assert!(play.spawned("migrate").is_empty(), "that it runs is not enough");
@@ -799,7 +807,7 @@ mod tests {
     #[test]
     fn one_without_a_probe_must_run_for_a_moment() {
         let mut sleeper = spec("sleeper", &[]);
-        (sleeper.ready, sleeper.live) = (None, None);
+        (sleeper.supervision.ready, sleeper.supervision.live) = (None, None);
         let mut play = Play::new(vec![sleeper, spec("api", &["sleeper"])]);
         play.start(&["sleeper", "api"]);
         play.spawned("sleeper");
@@ -850,7 +858,7 @@ mod tests {
     #[test]
     fn three_samples_over_the_limit_warn_once_and_ten_points_below_clear() {
         let mut api = spec("api", &[]);
-        api.limits = LimitsSpec { memory_warn: Some(800), cpu_warn: None };
+        api.supervision.limits = LimitsSpec { memory_warn: Some(800), cpu_warn: None };
         let mut play = Play::new(vec![api]);
         play.start(&["api"]);
         play.ready("api");

@@ -186,7 +186,7 @@ pub fn find_address(spec: &ServiceSpec) -> Option<String> {
 }
 
 fn describe_warning(spec: &ServiceSpec, what: &str) -> String {
-    let limits = spec.limits;
+    let limits = spec.supervision.limits;
     match (what, limits.memory_warn, limits.cpu_warn) {
         ("memory", Some(limit), _) => format!("memory over {}", format_size(limit)),
         ("cpu", _, Some(limit)) => format!("processor time over {limit}%"),

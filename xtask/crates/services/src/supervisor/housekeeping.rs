@@ -171,7 +171,9 @@ impl Supervisor<'_> {
         self.scan_due = read_monotonic_clock() + PROCESS_SCAN_INTERVAL;
         let units = self.machine.services().values();
         let limited: Vec<(String, u64, u64)> = units
-            .filter(|unit| unit.spec.limits != LimitsSpec::default() && unit.identity.is_some())
+            .filter(|unit| {
+                unit.spec.supervision.limits != LimitsSpec::default() && unit.identity.is_some()
+            })
             .map(|unit| {
                 let uptime = self.event_context().wall_ms.saturating_sub(unit.started_ms);
                 (unit.spec.name.clone(), unit.run, u64::try_from(uptime).unwrap_or(0))

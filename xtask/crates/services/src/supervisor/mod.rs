@@ -443,7 +443,7 @@ impl Supervisor<'_> {
         log.record_run(self.disk, self.event_context().wall_ms, is_again).ok();
         {
             let mut keepers = self.log_rotators.lock().unwrap_or_else(PoisonError::into_inner);
-            keepers.insert(name.clone(), LogRotator::new(log.clone(), spec.log));
+            keepers.insert(name.clone(), LogRotator::new(log.clone(), spec.supervision.log));
         }
         let started = saved.and_then(|()| {
             let env = self.build_environment(&spec, run, degraded)?;
@@ -511,8 +511,8 @@ impl Supervisor<'_> {
         let Some(unit) = self.machine.services().get(name) else { return };
         let spec = unit.spec.clone();
         let probe = match ask {
-            ProbeKind::Ready => spec.ready.clone(),
-            ProbeKind::Live => spec.live.as_ref().map(|live| live.probe.clone()),
+            ProbeKind::Ready => spec.supervision.ready.clone(),
+            ProbeKind::Live => spec.supervision.live.as_ref().map(|live| live.probe.clone()),
         };
         let Some(probe) = probe else { return };
         let env = match &probe.run {

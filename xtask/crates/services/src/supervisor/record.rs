@@ -35,7 +35,7 @@ impl Supervisor<'_> {
             let log_at = found.log_at;
             self.log_starts.insert(name.clone(), log_at);
             let mut keepers = self.log_rotators.lock().unwrap_or_else(PoisonError::into_inner);
-            keepers.insert(name.clone(), LogRotator::new(log, found.unit.spec.log));
+            keepers.insert(name.clone(), LogRotator::new(log, found.unit.spec.supervision.log));
             drop(keepers);
             let now = self.event_context();
             self.machine.reattach_service(found.unit, found.was_ready, now);

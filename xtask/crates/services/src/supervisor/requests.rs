@@ -277,7 +277,12 @@ impl Supervisor<'_> {
         !unit.spec.required
             || needing.peek().is_some()
                 && needing.all(|other| {
-                    other.spec.fallback.as_ref().is_some_and(|rule| rule.when.contains(name))
+                    other
+                        .spec
+                        .supervision
+                        .fallback
+                        .as_ref()
+                        .is_some_and(|rule| rule.when.contains(name))
                 })
     }
 }
