@@ -277,14 +277,14 @@ fn unsupervised_status(
         port: unit.spec.port,
         address: find_address(&unit.spec).filter(|_| is_up),
         uptime_ms: uptime.filter(|_| is_up),
-        restarts: unit.restarts,
+        restarts: unit.notes.restarts,
         memory: None,
         cpu: None,
-        degraded: unit.is_degraded && is_up,
+        degraded: unit.notes.is_degraded && is_up,
         required: unit.spec.required,
         warnings: Vec::new(),
-        error: ended.or_else(|| unit.error.clone()),
-        killed: unit.killed.clone(),
+        error: ended.or_else(|| unit.notes.error.clone()),
+        killed: unit.notes.killed.clone(),
     }
 }
 
@@ -336,7 +336,7 @@ fn read_environment(
     let values = EnvFileValues::read_files(specs, &world.variables, WaitPolicy::Brief);
     let mut base = world.variables.clone();
     base.extend(values.for_service(&unit.spec.name).map_err(|failure| failure.to_string())?);
-    Ok(launch::build_environment(&unit.spec, &base, around, unit.run, unit.is_degraded))
+    Ok(launch::build_environment(&unit.spec, &base, around, unit.run, unit.notes.is_degraded))
 }
 
 fn probe_service(

@@ -16,6 +16,7 @@ pub mod builtin_services;
 pub mod client;
 pub mod control_socket;
 pub mod env_files;
+pub mod events;
 pub mod follow;
 pub mod launch;
 pub mod layers;

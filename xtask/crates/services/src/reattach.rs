@@ -14,7 +14,7 @@ use std::path::Path;
 use super::logs::ServiceLog;
 use super::marker::{MARKER_VARIABLE, Marker, ProcessMark};
 use super::members::{ProcessSelector, ProcessSnapshot, ProcessTable, find_members, to_identity};
-use super::service_state::{ServiceState, SupervisedService};
+use super::service_state::{ServiceNotes, ServiceState, SupervisedService};
 use super::spec::EnvFileStamp;
 use super::stack::{ServiceRecord, Stack, StackRecord};
 use super::status::ReportedState;
@@ -153,9 +153,7 @@ fn reattach_service(
     let mut unit = SupervisedService::new(saved.spec.clone());
     unit.run = saved.run;
     unit.started_ms = saved.started_ms;
-    unit.restarts = saved.restarts;
-    unit.is_degraded = saved.is_degraded;
-    unit.error.clone_from(&saved.error);
+    unit.notes = ServiceNotes { killed: None, ..saved.notes.clone() };
     // A completed service stays completed.
     unit.is_wanted = saved.is_wanted && saved.state == ReportedState::Done;
     if let Some((identity, run)) = find_process(saved, token, logs, table) {

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::service_state::ServiceNotes;
 use super::spec::{EnvFileStamp, ServiceSpec};
 use super::status::ReportedState;
 use xtask_base::digest;
@@ -77,15 +78,8 @@ pub struct ServiceRecord {
     /// Offset in the log, in bytes, at which the run begins.
     #[serde(default)]
     pub log_at: u64,
-    /// Number of automatic restarts.
-    pub restarts: u32,
-    /// Whether it runs without one of its dependencies.
-    pub is_degraded: bool,
-    /// Last error message.
-    pub error: Option<String>,
-    /// Message about the processes that the last stop had to kill.
-    #[serde(default)]
-    pub killed: Option<String>,
+    #[serde(flatten)]
+    pub notes: ServiceNotes,
     /// Stamps of its env files at its start.
     #[serde(default)]
     pub seen: Vec<EnvFileStamp>,

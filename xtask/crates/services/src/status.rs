@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::service_state::{AfterStop, ServiceState, SupervisedService};
+use super::service_state::{AfterStop, LimitedResource, ServiceState, SupervisedService};
 use super::spec::ServiceSpec;
 use xtask_base::words::format_size;
 
@@ -185,12 +185,13 @@ pub fn find_address(spec: &ServiceSpec) -> Option<String> {
     Some(format!("{scheme}localhost:{port}"))
 }
 
-fn describe_warning(spec: &ServiceSpec, what: &str) -> String {
+fn describe_warning(spec: &ServiceSpec, what: LimitedResource) -> String {
     let limits = spec.supervision.limits;
     match (what, limits.memory_warn, limits.cpu_warn) {
-        ("memory", Some(limit), _) => format!("memory over {}", format_size(limit)),
-        ("cpu", _, Some(limit)) => format!("processor time over {limit}%"),
-        _ => what.to_owned(),
+        (LimitedResource::Memory, Some(limit), _) => format!("memory over {}", format_size(limit)),
+        (LimitedResource::Memory, None, _) => "memory".to_owned(),
+        (LimitedResource::Cpu, _, Some(limit)) => format!("processor time over {limit}%"),
+        (LimitedResource::Cpu, _, None) => "cpu".to_owned(),
     }
 }
 
@@ -199,7 +200,7 @@ impl ServiceStatus {
     #[must_use]
     pub fn from_service(unit: &SupervisedService, now_ms: i64) -> ServiceStatus {
         let health = match unit.state {
-            ServiceState::Ready | ServiceState::Done if unit.failed_probes == 0 => Health::Healthy,
+            ServiceState::Ready | ServiceState::Done if unit.probing.failed == 0 => Health::Healthy,
             ServiceState::Ready
             | ServiceState::Failed
             | ServiceState::Blocked
@@ -216,14 +217,19 @@ impl ServiceStatus {
             port: unit.spec.port,
             address: find_address(&unit.spec).filter(|_| runs.is_some()),
             uptime_ms: runs.map(|_| uptime),
-            restarts: unit.restarts,
+            restarts: unit.notes.restarts,
             memory: None,
             cpu: None,
-            degraded: unit.is_degraded && unit.is_active(),
+            degraded: unit.notes.is_degraded && unit.is_active(),
             required: unit.spec.required,
-            warnings: unit.warnings.iter().map(|what| describe_warning(&unit.spec, what)).collect(),
-            error: unit.error.clone(),
-            killed: unit.killed.clone(),
+            warnings: unit
+                .usage
+                .warnings
+                .iter()
+                .map(|what| describe_warning(&unit.spec, *what))
+                .collect(),
+            error: unit.notes.error.clone(),
+            killed: unit.notes.killed.clone(),
         }
     }
 

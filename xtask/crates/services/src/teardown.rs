@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::events::{StopMethod, TeardownReport};
 use super::members::{ProcessSelector, ProcessSnapshot, ProcessTable, find_members, to_identity};
-use super::service_state::{StopMethod, TeardownReport};
 use xtask_base::environment::read_monotonic_clock;
 use xtask_base::error::Result;
 use xtask_base::processes::{self, ProcessHandle, ProcessInfo};

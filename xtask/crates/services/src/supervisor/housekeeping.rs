@@ -17,12 +17,11 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
 use super::{Input, StraySweep, Supervisor, spawn_thread};
 use crate::control_socket::{self, ControlCommand, ControlReply};
+use crate::events::{Event, StopMethod};
 use crate::members::{ProcessSelector, ProcessSnapshot, ProcessTable, to_identity};
 use crate::metrics::UsageMonitor;
-use crate::service_state::StopMethod;
 use crate::spec::LimitsSpec;
 use crate::stack::SupervisorRecord as Announced;
-use crate::state_machine::Event;
 use crate::status_server;
 use crate::teardown;
 use xtask_base::environment::read_monotonic_clock;
@@ -278,7 +277,7 @@ impl Supervisor<'_> {
                 .machine
                 .services()
                 .values()
-                .all(|unit| unit.error.is_none() && unit.survivors.is_empty());
+                .all(|unit| unit.notes.error.is_none() && unit.survivors.is_empty());
         // Let connected commands receive their replies.
         let rounds = LAST_REPLIES_TIMEOUT.as_millis() / LAST_REPLIES_POLL.as_millis();
         for _ in 0..rounds {

@@ -27,6 +27,9 @@ use std::time::Duration;
 use self::child_exit::{describe_port_holder, wait_for_child};
 use self::launch_env::LaunchEnv;
 use super::control_socket::{ControlCommand, ControlReply, ServiceFailure};
+use super::events::{
+    Effect, Event, EventContext, ProbeKind, ProcessExit, StopMethod, TeardownReport,
+};
 use super::launch::{self, Env, LaunchContext, ToolkitProgram};
 use super::listeners::{LastLookup, ListenerFinder};
 use super::log_writer::{LogPipe, LogWriter};
@@ -35,13 +38,10 @@ use super::members::ProcessSelector;
 use super::metrics::UsageMonitor;
 use super::probe::{self, LogSearch};
 use super::reattach;
-use super::service_state::{
-    AfterStop, Effect, EventContext, ProbeKind, ProcessExit, ServiceState, StopMethod,
-    TeardownReport,
-};
+use super::service_state::{AfterStop, ServiceState};
 use super::spec::ServiceSpec;
 use super::stack::{Stack, StackRecord};
-use super::state_machine::{Event, StateMachine};
+use super::state_machine::StateMachine;
 use super::status::{ServiceStatus, StackStatus};
 use super::teardown;
 use xtask_base::environment::{Environment, read_monotonic_clock};
@@ -516,7 +516,7 @@ impl Supervisor<'_> {
         };
         let Some(probe) = probe else { return };
         let env = match &probe.run {
-            Some(_) => self.build_environment(&spec, run, unit.is_degraded),
+            Some(_) => self.build_environment(&spec, run, unit.notes.is_degraded),
             None => Ok(Env::new()),
         };
         let env = match env {

@@ -9,13 +9,13 @@
 
 use super::launch_env::restore_launch_envs;
 use super::{RunningService, Supervisor};
+use crate::events::{Event, ProcessExit};
 use crate::listeners::LastLookup;
 use crate::logs::LogRotator;
 use crate::probe::LogSearch;
 use crate::reattach::ReattachedService;
-use crate::service_state::{ProcessExit, ServiceState};
+use crate::service_state::{ServiceNotes, ServiceState};
 use crate::stack::{ServiceRecord, StackRecord};
-use crate::state_machine::Event;
 use std::sync::PoisonError;
 use xtask_base::error::{Error, Result};
 
@@ -81,10 +81,10 @@ impl Supervisor<'_> {
             was_ready: unit.state == ServiceState::Ready,
             started_ms: unit.started_ms,
             log_at: self.running.get(&unit.spec.name).map_or(0, |process| process.log_at),
-            restarts: unit.restarts,
-            is_degraded: unit.is_degraded,
-            error: unit.error.clone().filter(|_| unit.state != ServiceState::Starting),
-            killed: unit.killed.clone(),
+            notes: ServiceNotes {
+                error: unit.notes.error.clone().filter(|_| unit.state != ServiceState::Starting),
+                ..unit.notes.clone()
+            },
             seen: self
                 .launch_envs
                 .get(&unit.spec.name)

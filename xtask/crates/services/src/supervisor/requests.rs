@@ -13,8 +13,8 @@ use std::time::Duration;
 use super::housekeeping::STRAY_TIMEOUT;
 use super::{Input, LaunchEnv, PendingRequest, RequestGoal, StraySweep, Supervisor};
 use crate::control_socket::{self, ControlCommand, ControlReply, ServiceFailure, StartRequest};
+use crate::events::Event;
 use crate::service_state::{AfterStop, ServiceState, SupervisedService};
-use crate::state_machine::Event;
 use crate::status::{SCHEMA, SLOW_START_MS, ServiceStatus, StackStatus, SupervisorStatus};
 
 /// Number of log lines reported for a failed service.
@@ -136,7 +136,7 @@ impl Supervisor<'_> {
         let units = self.machine.services().iter();
         // A service in `Ending(Pause)` failed before this request: its coming restart is not counted.
         let told = |unit: &SupervisedService| {
-            unit.restarts + u32::from(unit.state == ServiceState::Ending(AfterStop::Pause))
+            unit.notes.restarts + u32::from(unit.state == ServiceState::Ending(AfterStop::Pause))
         };
         let restarts = units.map(|(name, unit)| (name.clone(), told(unit))).collect();
         let goal = RequestGoal::Ready { names: names.clone(), started, restarts };
@@ -237,8 +237,8 @@ impl Supervisor<'_> {
         let units = self.machine.services();
         // A service that was restarted since the request and is still not ready may loop forever.
         let goes_round = |unit: &&SupervisedService| {
-            let before = restarts.get(&unit.spec.name).copied().unwrap_or(unit.restarts);
-            unit.restarts > before && !unit.is_ready() && unit.state != ServiceState::Starting
+            let before = restarts.get(&unit.spec.name).copied().unwrap_or(unit.notes.restarts);
+            unit.notes.restarts > before && !unit.is_ready() && unit.state != ServiceState::Starting
         };
         let is_off = |unit: &&SupervisedService| {
             unit.is_failed_or_blocked() || !unit.is_wanted || goes_round(unit)
@@ -255,7 +255,7 @@ impl Supervisor<'_> {
             };
             ServiceFailure {
                 service: unit.spec.name.clone(),
-                why: match &unit.error {
+                why: match &unit.notes.error {
                     _ if !unit.is_wanted && !unit.is_failed_or_blocked() => {
                         "stopped while it was starting".to_owned()
                     }
