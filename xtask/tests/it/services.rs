@@ -140,7 +140,7 @@ fn service_that_keeps_crashing_is_marked_as_failed() {
     }
     assert_eq!(stack.state("api"), "failed");
     let error = stack.row("api")["error"].as_str().unwrap().to_owned();
-    assert!(error.contains("code 3") && error.contains("2 times"), "{error}");
+    assert!(error.contains("code 3") && error.contains("2 restarts"), "{error}");
     let (code, body) = get(status, "/health");
     assert!(code == 503 && body.contains("api is failed"), "{code} {body}");
     stack.repo.xtask(&["status"]).success().says("api failed");

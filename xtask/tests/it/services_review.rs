@@ -350,7 +350,7 @@ fn unconfigured_service_is_reported_until_it_is_stopped() {
     let stack = Stack::new(&lab, &format!("{api}{gone}"));
     stack.repo.xtask(&["start"]).success();
     stack.repo.write("deployment/local.toml", format!("[status]\nenabled = false\n{api}"));
-    stack.repo.xtask(&["restart"]).success().says("gone runs, and is not configured any more");
+    stack.repo.xtask(&["restart"]).success().says("gone is running, but is no longer configured");
     stack.repo.xtask(&["stop", "gone"]).success();
     stack.repo.xtask(&["start"]).success().never_says("gone");
     assert!(stack.row("gone").is_null());
@@ -406,7 +406,7 @@ fn start_keeps_running_ports_and_restarts_stopping_services_as_configured() {
     let stack = Stack::new(&lab, &service(&lab, "api", "deaf", port(), deaf));
     stack.repo.xtask(&["start"]).success();
     let moved = format!("api={}", port());
-    stack.repo.xtask(&["start", "--port", &moved]).status(2).says("api runs already");
+    stack.repo.xtask(&["start", "--port", &moved]).status(2).says("api is already running");
     let mut stop = start(&stack.repo, &["stop"]);
     wait_for("it to begin", || stack.state("api") == "stopping");
     let file = stack.repo.read("deployment/local.toml");
