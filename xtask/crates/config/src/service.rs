@@ -317,15 +317,7 @@ pub(super) fn read_service(name: &str, table: &TableReader<'_>) -> ServiceDraft 
         needs: Vec::new(),
         once,
         required: table.read_bool("required").unwrap_or(true),
-        supervision: SupervisionConfig {
-            ready: read_readiness(table, &mut mentions),
-            live: read_liveness(table, &mut mentions),
-            restart: table.read_table("restart", read_restart).unwrap_or_default(),
-            stop: table.read_table("stop", read_stop).unwrap_or_default(),
-            limits: table.read_table("limits", read_limits).unwrap_or_default(),
-            fallback,
-            log: table.read_table("log", read_log).unwrap_or_default(),
-        },
+        supervision: read_supervision(table, fallback, &mut mentions),
         candidate: read_candidate(table, &state),
         backup: read_backup(table, shell, &state, &mut mentions),
         state,
@@ -341,6 +333,22 @@ pub(super) fn read_service(name: &str, table: &TableReader<'_>) -> ServiceDraft 
         needs,
         fallback_when: when.unwrap_or(ServiceNames { names: Vec::new(), span: table.span() }),
         port_references: mentions,
+    }
+}
+
+fn read_supervision(
+    table: &TableReader<'_>,
+    fallback: Option<FallbackConfig>,
+    mentions: &mut Vec<PortReference>,
+) -> SupervisionConfig {
+    SupervisionConfig {
+        ready: read_readiness(table, mentions),
+        live: read_liveness(table, mentions),
+        restart: table.read_table("restart", read_restart).unwrap_or_default(),
+        stop: table.read_table("stop", read_stop).unwrap_or_default(),
+        limits: table.read_table("limits", read_limits).unwrap_or_default(),
+        fallback,
+        log: table.read_table("log", read_log).unwrap_or_default(),
     }
 }
 

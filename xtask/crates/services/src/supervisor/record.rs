@@ -11,7 +11,7 @@ use super::launch_env::restore_launch_envs;
 use super::{RunningService, Supervisor};
 use crate::events::{Event, ProcessExit};
 use crate::listeners::LastLookup;
-use crate::logs::LogRotator;
+use crate::log_rotator::LogRotator;
 use crate::probe::LogSearch;
 use crate::reattach::ReattachedService;
 use crate::service_state::{ServiceNotes, ServiceState};
