@@ -23,6 +23,8 @@ mod command;
 mod cycles;
 #[cfg(feature = "services")]
 mod deploy;
+#[cfg(feature = "services")]
+mod durations;
 mod globs;
 #[cfg(feature = "services")]
 mod layer;

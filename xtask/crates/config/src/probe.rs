@@ -11,7 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::command::{CommandLine, read_command_or_list};
-use super::port_references::{PortReference, collect_port_references, read_duration};
+use super::durations::read_duration;
+use super::port_references::{PortReference, collect_port_references};
 use super::reader::TableReader;
 
 /// The default `timeout` of one attempt. A healthy service answers far sooner.

@@ -17,7 +17,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::command::{CommandLine, read_command_or_list};
-use super::port_references::{PortReference, collect_port_references, read_duration};
+use super::durations::read_duration;
+use super::port_references::{PortReference, collect_port_references};
 use super::probe::{LivenessConfig, ProbeConfig, read_liveness, read_readiness};
 use super::reader::TableReader;
 use super::value_syntax::{INSIDE, NAME, is_valid_name, is_variable_name, parse_inner_path};
@@ -124,28 +125,13 @@ pub struct RestartConfig {
     /// The maximum number of restarts within `within`; 0 disables restarts.
     pub max: u32,
     /// The period for `max`.
-    #[serde(rename = "within_ms", with = "millis")]
+    #[serde(rename = "within_ms", with = "crate::durations::millis")]
     pub within: Duration,
     /// The first delay before a restart; each further one doubles, up to `longest`.
-    #[serde(rename = "first_ms", with = "millis")]
+    #[serde(rename = "first_ms", with = "crate::durations::millis")]
     pub first: Duration,
-    #[serde(rename = "longest_ms", with = "millis")]
+    #[serde(rename = "longest_ms", with = "crate::durations::millis")]
     pub longest: Duration,
-}
-
-/// Durations as milliseconds, as the supervisor receives them.
-mod millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Duration, D::Error> {
-        u64::deserialize(from).map(Duration::from_millis)
-    }
 }
 
 impl Default for RestartConfig {

@@ -26,7 +26,7 @@ use super::observe::{StackObservation, observe_stack};
 use super::probe::{self, LogSearch};
 use super::reattach::{self, find_process};
 use super::stack::{ServiceRecord, Stack, StackRecord};
-use super::status::{self, Health, ReportedState, ServiceStatus, StackStatus, find_address};
+use super::status::{self, Health, ReportedState, ServiceStatus, StackStatus};
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result};
 use xtask_base::lock;
@@ -267,25 +267,14 @@ fn unsupervised_status(
         ReportedState::Failed | ReportedState::Done | ReportedState::Blocked => unit.state,
         _ => ReportedState::Stopped,
     };
-    let uptime = u64::try_from(now.saturating_sub(unit.started_ms)).ok();
     let ended = (was_up && !is_up).then(|| "exited while no supervisor was running".to_owned());
-    ServiceStatus {
-        service: unit.spec.name.clone(),
-        state,
-        health: Health::Unknown,
-        pid: process.map(|(identity, _)| identity.pid),
-        port: unit.spec.port,
-        address: find_address(&unit.spec).filter(|_| is_up),
-        uptime_ms: uptime.filter(|_| is_up),
-        restarts: unit.notes.restarts,
-        memory: None,
-        cpu: None,
-        degraded: unit.notes.is_degraded && is_up,
-        required: unit.spec.required,
-        warnings: Vec::new(),
-        error: ended.or_else(|| unit.notes.error.clone()),
-        killed: unit.notes.killed.clone(),
-    }
+    let status = ServiceStatus::from_parts(
+        (&unit.spec, &unit.notes),
+        (state, Health::Unknown),
+        process.map(|(identity, _)| identity.pid),
+        now.saturating_sub(unit.started_ms),
+    );
+    ServiceStatus { error: ended.or(status.error), ..status }
 }
 
 /// Probes the services that run, now. Returns each name with the result of its probes.

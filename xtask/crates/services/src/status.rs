@@ -6,7 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::service_state::{AfterStop, LimitedResource, ServiceState, SupervisedService};
+use super::service_state::{
+    AfterStop, LimitedResource, ServiceNotes, ServiceState, SupervisedService,
+};
 use super::spec::ServiceSpec;
 use xtask_base::words::format_size;
 
@@ -177,8 +179,7 @@ impl Health {
 }
 
 /// Returns the address of a service, e.g. `http://localhost:8100`; `None` without a port.
-#[must_use]
-pub fn find_address(spec: &ServiceSpec) -> Option<String> {
+fn find_address(spec: &ServiceSpec) -> Option<String> {
     let port = spec.port?;
     let speaks_http = spec.probes().any(|probe| probe.http.is_some());
     let scheme = if speaks_http { "http://" } else { "" };
@@ -207,29 +208,47 @@ impl ServiceStatus {
             | ServiceState::Pausing => Health::Unhealthy,
             _ => Health::Unknown,
         };
-        let runs = unit.identity.as_ref().filter(|_| unit.is_active());
-        let uptime = u64::try_from(now_ms.saturating_sub(unit.started_ms)).unwrap_or(0);
+        let process = unit.identity.as_ref().filter(|_| unit.is_active());
         ServiceStatus {
-            service: unit.spec.name.clone(),
-            state: (&unit.state).into(),
-            health,
-            pid: runs.map(|identity| identity.pid),
-            port: unit.spec.port,
-            address: find_address(&unit.spec).filter(|_| runs.is_some()),
-            uptime_ms: runs.map(|_| uptime),
-            restarts: unit.notes.restarts,
-            memory: None,
-            cpu: None,
             degraded: unit.notes.is_degraded && unit.is_active(),
-            required: unit.spec.required,
             warnings: unit
                 .usage
                 .warnings
                 .iter()
                 .map(|what| describe_warning(&unit.spec, *what))
                 .collect(),
-            error: unit.notes.error.clone(),
-            killed: unit.notes.killed.clone(),
+            ..ServiceStatus::from_parts(
+                (&unit.spec, &unit.notes),
+                ((&unit.state).into(), health),
+                process.map(|process| process.pid),
+                now_ms.saturating_sub(unit.started_ms),
+            )
+        }
+    }
+
+    /// Returns the status of a service with the process `pid`, which has run for `uptime_ms`.
+    pub(super) fn from_parts(
+        (spec, notes): (&ServiceSpec, &ServiceNotes),
+        (state, health): (ReportedState, Health),
+        pid: Option<u32>,
+        uptime_ms: i64,
+    ) -> ServiceStatus {
+        ServiceStatus {
+            service: spec.name.clone(),
+            state,
+            health,
+            pid,
+            port: spec.port,
+            address: find_address(spec).filter(|_| pid.is_some()),
+            uptime_ms: pid.map(|_| u64::try_from(uptime_ms).unwrap_or(0)),
+            restarts: notes.restarts,
+            memory: None,
+            cpu: None,
+            degraded: notes.is_degraded && pid.is_some(),
+            required: spec.required,
+            warnings: Vec::new(),
+            error: notes.error.clone(),
+            killed: notes.killed.clone(),
         }
     }
 
