@@ -231,8 +231,7 @@ impl LayerDeployment {
         let host = host.rsplit('@').next().unwrap_or(host);
         let line = |service: &Service| {
             let port = service.port?;
-            let probes = [service.ready.as_ref(), service.live.as_ref().map(|live| &live.probe)];
-            let speaks_http = probes.into_iter().flatten().any(|probe| probe.http.is_some());
+            let speaks_http = service.supervision.probes().any(|probe| probe.http.is_some());
             let scheme = if speaks_http { "http://" } else { "" };
             Some(format!("\n  {}  {scheme}{host}:{port}", service.name))
         };

@@ -61,8 +61,6 @@ mod rollback;
 mod run;
 #[cfg(feature = "services")]
 mod serve;
-#[cfg(feature = "services")]
-mod service_start;
 mod session;
 mod setup;
 #[cfg(feature = "services")]
@@ -76,8 +74,6 @@ mod stop;
 mod supervise;
 mod switch;
 mod sync;
-#[cfg(feature = "services")]
-mod tail;
 mod undo;
 mod uninstall_hooks;
 mod upgrade;

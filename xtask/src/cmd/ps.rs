@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Serialize;
-
 #[cfg(feature = "deploy")]
 use super::external_engine::ExternalLayer;
 #[cfg(feature = "deploy")]
@@ -19,21 +17,15 @@ use xtask_config::DEFAULT_LAYER;
 use xtask_deploy::engine_commands::EngineCommand;
 use xtask_git::Repo;
 use xtask_report as report;
-use xtask_report::services::{redraw_screen, render_table};
 use xtask_services::client;
+use xtask_services::observe::{add_config_changes, list_status};
+use xtask_services::report::{StatusReport, redraw_screen, render_status};
+#[cfg(feature = "deploy")]
 use xtask_services::stack::Stack;
-use xtask_services::status::{ServiceStatus, StackStatus};
+use xtask_services::status::{ReportedState, SCHEMA, ServiceStatus, StackStatus};
 
 /// How often `--watch` redraws.
 const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The JSON output of `ps`: the first stack inline, and those of other layers in `others`.
-#[derive(Serialize)]
-struct PsReport<'a> {
-    #[serde(flatten)]
-    first: &'a StackStatus,
-    others: &'a [StackStatus],
-}
 
 pub(super) fn run(session: &Session, args: &PsArgs) -> CommandResult {
     let repo = session.open_repo()?;
@@ -98,21 +90,22 @@ fn print_status(
 ) -> CommandResult {
     if json {
         let nothing = StackStatus {
-            schema: "xtask.ps/1".to_owned(),
+            schema: SCHEMA.to_owned(),
             layer: layer.to_owned(),
             worktree: root.display().to_string(),
             supervisor: None,
             services: Vec::new(),
         };
         let (first, others) = pages.split_first().unwrap_or((&nothing, &[]));
-        report::print_json(&PsReport { first, others })?;
+        report::print_json(&StatusReport { first, others })?;
     } else if pages.is_empty() && unreadable.is_none() {
         session.print_info("no services are running; `cargo xtask start` starts them");
     } else {
         report::print_output(&render_status(pages))?;
     }
-    let is_lost =
-        |row: &ServiceStatus| row.required && matches!(row.state.as_str(), "failed" | "blocked");
+    let is_lost = |row: &ServiceStatus| {
+        row.required && matches!(row.state, ReportedState::Failed | ReportedState::Blocked)
+    };
     match unreadable {
         Some(failure) => Err(failure),
         None if pages.iter().flat_map(|page| &page.services).any(is_lost) => {
@@ -127,69 +120,9 @@ fn collect_status(
     repo: &Repo,
     args: &PsArgs,
 ) -> Result<(Vec<StackStatus>, Option<Error>)> {
-    match &args.layer {
-        Some(layer) => {
-            let stack = shared::find_stack_anywhere(session, repo, layer)?;
-            let page = client::read_status(&stack, &session.world)?;
-            Ok((
-                page.map(|page| with_config_changes(repo, &stack, page)).into_iter().collect(),
-                None,
-            ))
-        }
-        None => {
-            let (known, unreadable) = shared::list_known_stacks(session, repo);
-            let pages = known.into_iter().map(|(_, page)| page);
-            let (mut up, down): (Vec<StackStatus>, Vec<StackStatus>) =
-                pages.partition(shared::is_up);
-            // Stopped stacks are only shown if no stack runs.
-            if up.is_empty() {
-                up = down;
-            }
-            // Measuring CPU and memory costs time, so only for the stacks that are shown.
-            for page in &mut up {
-                let stack = shared::find_stack(repo, &page.layer)?;
-                if let Some(whole) = client::read_status(&stack, &session.world)? {
-                    *page = with_config_changes(repo, &stack, whole);
-                }
-            }
-            up.sort_by_key(|page| page.layer != DEFAULT_LAYER);
-            Ok((up, unreadable))
-        }
-    }
-}
-
-/// Adds a warning to each running service whose configuration has changed since its start.
-fn with_config_changes(repo: &Repo, stack: &Stack, mut page: StackStatus) -> StackStatus {
-    // A deployed stack is configured by its release, not by the worktree.
-    if !shared::is_own(repo, stack) {
-        return page;
-    }
-    let mut changes = shared::list_config_changes(repo, stack);
-    for row in page.services.iter_mut().filter(|row| row.pid.is_some()) {
-        row.warnings.extend(changes.remove(&row.service));
-    }
-    page
-}
-
-fn render_status(pages: &[StackStatus]) -> String {
-    let mut text = String::new();
-    for (at, page) in pages.iter().enumerate() {
-        let is_up = shared::is_up(page);
-        if pages.len() > 1 || page.layer != DEFAULT_LAYER || !is_up {
-            let gap = if at == 0 { "" } else { "\n" };
-            let down = if is_up { "" } else { " (not running)" };
-            text.push_str(&format!("{gap}layer {}{down}\n", page.layer));
-        }
-        text.push_str(&render_table(&shared::build_service_lines(page)));
-        if let Some(error) = page.supervisor.as_ref().and_then(|line| line.error.as_ref()) {
-            text.push_str(&format!("the supervisor: {error}\n"));
-        }
-        if page.supervisor.is_none() && page.services.iter().any(|row| row.state == "lost") {
-            text.push_str(
-                "the supervisor of these services is gone. `cargo xtask start` takes them over, \
-                 `cargo xtask stop` stops them\n",
-            );
-        }
-    }
-    text
+    let Some(layer) = &args.layer else { return list_status(&repo.folders(), &session.world) };
+    let stack = shared::find_stack_anywhere(session, repo, layer)?;
+    let page = client::read_status(&stack, &session.world)?;
+    let page = page.map(|page| add_config_changes(repo.root(), &stack, page));
+    Ok((page.into_iter().collect(), None))
 }

@@ -12,8 +12,8 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::session::Session;
-use super::{CommandResult, SUCCESS, checks, service_start, stack as shared};
-use crate::cli::{RecoverArgs, RecoverStep, StartArgs};
+use super::{CommandResult, SUCCESS, checks, stack as shared};
+use crate::cli::{RecoverArgs, RecoverStep};
 use xtask_base::environment::format_ago;
 use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_base::ports;
@@ -29,10 +29,14 @@ use xtask_recovery::{repair, reset};
 use xtask_report as report;
 use xtask_services::client;
 use xtask_services::env_files;
+use xtask_services::follow::lock_stack;
+use xtask_services::observe::{list_known_stacks, observe_stack};
 use xtask_services::plan;
 use xtask_services::port_plan::{self, PortConflict};
+use xtask_services::report::ServiceProgress;
 use xtask_services::stack::Stack;
-use xtask_services::status::ServiceStatus;
+use xtask_services::start::{StartOptions, start_services};
+use xtask_services::stop::stop_all;
 use xtask_sync::context;
 use xtask_sync::worktree_lock::LockWorktree as _;
 use xtask_validate::session::describe_last_run;
@@ -129,21 +133,16 @@ fn choose_layers(session: &Session, repo: &Repo, named: Option<&str>) -> Result<
         shared::find_stack(repo, name)?;
         return Ok(vec![name.to_owned()]);
     }
-    let (known, _) = shared::list_known_stacks(session, repo);
+    let (known, _) = list_known_stacks(&repo.folders(), &session.world);
     let up = known
         .into_iter()
-        .filter(|(_, page)| shared::is_up(page) || page.services.iter().any(is_unhealthy));
+        .filter(|(_, page)| page.is_up() || page.services.iter().any(|row| row.fault().is_some()));
     let up: Vec<String> = up.map(|(stack, _)| stack.layer).collect();
     if !up.is_empty() {
         return Ok(up);
     }
     let has_default = repo.root().join(DEPLOYMENT_FOLDER).join(format!("{DEFAULT_LAYER}.toml"));
     Ok(if has_default.is_file() { vec![DEFAULT_LAYER.to_owned()] } else { Vec::new() })
-}
-
-fn is_unhealthy(row: &ServiceStatus) -> bool {
-    matches!(row.state.as_str(), "failed" | "blocked" | "lost")
-        || row.state == "ready" && row.health == "unhealthy"
 }
 
 /// Returns the problems of the services, and the conflicts of the ports of those that do not run.
@@ -163,27 +162,20 @@ fn diagnose_layers(
             }
         };
         let stack = Stack::new(&repo.folders(), name);
-        let page = client::read_brief_status(&stack, &session.world)?;
-        let rows = page.iter().flat_map(|page| &page.services);
-        wrong.extend(rows.filter(|row| is_unhealthy(row)).map(|row| {
+        let seen = observe_stack(&stack, &session.world)?;
+        let rows = seen.status.iter().flat_map(|page| &page.services);
+        wrong.extend(rows.filter_map(|row| {
             let why = row.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-            format!(
-                "{} is {}{why}",
-                row.service,
-                if row.state == "ready" { "unhealthy" } else { &row.state }
-            )
+            Some(format!("{} is {}{why}", row.service, row.fault()?))
         }));
-        let running = client::find_running(&stack, &session.world)?;
-        let token = running.as_ref().map(|known| known.token.as_str());
-        let is_up = |service: &str| {
-            running.as_ref().is_some_and(|known| known.specs.iter().any(|one| one.name == service))
-        };
+        let running = seen.running_services();
+        let is_up = |service: &str| running.find_spec(service).is_some();
         let disk = session.tools().disk;
         let ports =
             port_plan::assign_ports(&repo.folders(), disk, &layer, &Default::default(), false)?;
         let wanted: Vec<(String, u16)> =
             ports.services.into_iter().filter(|(service, _)| !is_up(service)).collect();
-        obstacles.extend(port_plan::find_conflicts(&wanted, token)?);
+        obstacles.extend(port_plan::find_conflicts(&wanted, running.token.as_deref())?);
     }
     Ok((wrong, obstacles))
 }
@@ -264,11 +256,10 @@ fn stop_layers(session: &Session, repo: &Repo, services: &FoundServices, faults:
         let is_meant = services.layers.contains(&stack.layer);
         let ended = || -> Result<()> {
             let page = client::read_brief_status(&stack, &session.world)?;
-            if !is_meant || !page.is_some_and(|page| shared::is_up(&page)) {
-                return Ok(());
-            }
-            let _lock = shared::lock_stack(&stack, "recover")?;
-            shared::stop_all(session, &stack)?;
+            let Some(page) = page.filter(|page| is_meant && page.is_up()) else { return Ok(()) };
+            let mut listener = ServiceProgress::new(session.verbosity);
+            let _lock = lock_stack(&stack, "recover", &mut listener)?;
+            stop_all(&shared::stack_context(session), &mut listener, &stack, &page)?;
             session.print_info(&format!("layer `{}` stopped", stack.layer));
             Ok(())
         };
@@ -351,32 +342,19 @@ fn start_layer(session: &Session, repo: &Repo, name: &str) -> Result<()> {
         wanted.push((one.service.clone(), port));
         moved.push((one.service, port));
     }
-    let args = StartArgs {
-        services: Vec::new(),
-        layer: Some(name.to_owned()),
-        clean: true,
-        check_ports: false,
-        verify: false,
-        port: moved,
+    let options = StartOptions {
+        ports: moved.into_iter().collect(),
         take_over: Vec::new(),
-        fallback: Vec::new(),
-        timeout: READY_TIMEOUT,
-        foreground: false,
-        dry_run: false,
-        json: false,
+        without: Vec::new(),
+        is_clean: true,
+        ready_within: READY_TIMEOUT,
     };
     let chosen = plan::choose_services(&layer, &[])?;
-    match service_start::start_services(session, repo, &layer, &chosen, &args)? {
-        SUCCESS => Ok(()),
-        code => Err(Error::new(
-            if code == ErrorKind::Interrupted.exit_code() {
-                ErrorKind::Interrupted
-            } else {
-                ErrorKind::Negative
-            },
-            format!("layer `{name}` was not started"),
-        )),
-    }
+    let context = shared::stack_context(session);
+    let mut listener = ServiceProgress::new(session.verbosity);
+    let outcome =
+        start_services(&context, &mut listener, &repo.folders(), &layer, &chosen, &options)?;
+    shared::print_start("xtask.start/1", outcome, false, true)
 }
 
 fn print_outcome(

@@ -3,22 +3,22 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
 #[cfg(feature = "deploy")]
 use super::external_engine::ExternalLayer;
-use super::service_start::{self, is_running, keep_ports};
 use super::session::Session;
 use super::stack as shared;
 use super::{CommandResult, SUCCESS, checks};
 use crate::cli::StartArgs;
 use xtask_base::error::{Error, ErrorKind};
 use xtask_config::{DEFAULT_LAYER, Layer};
-use xtask_report as report;
+use xtask_report::{self as report, Verbosity};
 use xtask_services::client;
 use xtask_services::plan;
-use xtask_services::port_plan::{self, PortPlan};
+use xtask_services::port_check::check_ports;
+use xtask_services::port_plan;
+use xtask_services::report::{ServiceProgress, StartPreview, render_ports};
 use xtask_services::stack::Stack;
+use xtask_services::start::{self, StartOptions};
 
 pub(super) fn run(session: &Session, args: &StartArgs) -> CommandResult {
     let repo = session.open_repo()?;
@@ -33,177 +33,58 @@ pub(super) fn run(session: &Session, args: &StartArgs) -> CommandResult {
         let name = &layer.services[*at].name;
         !args.fallback.contains(name) || args.services.contains(name)
     });
-    let stack = Stack::new(&repo.folders(), &layer.name);
+    let (folders, context) = (repo.folders(), shared::stack_context(session));
+    let stack = Stack::new(&folders, &layer.name);
     if args.verify {
         return verify_services(session, &stack, &layer);
     }
     let moved: BTreeMap<String, u16> = args.port.iter().cloned().collect();
-    if args.dry_run || args.check_ports {
-        let ports =
-            port_plan::assign_ports(&repo.folders(), session.tools().disk, &layer, &moved, false)?;
-        return match args.dry_run {
-            true => print_dry_run(&layer, &chosen, &ports, args),
-            false => check_ports(session, &stack, &layer, &chosen, ports, args),
-        };
-    }
-    service_start::start_services(session, &repo, &layer, &chosen, args)
-}
-
-/// Prints the services, ports and configuration values of a start, with the source of each value, e.g.
-/// `api.port = 8100  # deployment/local.toml:4`.
-fn print_dry_run(
-    layer: &Layer,
-    chosen: &[usize],
-    ports: &PortPlan,
-    args: &StartArgs,
-) -> CommandResult {
-    let names: Vec<&str> = chosen.iter().map(|at| layer.services[*at].name.as_str()).collect();
-    if args.json {
-        #[derive(Serialize)]
-        struct ValueLine<'a> {
-            key: &'a str,
-            value: &'a str,
-            file: &'a str,
-            line: usize,
-        }
-        #[derive(Serialize)]
-        struct DryRun<'a> {
-            schema: &'static str,
-            layer: &'a str,
-            files: &'a [String],
-            services: &'a [&'a str],
-            ports: &'a BTreeMap<String, u16>,
-            values: Vec<ValueLine<'a>>,
-        }
-        let values = layer.values.iter().map(|value| ValueLine {
-            key: &value.key,
-            value: &value.text,
-            file: &value.file,
-            line: value.line,
-        });
-        report::print_json(&DryRun {
-            schema: "xtask.start-dry-run/1",
-            layer: &layer.name,
-            files: &layer.files,
-            services: &names,
-            ports: &ports.services,
-            values: values.collect(),
-        })?;
+    if args.dry_run {
+        let ports = port_plan::assign_ports(&folders, context.disk, &layer, &moved, false)?;
+        let preview = StartPreview::new(&layer, &chosen, &ports);
+        report::print_result(args.json, &preview, StartPreview::render_text)?;
         return Ok(SUCCESS);
     }
-    let mut text = format!("layer {} ({})\n", layer.name, layer.files.join(", "));
-    text.push_str(&format!("would start: {}\n", names.join(", ")));
-    let listed: Vec<String> =
-        ports.services.iter().map(|(name, port)| format!("{name} {port}")).collect();
-    if !listed.is_empty() {
-        let offset = match ports.offset {
-            0 => String::new(),
-            offset => format!(" (here {offset} higher than configured)"),
-        };
-        text.push_str(&format!("ports: {}{offset}\n", listed.join(", ")));
+    if args.check_ports {
+        let ports = port_plan::assign_ports(&folders, context.disk, &layer, &moved, false)?;
+        let checked = check_ports(&context, &stack, &layer, &chosen, ports, &moved)?;
+        report::print_result(args.json, &checked, |checked| render_ports(&checked.ports))?;
+        return Ok(if checked.ok { SUCCESS } else { ErrorKind::Negative.exit_code() });
     }
-    let width = layer.values.iter().map(|value| value.key.chars().count()).max().unwrap_or(0);
-    for value in &layer.values {
-        let (key, shown, file, line) = (&value.key, &value.text, &value.file, value.line);
-        text.push_str(&format!("  {key:<width$}  = {shown}  # {file}:{line}\n"));
-    }
-    report::print_output(&text)?;
-    Ok(SUCCESS)
-}
-
-/// Prints for each port whether it is free, in use by this stack, or in use by another process.
-fn check_ports(
-    session: &Session,
-    stack: &Stack,
-    layer: &Layer,
-    chosen: &[usize],
-    mut ports: PortPlan,
-    args: &StartArgs,
-) -> CommandResult {
-    let running = client::find_running(stack, &session.world)?;
-    let moved: BTreeMap<String, u16> = args.port.iter().cloned().collect();
-    keep_ports(&mut ports, running.as_ref(), &moved);
-    let chosen = chosen.iter().map(|at| layer.services[*at].name.clone());
-    let (ours, wanted): (Vec<_>, Vec<_>) = chosen
-        .filter_map(|name| Some((ports.services.get(&name).copied()?, name)))
-        .map(|(port, name)| (name, port))
-        .partition(|(name, _)| is_running(running.as_ref(), name));
-    let status = ports
-        .status
-        .filter(|port| *port != 0 && client::connect_supervisor(stack).is_ok_and(|l| l.is_none()));
-    let wanted: Vec<(String, u16)> =
-        wanted.into_iter().chain(status.map(|port| ("status".to_owned(), port))).collect();
-    let token = running.as_ref().map(|known| known.token.as_str());
-    let obstacles = port_plan::find_conflicts(&wanted, token)?;
-    let words = |name: &str, port: u16| {
-        let obstacle = obstacles.iter().find(|o| o.service == name && o.port == port);
-        obstacle.map_or_else(|| "free".to_owned(), |obstacle| obstacle.describe(true))
+    let options = StartOptions {
+        ports: moved,
+        take_over: args.take_over.clone(),
+        without: args.fallback.clone(),
+        is_clean: args.clean,
+        ready_within: args.timeout,
     };
-    if args.json {
-        #[derive(Serialize)]
-        struct PortLine {
-            service: String,
-            port: u16,
-            free: bool,
-            ours: bool,
-            words: String,
-        }
-        #[derive(Serialize)]
-        struct PortReport<'a> {
-            schema: &'static str,
-            layer: &'a str,
-            ok: bool,
-            ports: Vec<PortLine>,
-        }
-        let ours = ours.into_iter().map(|(service, port)| PortLine {
-            service,
-            port,
-            free: false,
-            ours: true,
-            words: "in use by this stack".to_owned(),
-        });
-        let others = wanted.iter().map(|(service, port)| {
-            let words = words(service, *port);
-            let free = words == "free";
-            PortLine { service: service.clone(), port: *port, free, ours: false, words }
-        });
-        report::print_json(&PortReport {
-            schema: "xtask.start-ports/1",
-            layer: &layer.name,
-            ok: obstacles.is_empty(),
-            ports: ours.chain(others).collect(),
-        })?;
-    } else {
-        let mut text = String::new();
-        for (name, port) in &ours {
-            text.push_str(&format!("{name}  {port}  in use by this stack\n"));
-        }
-        for (name, port) in &wanted {
-            text.push_str(&format!("{name}  {port}  {}\n", words(name, *port)));
-        }
-        report::print_output(&text)?;
+    let mut listener = ServiceProgress::new(session.verbosity);
+    let outcome =
+        start::start_services(&context, &mut listener, &folders, &layer, &chosen, &options)?;
+    let (already_up, page) = (outcome.already_up, outcome.page.clone());
+    shared::print_start("xtask.start/1", outcome, args.json, true)?;
+    if !args.json && already_up == page.services.len() && session.verbosity == Verbosity::Verbose {
+        session.print_info("all services were already running");
     }
-    Ok(if obstacles.is_empty() { SUCCESS } else { ErrorKind::Negative.exit_code() })
+    if args.foreground {
+        let print = &mut report::print_chunk;
+        start::run_in_foreground(&context, &mut listener, &stack, &page, print)?;
+    }
+    Ok(SUCCESS)
 }
 
 /// Runs the health checks of the running services, then the environment checks.
 fn verify_services(session: &Session, stack: &Stack, layer: &Layer) -> CommandResult {
     session.print_info("services:");
     let answers = client::verify_services(stack, &session.world)?;
-    let mut faults = Vec::new();
-    let mut text = String::new();
+    let (mut text, mut faults) = (String::new(), 0);
     for service in &layer.services {
-        let answer =
-            answers.iter().find(|(name, _)| *name == service.name).map(|(_, answer)| answer);
-        let words = match answer {
-            Some(Ok(words)) => words.clone(),
-            Some(Err(why)) => {
-                faults.push(format!("{}: {why}", service.name));
-                why.clone()
-            }
-            None => {
-                faults.push(format!("{}: not running", service.name));
-                "not running".to_owned()
+        let answer = answers.iter().find(|(name, _)| *name == service.name);
+        let words = match answer.map(|(_, answer)| answer) {
+            Some(Ok(words)) => words,
+            failed => {
+                faults += 1;
+                failed.and_then(|failed| failed.as_ref().err()).map_or("not running", |why| why)
             }
         };
         text.push_str(&format!("{}  {words}\n", service.name));
@@ -211,11 +92,11 @@ fn verify_services(session: &Session, stack: &Stack, layer: &Layer) -> CommandRe
     report::print_output(&text)?;
     session.print_info("environment:");
     let code = checks::run_start_checks(session)?;
-    if faults.is_empty() {
+    if faults == 0 {
         return Ok(code);
     }
-    let count = xtask_base::words::pluralize(faults.len(), "service");
-    let is = if faults.len() == 1 { "is" } else { "are" };
+    let count = xtask_base::words::pluralize(faults, "service");
+    let is = if faults == 1 { "is" } else { "are" };
     Err(Error::negative(format!("{count} {is} unhealthy or not running"))
         .with_hint("`cargo xtask start` starts those that are not running"))
 }

@@ -5,7 +5,6 @@
 use super::deploy_status;
 use super::session::Session;
 #[cfg(feature = "services")]
-use super::stack;
 use super::{CommandResult, SUCCESS};
 use crate::cli::StatusArgs;
 use crate::status::read_status;
@@ -17,9 +16,7 @@ pub(super) fn run(session: &Session, args: &StatusArgs) -> CommandResult {
     let repo = session.open_repo()?;
     let status = read_status(&repo, args.all, &session.tools())?;
     #[cfg(feature = "services")]
-    let status = status.with_services(read_service_lines(&repo, &session.world, &|stack| {
-        stack::list_config_changes(&repo, stack).into_keys().collect()
-    }));
+    let status = status.with_services(read_service_lines(&repo, &session.world));
     #[cfg(feature = "deploy")]
     let status = status.with_deployed(deploy_status::build_deployed_lines(&repo, &session.world));
     if args.json {

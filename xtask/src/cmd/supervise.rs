@@ -17,6 +17,7 @@ use xtask_base::process::leave_session;
 use xtask_base::signals;
 use xtask_report as report;
 use xtask_services::client::{READY, SUPERVISE_COMMAND};
+use xtask_services::follow::inherited_environment;
 use xtask_services::launch::{self, ToolkitProgram, find_own_program};
 use xtask_services::log_writer;
 use xtask_services::stack::Stack;
@@ -71,7 +72,7 @@ fn become_supervisor(mut world: Environment, args: &[OsString]) -> Result<()> {
     let layer = layer.to_string_lossy().into_owned();
     let stack = Stack { layer, root: PathBuf::from(root), folder: PathBuf::from(folder) };
     // The command may have been started by a service of another stack.
-    world.variables.retain(|name, _| !name.as_encoded_bytes().starts_with(b"XTASK_"));
+    world.variables = inherited_environment(&world);
     let (ends, children) = (signals::listen_for_termination()?, signals::listen_for_child_exit()?);
     supervise_stack(
         &stack,

@@ -131,8 +131,9 @@ pub(super) fn run(session: &Session, args: &Args) -> CommandResult {
 fn refuse_while_services_run(session: &Session, repo: &Repo) -> Result<()> {
     #[cfg(feature = "services")]
     {
-        let (known, _) = super::stack::list_known_stacks(session, repo);
-        if let Some((stack, _)) = known.iter().find(|(_, page)| super::stack::is_up(page)) {
+        let (known, _) =
+            xtask_services::observe::list_known_stacks(&repo.folders(), &session.world);
+        if let Some((stack, _)) = known.iter().find(|(_, page)| page.is_up()) {
             return Err(Error::negative(format!(
                 "services of layer `{}` are running here",
                 stack.layer

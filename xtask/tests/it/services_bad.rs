@@ -174,7 +174,7 @@ fn stale_or_forged_records_never_kill_foreign_processes() {
     before_boot.boot = "another".to_owned();
     for planted in [who, earlier, before_boot] {
         saved.units[0].identity = Some(planted);
-        saved.units[0].state = "ready".to_owned();
+        saved.units[0].state = xtask_services::status::ReportedState::Ready;
         kept(&stack).write_record(&Disk::real(), &saved).unwrap();
         assert_eq!(stack.state("api"), "stopped");
         stack.repo.xtask(&["stop"]).success();

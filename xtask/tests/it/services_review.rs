@@ -131,7 +131,7 @@ fn record_that_names_a_foreign_session_leader_is_ignored() {
     let other: ProcessIdentity = processes::identify_process(session.bystander).unwrap();
     for who in [leader, other] {
         saved.units[0].identity = Some(who);
-        saved.units[0].state = "ready".to_owned();
+        saved.units[0].state = xtask_services::status::ReportedState::Ready;
         kept(&stack.repo).write_record(&Disk::real(), &saved).unwrap();
         assert_eq!(stack.state("api"), "stopped");
         stack.repo.xtask(&["stop"]).success();

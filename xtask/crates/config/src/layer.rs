@@ -19,7 +19,7 @@ use super::deploy::{DeployConfig, RequirementFault, find_requirement_fault, read
 use super::layer_chain::{LayerChain, LayerValue, find_requirement};
 use super::port_references::PortReference;
 use super::reader::{TableReader, suggest_nearest};
-use super::service::{FallbackConfig, Service, ServiceDraft, port_variable, read_service};
+use super::service::{Service, ServiceDraft, port_variable, read_service};
 use xtask_base::error::Result;
 
 /// The maximum number of services; a larger number is a mistake.
@@ -198,13 +198,21 @@ fn link_services(file: &TableReader<'_>, drafts: Vec<ServiceDraft>) -> Vec<Servi
         let span = enabled[circle[0]].needs.span.clone();
         file.add_fault_at(span, format!("these services need each other: {}", names.join(" → ")));
     }
-    let when: Vec<Vec<usize>> =
-        enabled.iter().map(|draft| known.find_all(&draft.fallback_when.names)).collect();
+    let when: Vec<Vec<String>> = enabled
+        .iter()
+        .map(|draft| {
+            let found = known.find_all(&draft.fallback_when.names).into_iter();
+            found.map(|at| enabled[at].name.clone()).collect()
+        })
+        .collect();
     // A service that could not be read has caused a fault, so this list is discarded.
     let services = enabled.into_iter().zip(needs).zip(when).filter_map(|((draft, needs), when)| {
-        let service = draft.service?;
-        let fallback = service.fallback.clone().map(|fallback| FallbackConfig { when, ..fallback });
-        Some(Service { needs, fallback, ..service })
+        let mut service = draft.service?;
+        service.needs = needs;
+        if let Some(fallback) = &mut service.supervision.fallback {
+            fallback.when = when;
+        }
+        Some(service)
     });
     services.collect()
 }
@@ -279,6 +287,7 @@ mod tests {
     use crate::{
         BackupConfig, CandidateMode, FallbackConfig, HttpProbe, LimitsConfig, LivenessConfig,
         LogConfig, ProbeConfig, ProbePort, RestartConfig, StopConfig, StopScope, StopSignal,
+        SupervisionConfig,
     };
     use xtask_base::path::RepoPath;
 
@@ -327,7 +336,6 @@ mod tests {
         assert_eq!(names, ["db", "api", "work"]);
         let [db, api, work] = &layer.services[..] else { unreachable!() };
         assert_eq!(db.run.argv, ["db", "-k", "", "{root}/a b"]);
-        assert_eq!((db.line, db.file.as_str()), (3, "deployment/a.toml"));
         let command = |text: &str, argv: &[&str], shell| crate::CommandLine {
             text: text.to_owned(),
             argv: argv.iter().map(|word| (*word).to_owned()).collect(),
@@ -337,9 +345,6 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let expected = Service {
             name: "api".to_owned(),
-            line: 14,
-            file: "deployment/a.toml".to_owned(),
-            description: Some("d".to_owned()),
             run: command("serve 'a b' {port:db}", &["serve", "a b", "{port:db}"], false),
             dir: Some(RepoPath::new("api")),
             port: Some(80),
@@ -348,42 +353,52 @@ mod tests {
             needs: vec![0],
             once: false,
             required: false,
-            ready: Some(ProbeConfig {
-                http: Some(HttpProbe {
-                    path: "/{port}".to_owned(),
-                    port: None,
-                    status: vec![204],
-                    json: Some(serde_json::json!({ "a": { "b": [1, 2.5, true, "x"] } })),
+            supervision: SupervisionConfig {
+                ready: Some(ProbeConfig {
+                    http: Some(HttpProbe {
+                        path: "/{port}".to_owned(),
+                        port: None,
+                        status: vec![204],
+                        json: Some(serde_json::json!({ "a": { "b": [1, 2.5, true, "x"] } })),
+                    }),
+                    tcp: None,
+                    run: None,
+                    log: Some("up".to_owned()),
+                    timeout: seconds(90),
                 }),
-                tcp: None,
-                run: None,
-                log: Some("up".to_owned()),
-                timeout: seconds(90),
-            }),
-            live: Some(LivenessConfig {
-                probe: ProbeConfig {
-                    http: None,
-                    tcp: Some(ProbePort::Service("db".to_owned())),
-                    run: Some(command("a | b", &["/bin/sh", "-c", "a | b"], true)),
-                    log: None,
-                    timeout: seconds(3),
+                live: Some(LivenessConfig {
+                    probe: ProbeConfig {
+                        http: None,
+                        tcp: Some(ProbePort::Service("db".to_owned())),
+                        run: Some(command("a | b", &["/bin/sh", "-c", "a | b"], true)),
+                        log: None,
+                        timeout: seconds(3),
+                    },
+                    interval: Duration::from_millis(500),
+                    failures: 2,
+                }),
+                restart: RestartConfig {
+                    max: 0,
+                    within: seconds(3600),
+                    first: seconds(1),
+                    longest: seconds(2),
                 },
-                interval: Duration::from_millis(500),
-                failures: 2,
-            }),
-            restart: RestartConfig {
-                max: 0,
-                within: seconds(3600),
-                backoff: (seconds(1), seconds(2)),
+                stop: StopConfig {
+                    signal: StopSignal::Int,
+                    timeout: seconds(1),
+                    to: StopScope::All,
+                },
+                limits: LimitsConfig {
+                    memory: Some(1_000_000_000),
+                    memory_warn: Some(80),
+                    cpu_warn: Some(250),
+                },
+                fallback: Some(FallbackConfig {
+                    when: vec!["db".to_owned()],
+                    env: BTreeMap::from([pair("C", "c")]),
+                }),
+                log: LogConfig { size: 1_000_000, keep: 0 },
             },
-            stop: StopConfig { signal: StopSignal::Int, timeout: seconds(1), to: StopScope::All },
-            limits: LimitsConfig {
-                memory: Some(1_000_000_000),
-                memory_warn: Some(80),
-                cpu_warn: Some(250),
-            },
-            fallback: Some(FallbackConfig { when: vec![0], env: BTreeMap::from([pair("C", "c")]) }),
-            log: LogConfig { size: 1_000_000, keep: 0 },
             state: vec![RepoPath::new("a/b"), RepoPath::new("c")],
             candidate: CandidateMode::Start,
             backup: Some(BackupConfig {
@@ -394,27 +409,18 @@ mod tests {
         assert_eq!(*api, expected);
         let expected = Service {
             name: "work".to_owned(),
-            line: 34,
             run: command("w", &["w"], false),
             once: true,
             required: true,
-            description: None,
             dir: None,
             port: None,
             env: BTreeMap::new(),
             env_files: Vec::new(),
             needs: Vec::new(),
-            ready: None,
-            live: None,
-            restart: RestartConfig::default(),
-            stop: StopConfig::default(),
-            limits: LimitsConfig::default(),
-            fallback: None,
-            log: LogConfig::default(),
+            supervision: SupervisionConfig::default(),
             state: Vec::new(),
             candidate: CandidateMode::Start,
             backup: None,
-            file: expected.file,
         };
         assert_eq!(*work, expected);
     }

@@ -28,11 +28,12 @@ const PRODUCTION: &str = "production";
 const MERGED_TABLES: [&str; 5] = ["env", "restart", "stop", "limits", "log"];
 
 /// A value after merging.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct LayerValue {
     /// The full key, e.g. `service.api.run`.
     pub key: String,
     /// The value as TOML.
+    #[serde(rename = "value")]
     pub text: String,
     /// The file that sets the value.
     pub file: String,

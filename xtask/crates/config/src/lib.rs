@@ -25,6 +25,8 @@ mod command;
 mod cycles;
 #[cfg(feature = "services")]
 mod deploy;
+#[cfg(feature = "services")]
+mod durations;
 #[cfg_attr(
     not(feature = "services"),
     expect(dead_code, reason = "layers of services are read by more of it")
@@ -77,7 +79,8 @@ pub use reader::suggest_nearest;
 #[cfg(feature = "services")]
 pub use service::{
     BACKUP, BackupConfig, CandidateMode, FallbackConfig, LimitsConfig, LogConfig, RestartConfig,
-    Service, StopConfig, StopScope, StopSignal, find_reserved_fault, port_variable,
+    Service, StopConfig, StopScope, StopSignal, SupervisionConfig, find_reserved_fault,
+    port_variable,
 };
 pub use sync::{BranchException, CommitIdentity, Forge, HookMode, SyncConfig};
 #[cfg(feature = "checks")]

@@ -1,11 +1,9 @@
-//! References from values of one service to ports of others, e.g. `{port:api}`; and durations.
+//! References from values of one service to ports of others, e.g. `{port:api}`.
 
 use std::ops::Range;
-use std::time::Duration;
 
 use super::placeholders::find_port_placeholders;
 use super::reader::TableReader;
-use xtask_base::environment::parse_duration;
 
 /// A reference to the port of a service.
 pub(super) struct PortReference {
@@ -35,9 +33,4 @@ pub(super) fn collect_port_references(
         as_written: format!("`{written}`"),
         service: of.map(str::to_owned),
     }));
-}
-
-/// Reads a duration such as `30s`.
-pub(super) fn read_duration(table: &TableReader<'_>, key: &str) -> Option<Duration> {
-    table.read_parsed(key, "a time such as `500ms`, `30s` or `1m 30s`", parse_duration)
 }

@@ -8,8 +8,11 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::command::{CommandLine, read_command_or_list};
-use super::port_references::{PortReference, collect_port_references, read_duration};
+use super::durations::read_duration;
+use super::port_references::{PortReference, collect_port_references};
 use super::reader::TableReader;
 
 /// The default `timeout` of one attempt. A healthy service answers far sooner.
@@ -37,12 +40,12 @@ pub struct ProbeConfig {
 }
 
 /// An HTTP request and its expected response.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HttpProbe {
-    /// The path, which begins with `/` and may contain placeholders.
-    pub path: String,
     /// The port, if it differs from that of the service.
     pub port: Option<u16>,
+    /// The path, which begins with `/` and may contain placeholders.
+    pub path: String,
     /// The accepted status codes; if empty, 200 to 299.
     pub status: Vec<u16>,
     /// The expected subset of the JSON body: each given key must have the given value, recursively.

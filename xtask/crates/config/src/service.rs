@@ -14,8 +14,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::command::{CommandLine, read_command_or_list};
-use super::port_references::{PortReference, collect_port_references, read_duration};
+use super::durations::read_duration;
+use super::port_references::{PortReference, collect_port_references};
 use super::probe::{LivenessConfig, ProbeConfig, read_liveness, read_readiness};
 use super::reader::TableReader;
 use super::value_syntax::{INSIDE, NAME, is_valid_name, is_variable_name, parse_inner_path};
@@ -44,12 +47,6 @@ const SIGNALS: [(&str, StopSignal); 7] = [
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     pub name: String,
-    /// The line of its first appearance, counted from 1.
-    pub line: usize,
-    /// The file of its first appearance.
-    pub file: String,
-    /// A description for people.
-    pub description: Option<String>,
     /// The start command.
     pub run: CommandLine,
     /// The working directory; `None` for the repository root.
@@ -66,6 +63,18 @@ pub struct Service {
     pub once: bool,
     /// Whether the stack is unhealthy without this service.
     pub required: bool,
+    pub supervision: SupervisionConfig,
+    /// Folders with data that must outlive a release, below the state folder.
+    pub state: Vec<RepoPath>,
+    /// The stand-in for this service while a new release is tested.
+    pub candidate: CandidateMode,
+    /// The command that saves `state` before another release takes over.
+    pub backup: Option<BackupConfig>,
+}
+
+/// How a service is watched, restarted and stopped.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SupervisionConfig {
     /// The readiness probe; if `None`, the service is ready as soon as its process runs.
     pub ready: Option<ProbeConfig>,
     /// The liveness probe.
@@ -77,12 +86,13 @@ pub struct Service {
     /// How to start without some of the services in `needs`.
     pub fallback: Option<FallbackConfig>,
     pub log: LogConfig,
-    /// Folders with data that must outlive a release, below the state folder.
-    pub state: Vec<RepoPath>,
-    /// The stand-in for this service while a new release is tested.
-    pub candidate: CandidateMode,
-    /// The command that saves `state` before another release takes over.
-    pub backup: Option<BackupConfig>,
+}
+
+impl SupervisionConfig {
+    /// Returns the probes.
+    pub fn probes(&self) -> impl Iterator<Item = &ProbeConfig> {
+        self.ready.iter().chain(self.live.iter().map(|live| &live.probe))
+    }
 }
 
 /// The stand-in for a service while a new release is tested.
@@ -110,20 +120,24 @@ pub struct BackupConfig {
 const DEFAULT_BACKUP_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The restart policy of a service that exited.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartConfig {
     /// The maximum number of restarts within `within`; 0 disables restarts.
     pub max: u32,
     /// The period for `max`.
+    #[serde(rename = "within_ms", with = "crate::durations::millis")]
     pub within: Duration,
-    /// The first and the longest delay before a restart.
-    pub backoff: (Duration, Duration),
+    /// The first delay before a restart; each further one doubles, up to `longest`.
+    #[serde(rename = "first_ms", with = "crate::durations::millis")]
+    pub first: Duration,
+    #[serde(rename = "longest_ms", with = "crate::durations::millis")]
+    pub longest: Duration,
 }
 
 impl Default for RestartConfig {
     fn default() -> Self {
-        let backoff = (Duration::from_millis(500), Duration::from_secs(30));
-        RestartConfig { max: 5, within: Duration::from_secs(60), backoff }
+        let (first, longest) = (Duration::from_millis(500), Duration::from_secs(30));
+        RestartConfig { max: 5, within: Duration::from_secs(60), first, longest }
     }
 }
 
@@ -183,16 +197,16 @@ pub struct LimitsConfig {
 }
 
 /// How a service starts although a dependency is not ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FallbackConfig {
-    /// The optional dependencies, as indices into `Layer::services`.
-    pub when: Vec<usize>,
+    /// The optional dependencies.
+    pub when: Vec<String>,
     /// Environment variables for that case, which override `Service::env`.
     pub env: BTreeMap<String, String>,
 }
 
 /// The log rotation of a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogConfig {
     /// The maximum size of a log file, in bytes.
     pub size: u64,
@@ -277,12 +291,10 @@ pub(super) fn read_service(name: &str, table: &TableReader<'_>) -> ServiceDraft 
         );
     }
     let state = read_state(table);
-    let (file, line) = table.locate(&table.span());
+    // For people alone.
+    table.read_text("description");
     let parts = Service {
         name: name.to_owned(),
-        line,
-        file: file.to_owned(),
-        description: table.read_text("description"),
         run: CommandLine { text: String::new(), argv: Vec::new(), shell },
         dir: table.read_parsed("dir", INSIDE, parse_inner_path),
         port,
@@ -291,13 +303,7 @@ pub(super) fn read_service(name: &str, table: &TableReader<'_>) -> ServiceDraft 
         needs: Vec::new(),
         once,
         required: table.read_bool("required").unwrap_or(true),
-        ready: read_readiness(table, &mut mentions),
-        live: read_liveness(table, &mut mentions),
-        restart: table.read_table("restart", read_restart).unwrap_or_default(),
-        stop: table.read_table("stop", read_stop).unwrap_or_default(),
-        limits: table.read_table("limits", read_limits).unwrap_or_default(),
-        fallback,
-        log: table.read_table("log", read_log).unwrap_or_default(),
+        supervision: read_supervision(table, fallback, &mut mentions),
         candidate: read_candidate(table, &state),
         backup: read_backup(table, shell, &state, &mut mentions),
         state,
@@ -313,6 +319,22 @@ pub(super) fn read_service(name: &str, table: &TableReader<'_>) -> ServiceDraft 
         needs,
         fallback_when: when.unwrap_or(ServiceNames { names: Vec::new(), span: table.span() }),
         port_references: mentions,
+    }
+}
+
+fn read_supervision(
+    table: &TableReader<'_>,
+    fallback: Option<FallbackConfig>,
+    mentions: &mut Vec<PortReference>,
+) -> SupervisionConfig {
+    SupervisionConfig {
+        ready: read_readiness(table, mentions),
+        live: read_liveness(table, mentions),
+        restart: table.read_table("restart", read_restart).unwrap_or_default(),
+        stop: table.read_table("stop", read_stop).unwrap_or_default(),
+        limits: table.read_table("limits", read_limits).unwrap_or_default(),
+        fallback,
+        log: table.read_table("log", read_log).unwrap_or_default(),
     }
 }
 
@@ -418,7 +440,8 @@ fn read_restart(table: &TableReader<'_>) -> RestartConfig {
     RestartConfig {
         max: max.unwrap_or(default.max),
         within: read_duration(table, "within").unwrap_or(default.within),
-        backoff: backoff.unwrap_or(default.backoff),
+        first: backoff.map_or(default.first, |(first, _)| first),
+        longest: backoff.map_or(default.longest, |(_, most)| most),
     }
 }
 

@@ -31,8 +31,8 @@ use xtask_base::ports;
 use xtask_base::words::{format_size, join_names, pluralize};
 use xtask_config::{DeployConfig, DeployEngine, Layer};
 use xtask_git::{AllPaths, BranchPattern, FileMode, Id, Repo, can_write_in};
-use xtask_services::client;
 use xtask_services::env_files;
+use xtask_services::observe::observe_stack;
 use xtask_services::port_plan;
 use xtask_services::spec::EnvFile;
 
@@ -525,13 +525,12 @@ fn check_ports(grounds: &TargetGateContext<'_>) -> Result<String> {
         wanted.insert("status".to_owned(), port);
     }
     for stack in stacks::list_stacks(grounds.target)? {
-        if let Some(running) = client::find_running(&stack, grounds.ctx.world)? {
-            let own: Vec<u16> = running.specs.iter().filter_map(|spec| spec.port).collect();
-            wanted.retain(|_, port| !own.contains(port));
-            let page = client::read_brief_status(&stack, grounds.ctx.world)?;
-            let status = page.and_then(|page| page.supervisor).and_then(|line| line.status_port);
-            wanted.retain(|_, port| Some(*port) != status);
-        }
+        let seen = observe_stack(&stack, grounds.ctx.world)?;
+        let running = seen.running_services();
+        let own: Vec<u16> = running.specs.iter().filter_map(|spec| spec.port).collect();
+        let supervisor = seen.status.and_then(|page| page.supervisor);
+        let status = supervisor.and_then(|line| line.status_port);
+        wanted.retain(|_, port| !own.contains(port) && Some(*port) != status);
     }
     let wanted: Vec<(String, u16)> = wanted.into_iter().collect();
     let obstacles = port_plan::find_conflicts(&wanted, None)?;

@@ -90,7 +90,7 @@ fn find_faults(
         let error = row.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
         let before = find(first).map_or(0, |row| row.restarts);
         // A service in the state `lost` has no supervisor, but still serves; another supervisor takes it over.
-        if !["ready", "done", "lost"].contains(&row.state.as_str()) {
+        if !row.state.is_serving() {
             faults.push(format!("{name}: {}{error}", row.state));
         } else if row.restarts > before {
             faults.push(format!("{name}: was restarted{error}"));

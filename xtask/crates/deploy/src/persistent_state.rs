@@ -30,8 +30,9 @@ use xtask_git::PathPatterns;
 use xtask_services::client;
 use xtask_services::env_files::{EnvFileError, EnvFileValues, WaitPolicy};
 use xtask_services::launch::{self, LaunchContext};
+use xtask_services::marker::MARKER_VARIABLE;
 use xtask_services::spec::ServiceSpec;
-use xtask_services::teardown::MARKER_VARIABLE;
+use xtask_services::status::ReportedState;
 
 /// Patterns of files that programs recreate next to their sources: caches, pid files and sockets.
 const REGENERATED_PATTERNS: [&str; 7] = [
@@ -101,7 +102,8 @@ pub fn plan_trial(
         let next = (0..layer.services.len()).find(|at| {
             let service = &layer.services[*at];
             let can_do_without = |need: &usize| {
-                service.fallback.as_ref().is_some_and(|rule| rule.when.contains(need))
+                let rule = service.supervision.fallback.as_ref();
+                rule.is_some_and(|rule| rule.when.contains(&layer.services[*need].name))
             };
             !left_out.contains_key(at)
                 && service.needs.iter().any(|need| is_stuck(need) && !can_do_without(need))
@@ -116,7 +118,7 @@ pub fn plan_trial(
     let started: BTreeSet<String> = specs.iter().map(|spec| spec.name.clone()).collect();
     for spec in &mut specs {
         spec.needs.retain(|need| started.contains(need));
-        if let Some(rule) = &mut spec.fallback {
+        if let Some(rule) = &mut spec.supervision.fallback {
             rule.when.retain(|need| started.contains(need));
         }
         for at in left_out.keys() {
@@ -141,7 +143,7 @@ struct ServingService {
     port: Option<u16>,
     state: Vec<PathBuf>,
     is_healthy: bool,
-    status: String,
+    status: ReportedState,
 }
 
 fn list_serving(
@@ -168,7 +170,7 @@ fn list_serving(
             found.push(ServingService {
                 port: row.port.or_else(|| spec.and_then(|spec| spec.port)),
                 state: spec.map_or(Vec::new(), |spec| spec.state.clone()),
-                is_healthy: ["ready", "done", "lost"].contains(&row.state.as_str()),
+                is_healthy: row.state.is_serving(),
                 name: row.service,
                 status: row.state,
             });

@@ -33,9 +33,6 @@ use xtask_services::status::StackStatus;
 /// Interval between two checks for Ctrl-C.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Time after which a starting service is reported as waited for, in milliseconds.
-const REPORT_WAIT_AFTER_MS: u64 = 1000;
-
 /// Number of attempts to send a start request, if supervisors exit concurrently.
 const START_ATTEMPTS: usize = 10;
 
@@ -239,16 +236,13 @@ pub fn start_stack(
     Err(Error::unable("the supervisor of the release exits before it answers"))
 }
 
-/// Reports each service that has been starting for more than `REPORT_WAIT_AFTER_MS`; each reason once.
+/// Reports each service that has been starting for more than a second; each reason once.
 fn report_waiting(
     page: &StackStatus,
     told: &mut BTreeMap<String, String>,
     around: &DeployContext<'_>,
 ) {
-    let waits = page.services.iter().filter(|row| {
-        row.state == "starting" && row.uptime_ms.is_some_and(|uptime| uptime > REPORT_WAIT_AFTER_MS)
-    });
-    for row in waits {
+    for row in page.services.iter().filter(|row| row.is_slow_start()) {
         let Some(why) = &row.error else { continue };
         if told.insert(row.service.clone(), why.clone()).as_ref() != Some(why) {
             (around.tell)(&format!("waiting for {}: {why}", row.service));

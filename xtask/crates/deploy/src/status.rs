@@ -13,6 +13,7 @@ use xtask_base::error::Result;
 use xtask_config::{DeployConfig, DeployEngine};
 use xtask_git::{Id, Repo};
 use xtask_services::client;
+use xtask_services::status::ReportedState;
 
 /// Deploy status of a layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,7 +66,7 @@ fn is_running(target: &DeployTarget, release: &str, world: &Environment) -> bool
     // An unknown state is not reported as a fault.
     client::read_brief_status(&stack, world).map_or(true, |page| {
         page.is_some_and(|page| {
-            page.services.iter().any(|row| row.pid.is_some() || row.state == "done")
+            page.services.iter().any(|row| row.pid.is_some() || row.state == ReportedState::Done)
         })
     })
 }

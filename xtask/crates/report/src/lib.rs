@@ -13,13 +13,11 @@ const _: Option<&str> = option_env!("XTASK_SOURCES_REPORT");
 mod progress;
 #[cfg(feature = "checks")]
 pub mod running_checks;
-#[cfg(feature = "services")]
-pub mod services;
 
 use anstyle::AnsiColor;
 pub use anstyle::Style;
 
-pub use progress::StderrProgress;
+pub use progress::{LiveLines, StderrProgress};
 
 pub use xtask_base::words::pluralize;
 
@@ -111,6 +109,15 @@ pub fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
         }
     }
     print_output(&format!("{safe}\n"))
+}
+
+/// Prints a result to stdout, as JSON or as the text that `render` makes of it.
+pub fn print_result<T: serde::Serialize>(
+    json: bool,
+    value: &T,
+    render: impl FnOnce(&T) -> String,
+) -> Result<()> {
+    if json { print_json(value) } else { print_output(&render(value)) }
 }
 
 /// Returns whether stdout is a terminal.

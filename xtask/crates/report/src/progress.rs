@@ -1,11 +1,13 @@
 //! The progress bar of long tasks, on a terminal and only after `SHOW_AFTER`, e.g. `reading branches 120/600 [====>
 //!   ]`.
 
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use xtask_base::words::escape_name;
+use xtask_base::words::{escape_name, sanitize_for_terminal};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use xtask_base::progress::Progress;
 
@@ -14,6 +16,54 @@ const REFRESH_HZ: u8 = 10;
 
 /// How long a task must take before its bar is shown.
 const SHOW_AFTER: Duration = Duration::from_millis(400);
+
+/// Lines on stderr, each for one thing, which are overwritten while that changes, e.g. `⠋ api  starting`.
+pub struct LiveLines {
+    lines: MultiProgress,
+    bars: BTreeMap<String, ProgressBar>,
+    is_plain: bool,
+}
+
+impl LiveLines {
+    /// Returns an empty list; `None` if stderr is not a terminal.
+    #[must_use]
+    pub fn on_stderr() -> Option<LiveLines> {
+        let choice = anstream::AutoStream::choice(&std::io::stderr());
+        std::io::stderr().is_terminal().then(|| LiveLines {
+            lines: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
+            bars: BTreeMap::new(),
+            is_plain: choice == anstream::ColorChoice::Never,
+        })
+    }
+
+    /// Sets the line of `name` to `text`, which may have colours.
+    pub fn set_line(&mut self, name: &str, text: &str) {
+        let bar = self.bars.entry(name.to_owned()).or_insert_with(|| {
+            let bar = self.lines.add(ProgressBar::new_spinner());
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        let text = sanitize_for_terminal(text);
+        bar.set_message(match self.is_plain {
+            true => anstream::adapter::strip_str(&text).to_string(),
+            false => text.into_owned(),
+        });
+    }
+
+    /// Redraws all lines.
+    pub fn redraw(&self) {
+        self.bars.values().for_each(ProgressBar::tick);
+    }
+
+    /// Removes all lines.
+    pub fn clear(&mut self) {
+        for bar in std::mem::take(&mut self.bars).into_values() {
+            bar.finish_and_clear();
+        }
+    }
+}
 
 /// A progress bar on stderr. It shows nothing if stderr is not a terminal.
 pub struct StderrProgress {

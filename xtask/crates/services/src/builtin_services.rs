@@ -14,14 +14,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::status::SCHEMA_NAME;
 use xtask_base::error::Result;
 use xtask_base::http::{HttpReply, HttpRequest, HttpServer, RequestHandler, ServerHandle, get};
 
 /// Timeout of the status endpoint: two seconds.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Prefix of `StackStatus::schema`, whatever its version.
-const STATUS_SCHEMA_PREFIX: &str = "xtask.ps/";
 
 /// HTML of the page, with a placeholder for the name of the project.
 const PAGE_TEMPLATE: &str = include_str!("page.html");
@@ -115,7 +113,7 @@ fn fetch_status(port: Option<u16>) -> std::result::Result<Vec<u8>, String> {
         value
             .get("schema")
             .and_then(Value::as_str)
-            .is_some_and(|one| one.starts_with(STATUS_SCHEMA_PREFIX))
+            .is_some_and(|one| one.split_once('/').is_some_and(|(name, _)| name == SCHEMA_NAME))
     });
     // Another program may have taken the port.
     if is_ours {

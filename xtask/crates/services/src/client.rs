@@ -19,15 +19,14 @@ use super::env_files::{EnvFileValues, WaitPolicy};
 use super::launch::{self, Env, LaunchContext, find_own_program};
 use super::listeners::ListenerFinder;
 use super::logs::ServiceLog;
+use super::marker::{MARKER_VARIABLE, Marker, SUPERVISOR_VARIABLE};
+use super::members::{ProcessSnapshot, ProcessTable};
 use super::metrics::UsageMonitor;
+use super::observe::{StackObservation, observe_stack};
 use super::probe::{self, LogSearch};
 use super::reattach::{self, find_process};
-use super::spec::ServiceSpec;
 use super::stack::{ServiceRecord, Stack, StackRecord};
-use super::status::{ServiceStatus, StackStatus, find_address};
-use super::teardown::{
-    MARKER_VARIABLE, ProcessSnapshot, ProcessTable, SUPERVISOR_VARIABLE, format_marker,
-};
+use super::status::{self, Health, ReportedState, ServiceStatus, StackStatus};
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result};
 use xtask_base::lock;
@@ -194,40 +193,49 @@ pub fn read_brief_status(stack: &Stack, world: &Environment) -> Result<Option<St
 }
 
 fn fetch_status(stack: &Stack, world: &Environment, brief: bool) -> Result<Option<StackStatus>> {
+    if let Some(status) = ask_supervisor(stack, brief)? {
+        return Ok(Some(status));
+    }
+    let Some(saved) = reattach::read_stack_record(stack)? else { return Ok(None) };
+    let mut status = derive_status(stack, &saved, world)?;
+    if !brief {
+        UsageMonitor::new(&saved.token).fill_usage(&mut status);
+    }
+    Ok(Some(status))
+}
+
+/// Returns the status as its supervisor reports it; `None` if none is running.
+pub(super) fn ask_supervisor(stack: &Stack, brief: bool) -> Result<Option<StackStatus>> {
     let mut failure = None;
     for _ in 0..STATUS_ATTEMPTS {
         // A supervisor that went away counts as none, and another one may have started.
-        let Some(link) = connect_supervisor(stack)? else {
-            failure = None;
-            break;
-        };
+        let Some(link) = connect_supervisor(stack)? else { return Ok(None) };
         match request_status(link, stack, brief) {
-            Ok(page) => return Ok(Some(page)),
+            Ok(status) => return Ok(Some(status)),
             Err(why) => failure = Some(why),
         }
     }
-    if let Some(failure) = failure {
-        return Err(failure);
-    }
-    let Some(saved) = reattach::read_stack_record(stack)? else { return Ok(None) };
+    failure.map_or(Ok(None), Err)
+}
+
+/// Returns the status of a stack without a supervisor, by its record and the process table.
+pub(super) fn derive_status(
+    stack: &Stack,
+    saved: &StackRecord,
+    world: &Environment,
+) -> Result<StackStatus> {
     let table = ProcessTable::default().read_snapshot()?;
     let now = i64::try_from((world.clock)().as_millis()).unwrap_or(i64::MAX);
-    let rows = saved
-        .units
-        .iter()
-        .map(|unit| unsupervised_status(unit, &saved, &stack.logs_folder(), &table, now))
-        .collect();
-    let mut page = StackStatus {
-        schema: "xtask.ps/1".to_owned(),
+    let units = saved.units.iter();
+    Ok(StackStatus {
+        schema: status::SCHEMA.to_owned(),
         layer: stack.layer.clone(),
         worktree: stack.root.display().to_string(),
         supervisor: None,
-        services: rows,
-    };
-    if !brief {
-        UsageMonitor::new(&saved.token).fill_usage(&mut page);
-    }
-    Ok(Some(page))
+        services: units
+            .map(|unit| unsupervised_status(unit, saved, &stack.logs_folder(), &table, now))
+            .collect(),
+    })
 }
 
 fn request_status(mut link: ControlConnection, stack: &Stack, brief: bool) -> Result<StackStatus> {
@@ -254,53 +262,19 @@ fn unsupervised_status(
     let process = find_process(unit, &saved.token, logs, table);
     let is_up = process.is_some();
     let was_up = unit.identity.is_some();
-    let state = match unit.state.as_str() {
-        _ if is_up => "lost",
-        "failed" => "failed",
-        "done" => "done",
-        "blocked" => "blocked",
-        _ => "stopped",
+    let state = match unit.state {
+        _ if is_up => ReportedState::Lost,
+        ReportedState::Failed | ReportedState::Done | ReportedState::Blocked => unit.state,
+        _ => ReportedState::Stopped,
     };
-    let uptime = u64::try_from(now.saturating_sub(unit.started_ms)).ok();
     let ended = (was_up && !is_up).then(|| "exited while no supervisor was running".to_owned());
-    ServiceStatus {
-        service: unit.spec.name.clone(),
-        state: state.to_owned(),
-        health: "unknown".to_owned(),
-        pid: process.map(|(identity, _)| identity.pid),
-        port: unit.spec.port,
-        address: find_address(&unit.spec).filter(|_| is_up),
-        uptime_ms: uptime.filter(|_| is_up),
-        restarts: unit.restarts,
-        memory: None,
-        cpu: None,
-        degraded: unit.is_degraded && is_up,
-        required: unit.spec.required,
-        warnings: Vec::new(),
-        error: ended.or_else(|| unit.error.clone()),
-        killed: unit.killed.clone(),
-    }
-}
-
-/// Recorded stack, reduced to its running services.
-pub struct RunningStack {
-    /// Token in the markers of its processes.
-    pub token: String,
-    /// Specs of the running services, as of their start.
-    pub specs: Vec<ServiceSpec>,
-}
-
-/// Returns the services that run, with or without a supervisor; `None` if the stack is unknown.
-pub fn find_running(stack: &Stack, world: &Environment) -> Result<Option<RunningStack>> {
-    let Some(saved) = reattach::read_stack_record(stack)? else { return Ok(None) };
-    let Some(page) = read_brief_status(stack, world)? else { return Ok(None) };
-    let is_up = |name: &str| {
-        let row = page.services.iter().find(|row| row.service == name);
-        let up = ["lost", "waiting", "starting", "ready", "restarting", "stopping", "done"];
-        row.is_some_and(|row| up.contains(&row.state.as_str()))
-    };
-    let units = saved.units.into_iter().filter(|unit| is_up(&unit.spec.name));
-    Ok(Some(RunningStack { token: saved.token, specs: units.map(|unit| unit.spec).collect() }))
+    let status = ServiceStatus::from_parts(
+        (&unit.spec, &unit.notes),
+        (state, Health::Unknown),
+        process.map(|(identity, _)| identity.pid),
+        now.saturating_sub(unit.started_ms),
+    );
+    ServiceStatus { error: ended.or(status.error), ..status }
 }
 
 /// Probes the services that run, now. Returns each name with the result of its probes.
@@ -308,8 +282,10 @@ pub fn verify_services(
     stack: &Stack,
     world: &Environment,
 ) -> Result<Vec<(String, Result<String, String>)>> {
-    let Some(page) = read_brief_status(stack, world)? else { return Ok(Vec::new()) };
-    let Some(saved) = reattach::read_stack_record(stack)? else { return Ok(Vec::new()) };
+    let StackObservation { record: Some(saved), status: Some(page) } = observe_stack(stack, world)?
+    else {
+        return Ok(Vec::new());
+    };
     let units = saved.units.iter();
     let around = LaunchContext {
         token: saved.token.clone(),
@@ -320,11 +296,12 @@ pub fn verify_services(
     };
     let mut answers = Vec::new();
     for unit in &saved.units {
-        let row = page.services.iter().find(|row| row.service == unit.spec.name);
-        let Some(row) = row else { continue };
-        let answer = match row.state.as_str() {
-            "done" => Ok("completed".to_owned()),
-            "ready" | "lost" | "starting" => probe_service(unit, &around, stack, world),
+        let Some(row) = page.find_service(&unit.spec.name) else { continue };
+        let answer = match row.state {
+            ReportedState::Done => Ok("completed".to_owned()),
+            ReportedState::Ready | ReportedState::Lost | ReportedState::Starting => {
+                probe_service(unit, &around, stack, world)
+            }
             other => Err(row.error.clone().unwrap_or_else(|| format!("it is {other}"))),
         };
         answers.push((unit.spec.name.clone(), answer));
@@ -339,11 +316,8 @@ fn read_environment(
     around: &LaunchContext,
     world: &Environment,
 ) -> Result<Env, String> {
-    let own = format_marker(&around.token, &unit.spec.name, unit.run);
-    let given = unit.identity.as_ref().and_then(|who| processes::read_environment(who.pid));
-    if let Some(env) =
-        given.filter(|env| env.get(OsStr::new(MARKER_VARIABLE)).is_some_and(|m| *m == *own))
-    {
+    let marker = Marker::new(&around.token, &unit.spec.name, unit.run);
+    if let Some(env) = unit.identity.as_ref().and_then(|who| marker.read_environment(who)) {
         return Ok(env);
     }
     let specs = std::slice::from_ref(&unit.spec);
@@ -351,7 +325,7 @@ fn read_environment(
     let values = EnvFileValues::read_files(specs, &world.variables, WaitPolicy::Brief);
     let mut base = world.variables.clone();
     base.extend(values.for_service(&unit.spec.name).map_err(|failure| failure.to_string())?);
-    Ok(launch::build_environment(&unit.spec, &base, around, unit.run, unit.is_degraded))
+    Ok(launch::build_environment(&unit.spec, &base, around, unit.run, unit.notes.is_degraded))
 }
 
 fn probe_service(
@@ -361,8 +335,7 @@ fn probe_service(
     world: &Environment,
 ) -> Result<String, String> {
     let spec = &unit.spec;
-    let probes = [spec.ready.as_ref(), spec.live.as_ref().map(|live| &live.probe)];
-    let probes: Vec<_> = probes.into_iter().flatten().collect();
+    let probes: Vec<_> = spec.probes().collect();
     if probes.is_empty() {
         return Ok("running; no probe configured".to_owned());
     }
@@ -374,7 +347,7 @@ fn probe_service(
         process_table: Default::default(),
         token: around.token.clone(),
         service: spec.name.clone(),
-        leaders: unit.identity.clone().into_iter().collect(),
+        leader: unit.identity.clone(),
         logs: log.file_ids(),
         last: Default::default(),
     };

@@ -191,6 +191,15 @@ pub struct ServiceFailure {
     pub lines: Vec<String>,
 }
 
+impl ServiceFailure {
+    /// Returns reason and log lines, e.g. `api: exited with code 1`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let lines = self.lines.iter().map(|line| format!("\n  | {line}"));
+        format!("{}: {}{}", self.service, self.why, lines.collect::<String>())
+    }
+}
+
 /// Connection to a supervisor.
 pub struct ControlConnection {
     stream: UnixStream,

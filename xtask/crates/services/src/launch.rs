@@ -16,8 +16,9 @@ use std::process::{Child, Stdio};
 
 use super::log_writer;
 use super::logs::ServiceLog;
+use super::marker::{MARKER_VARIABLE, Marker};
+use super::plan::XTASK_PLACEHOLDER;
 use super::spec::ServiceSpec;
-use super::teardown::{MARKER_VARIABLE, format_marker};
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::files::FileId;
@@ -27,9 +28,6 @@ use xtask_config::port_variable;
 
 /// Subcommand that becomes a service.
 pub const BECOME_COMMAND: &str = BECOME_SERVICE_ARG;
-
-/// Placeholder for the program of the toolkit in a command line.
-const XTASK_PLACEHOLDER: &str = "{xtask}";
 
 /// Variable with the port of the service itself.
 pub const PORT_VARIABLE: &str = "XTASK_PORT";
@@ -98,10 +96,10 @@ pub fn build_environment(
     let mut env = base.clone();
     let mut put = |name: &str, value: &str| drop(env.insert(name.into(), value.into()));
     spec.env.iter().for_each(|(name, value)| put(name, value));
-    if let Some(rule) = spec.fallback.as_ref().filter(|_| is_degraded) {
+    if let Some(rule) = spec.supervision.fallback.as_ref().filter(|_| is_degraded) {
         rule.env.iter().for_each(|(name, value)| put(name, value));
     }
-    put(MARKER_VARIABLE, &format_marker(&around.token, &spec.name, run));
+    put(MARKER_VARIABLE, &Marker::new(&around.token, &spec.name, run).to_string());
     put("XTASK_LAYER", &around.layer);
     for (name, port) in &around.ports {
         put(&port_variable(name), &port.to_string());

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::teardown::{ProcessSelector, ProcessTable, find_members};
+use super::members::{ProcessSelector, ProcessTable, find_members};
 use xtask_base::environment::read_monotonic_clock;
 use xtask_base::files::FileId;
 use xtask_base::ports;
@@ -31,7 +31,7 @@ pub struct ListenerFinder {
     /// Name of the service.
     pub service: String,
     /// First process of the service.
-    pub leaders: Vec<ProcessIdentity>,
+    pub leader: Option<ProcessIdentity>,
     /// Files of its log, by device and inode.
     pub logs: Vec<FileId>,
     /// Last result of `describe_elsewhere`.
@@ -86,14 +86,8 @@ impl ListenerFinder {
     }
 
     fn find_pids(&self) -> BTreeSet<u32> {
-        let ours = ProcessSelector {
-            stack: &self.token,
-            service: Some(&self.service),
-            leaders: self.leaders.clone(),
-            logs: self.logs.clone(),
-            excluded: vec![std::process::id()],
-            subreaper: None,
-        };
+        let (leader, logs) = (self.leader.clone(), self.logs.clone());
+        let ours = ProcessSelector::for_service(&self.token, &self.service, leader, logs);
         let table = self.process_table.read_snapshot().unwrap_or_default();
         find_members(&ours, &table).into_iter().map(|process| process.pid).collect()
     }

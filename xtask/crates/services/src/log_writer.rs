@@ -27,7 +27,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 
 use super::logs::ServiceLog;
-use super::teardown::{MARKER_VARIABLE, SUPERVISOR_VARIABLE};
+use super::marker::{MARKER_VARIABLE, SUPERVISOR_VARIABLE};
 use xtask_base::environment::read_monotonic_clock;
 use xtask_base::error::Result;
 use xtask_base::files::FileId;
@@ -335,74 +335,112 @@ pub fn write_logs(logs: &Path) -> Result<()> {
     let who = format!("pid {}", std::process::id());
     let take = || Lock::acquire(&lock_path(logs), &who, WRITER_LOCK_TIMEOUT, |_| {});
     let mut lock = take()?;
-    let mut told = open_nonblocking(&control_path(logs)).ok();
-    // Reopens the control pipe if it is still the same file (an open file keeps its inode). In a
-    // removed folder no supervisor can write to it; in a recreated one another writer is at work.
-    let again = |told: &Option<File>| {
-        let opened = open_nonblocking(&control_path(logs)).ok()?;
-        (read_file_id(&opened) == read_file_id(told.as_ref()?)).then_some(opened)
-    };
     raise_file_limit();
-    // Begin with the existing pipes that somebody holds open. Others are tried again.
-    let mut open: Vec<CopiedPipe> = Vec::new();
-    let mut names = ServiceLog::list_pipe_names(logs);
-    let mut part = vec![0; COPY_CHUNK];
-    let mut said = Vec::new();
-    // Whether a supervisor may hold the control pipe; verified before the exit.
-    let mut is_led = false;
+    let mut copier = LogCopier {
+        logs,
+        told: open_nonblocking(&control_path(logs)).ok(),
+        is_led: false,
+        open: Vec::new(),
+        // Begin with the existing pipes that somebody holds open. Others are tried again.
+        names: ServiceLog::list_pipe_names(logs),
+        said: Vec::new(),
+        part: vec![0; COPY_CHUNK],
+    };
     loop {
-        // Copy available output before consuming control lines: `wait_until_written` relies on it.
-        let waiting = told.as_ref().and_then(|told| rustix::io::ioctl_fionread(told).ok());
-        open.retain_mut(|copied| copied.copy_available(&mut part));
+        if copier.copy_once() {
+            continue;
+        }
+        if copier.is_led || !copier.open.is_empty() {
+            copier.wait_for_output();
+            continue;
+        }
+        drop(lock);
+        // A supervisor that came concurrently saw the lock held, or starts a writer that waits.
+        if !copier.is_wanted_again() {
+            return Ok(());
+        }
+        (lock, copier.is_led) = (take()?, true);
+    }
+}
+
+/// State of `write_logs`.
+struct LogCopier<'a> {
+    logs: &'a Path,
+    /// Control pipe.
+    told: Option<File>,
+    /// Whether a supervisor may hold the control pipe; verified before the exit.
+    is_led: bool,
+    open: Vec<CopiedPipe>,
+    /// Services whose pipe is not open yet.
+    names: Vec<String>,
+    /// Incomplete line of the control pipe.
+    said: Vec<u8>,
+    part: Vec<u8>,
+}
+
+impl LogCopier<'_> {
+    /// Copies available output, then reads names from the control pipe: `wait_until_written` relies on
+    /// this order. Returns whether there was a name or a new pipe.
+    fn copy_once(&mut self) -> bool {
+        let waiting = self.told.as_ref().and_then(|told| rustix::io::ioctl_fionread(told).ok());
+        self.open.retain_mut(|copied| copied.copy_available(&mut self.part));
         let count =
             waiting.and_then(|count| usize::try_from(count).ok()).unwrap_or(0).min(COPY_CHUNK);
-        if let Some(told) = told.as_mut().filter(|_| count > 0) {
-            is_led = true;
-            let count = told.read(&mut part[..count]).unwrap_or(0);
-            said.extend_from_slice(&part[..count]);
-            while let Some(end) = said.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = said.drain(..=end).collect();
+        if let Some(told) = self.told.as_mut().filter(|_| count > 0) {
+            self.is_led = true;
+            let count = told.read(&mut self.part[..count]).unwrap_or(0);
+            self.said.extend_from_slice(&self.part[..count]);
+            while let Some(end) = self.said.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.said.drain(..=end).collect();
                 let name = String::from_utf8_lossy(&line[..end]).into_owned();
-                names.extend((!name.is_empty()).then_some(name));
+                self.names.extend((!name.is_empty()).then_some(name));
             }
         }
-        let before = open.len();
-        names.retain(|name| match CopiedPipe::open(logs, name) {
+        let before = self.open.len();
+        self.names.retain(|name| match CopiedPipe::open(self.logs, name) {
             Ok(new) => {
-                if open.iter().all(|old| old.id != new.id) {
-                    open.push(new);
+                if self.open.iter().all(|old| old.id != new.id) {
+                    self.open.push(new);
                 }
                 false
             }
             Err(cause) => cause.kind() != io::ErrorKind::NotFound,
         });
-        if count > 0 || open.len() > before {
-            continue;
-        }
-        if !is_led && open.is_empty() {
-            drop(lock);
-            // A supervisor that came concurrently saw the lock held, or starts a writer that waits.
-            told = again(&told);
-            let mut byte = [0];
-            match told.as_mut().map(|told| told.read(&mut byte)) {
-                None | Some(Ok(0)) => return Ok(()),
-                Some(Ok(_)) => said.push(byte[0]),
-                Some(Err(_)) => {}
-            }
-            (lock, is_led) = (take()?, true);
-            continue;
-        }
-        let pipes = open.iter().map(|copied| &copied.pipe).chain(told.as_ref());
+        count > 0 || self.open.len() > before
+    }
+
+    /// Waits until a pipe has data, or a pipe that could not be opened is tried again.
+    fn wait_for_output(&mut self) {
+        let pipes = self.open.iter().map(|copied| &copied.pipe).chain(self.told.as_ref());
         let mut polled: Vec<PollFd<'_>> =
             pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)).collect();
         // Interrupted or not, the next round reads all available data.
-        let longest = if names.is_empty() { None } else { Some(&REOPEN_INTERVAL) };
+        let longest = if self.names.is_empty() { None } else { Some(&REOPEN_INTERVAL) };
         let _is_interrupted = poll(&mut polled, longest);
-        let last = polled.last().filter(|_| told.is_some());
+        let last = polled.last().filter(|_| self.told.is_some());
         let last = last.map_or(PollFlags::empty(), PollFd::revents);
         if last.contains(PollFlags::HUP) && !last.contains(PollFlags::IN) {
             // The supervisor is gone. The reopened pipe is silent until the next one comes.
-            (told, is_led) = (again(&told), false);
+            (self.told, self.is_led) = (self.reopen_control(), false);
         }
+    }
+
+    /// Reopens the control pipe if it is still the same file (an open file keeps its inode). In a removed
+    /// folder no supervisor can write to it; in a recreated one another writer is at work.
+    fn reopen_control(&self) -> Option<File> {
+        let opened = open_nonblocking(&control_path(self.logs)).ok()?;
+        (read_file_id(&opened) == read_file_id(self.told.as_ref()?)).then_some(opened)
+    }
+
+    /// Returns whether a supervisor holds the control pipe now.
+    fn is_wanted_again(&mut self) -> bool {
+        self.told = self.reopen_control();
+        let mut byte = [0];
+        match self.told.as_mut().map(|told| told.read(&mut byte)) {
+            None | Some(Ok(0)) => return false,
+            Some(Ok(_)) => self.said.push(byte[0]),
+            Some(Err(_)) => {}
+        }
+        true
     }
 }

@@ -1,6 +1,6 @@
 //! Logs of services: appended by `log_writer`, limited in size, and read with timestamps.
 //!
-//! `LogRotator` only watches the length of the file: it records the time of each growth, which dates
+//! `log_rotator` only watches the length of the file: it records the time of each growth, which dates
 //! the lines, and moves excess data into a separate piece. Guarantee: that loses no data, because
 //! the moved part is freed inside the file (a hole), while the writer goes on appending. An offset in
 //! a log therefore stays valid; the file is as long as all that was ever written, and occupies only
@@ -12,16 +12,15 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::spec::LogSpec;
 use xtask_base::files::{Disk, FileId};
 use xtask_base::words::format_size;
 
 /// Number of bytes read at once.
-const READ_CHUNK: usize = 256 << 10;
+pub(super) const READ_CHUNK: usize = 256 << 10;
 
 /// Maximum length of a line, in bytes: a longer one is shown in parts, each as a line. The same as
 /// in Docker.
@@ -33,14 +32,10 @@ const MAX_RUNS_BYTES: u64 = 24 << 10;
 /// Suffix of the names of pipes.
 const PIPE: &str = ".pipe";
 
-/// Number of pieces that are kept of a burst between two polls. Older data of the burst is left
-/// out, as it would soon be removed anyway.
-const MAX_PIECES_AT_ONCE: u64 = 4;
-
 /// Log of one service in a folder of logs.
 #[derive(Clone, Debug)]
 pub struct ServiceLog {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     name: String,
 }
 
@@ -129,7 +124,7 @@ impl ServiceLog {
         self.folder.join(format!("{}.runs", self.name))
     }
 
-    fn timestamps_path(&self) -> PathBuf {
+    pub(super) fn timestamps_path(&self) -> PathBuf {
         self.folder.join(format!("{}.times", self.name))
     }
 
@@ -212,7 +207,7 @@ impl ServiceLog {
     }
 
     /// Returns the full pieces, oldest first, as start, end and path.
-    fn list_full_pieces(&self) -> Vec<(u64, u64, PathBuf)> {
+    pub(super) fn list_full_pieces(&self) -> Vec<(u64, u64, PathBuf)> {
         let prefix = format!("{}.log.", self.name);
         let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let pieces = entries.filter_map(|entry| {
@@ -346,7 +341,7 @@ impl ServiceLog {
     }
 
     /// Returns the recorded lengths with their times, in order.
-    fn read_timestamps(&self) -> Vec<(u64, i64)> {
+    pub(super) fn read_timestamps(&self) -> Vec<(u64, i64)> {
         let text = std::fs::read_to_string(self.timestamps_path()).unwrap_or_default();
         let marks = text.lines().filter_map(|line| {
             let (length, time) = line.split_once(' ')?;
@@ -385,136 +380,15 @@ fn list_names_with_suffix(folder: &Path, ending: &str) -> Vec<String> {
     names
 }
 
-fn to_modified_ms(meta: &std::fs::Metadata) -> i64 {
+pub(super) fn to_modified_ms(meta: &std::fs::Metadata) -> i64 {
     meta.mtime() * 1000 + meta.mtime_nsec() / 1_000_000
-}
-
-/// Rotates the log of one service.
-#[derive(Debug)]
-pub struct LogRotator {
-    log: ServiceLog,
-    limits: LogSpec,
-    has_begun: bool,
-    /// Length of the file at the last poll.
-    seen_length: u64,
-    /// Offset from which on data is not in a full piece yet.
-    start: u64,
-    can_free: bool,
-}
-
-impl LogRotator {
-    /// Creates a rotator; the file is first read by `poll`.
-    #[must_use]
-    pub fn new(log: ServiceLog, limits: LogSpec) -> LogRotator {
-        LogRotator { log, limits, has_begun: false, seen_length: 0, start: 0, can_free: true }
-    }
-
-    /// Restores the position of the previous rotator of this log.
-    fn restore_position(&mut self) {
-        self.has_begun = true;
-        self.start = self.log.list_full_pieces().last().map_or(0, |(_, end, _)| *end);
-        self.seen_length =
-            self.log.read_timestamps().last().map_or(self.start, |(length, _)| *length);
-    }
-
-    /// Records growth, and rotates the log if it is too large. Returns whether it has grown.
-    pub fn poll(&mut self, disk: &Disk<'_>) -> io::Result<bool> {
-        let meta = match std::fs::metadata(self.log.path()) {
-            Ok(meta) => meta,
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(cause) => return Err(cause),
-        };
-        if !self.has_begun {
-            self.restore_position();
-        }
-        if meta.len() < self.seen_length {
-            // The log was emptied manually.
-            (self.seen_length, self.start) = (0, 0);
-        }
-        if meta.len() == self.seen_length {
-            return Ok(false);
-        }
-        let mark = format!("{} {}\n", meta.len(), to_modified_ms(&meta));
-        let marks = self.log.timestamps_path();
-        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(marks)?;
-        file.write_all(mark.as_bytes())?;
-        self.seen_length = meta.len();
-        if self.seen_length - self.start > self.limits.size && self.can_free {
-            self.rotate(disk)?;
-        }
-        Ok(true)
-    }
-
-    /// Moves the current data into a piece of its own, and frees it in the file.
-    fn rotate(&mut self, disk: &Disk<'_>) -> io::Result<()> {
-        let (start, end) = (self.start, self.seen_length);
-        let source = OpenOptions::new().read(true).write(true).open(self.log.path())?;
-        let from = find_flood_start(&source, start, end, self.limits.size * MAX_PIECES_AT_ONCE)?;
-        let piece = self.log.folder.join(format!("{}.log.{from}-{end}", self.log.name));
-        let beside = self.log.folder.join(format!("{}.moving", self.log.name));
-        disk.remove_file(&beside)?;
-        let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        let mut reader = &source;
-        reader.seek(SeekFrom::Start(from))?;
-        io::copy(&mut reader.take(end - from), &mut copy)?;
-        disk.replace_file(&beside, &piece)?;
-        self.start = end;
-        if !free(&source, end) {
-            // The file system has no holes: the log keeps all data, and the piece would repeat it.
-            disk.remove_file(&piece)?;
-            self.start = start;
-            self.can_free = false;
-            return Ok(());
-        }
-        self.remove_old_pieces(disk)
-    }
-
-    /// Removes the oldest pieces beyond `LogSpec::keep`, and the timestamps of their lines.
-    fn remove_old_pieces(&self, disk: &Disk<'_>) -> io::Result<()> {
-        let pieces = self.log.list_full_pieces();
-        let over = pieces.len().saturating_sub(self.limits.keep as usize);
-        for (_, _, path) in &pieces[..over] {
-            disk.remove_file(path)?;
-        }
-        let first = pieces.get(over).map_or(self.start, |(start, _, _)| *start);
-        let marks = self.log.read_timestamps().into_iter().filter(|(length, _)| *length > first);
-        let text: String = marks.map(|(length, time)| format!("{length} {time}\n")).collect();
-        disk.write_atomically_unsynced(&self.log.timestamps_path(), text.as_bytes())
-    }
-}
-
-/// Frees the beginning of a file up to `upto` without moving the rest (a hole). Returns whether the
-/// file system supports that.
-#[cfg(target_os = "linux")]
-fn free(file: &File, upto: u64) -> bool {
-    use rustix::fs::FallocateFlags;
-    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    rustix::fs::fallocate(file, flags, 0, upto).is_ok()
-}
-
-/// Returns false: other systems have no comparable call.
-#[cfg(not(target_os = "linux"))]
-fn free(_: &File, _: u64) -> bool {
-    false
-}
-
-/// Returns the start of the part of a burst that is kept: a beginning of a line, at most `most`
-/// bytes before `end`.
-fn find_flood_start(source: &File, start: u64, end: u64, most: u64) -> io::Result<u64> {
-    if end - start <= most {
-        return Ok(start);
-    }
-    let from = end - most;
-    let mut reader = io::BufReader::new(source);
-    reader.seek(SeekFrom::Start(from))?;
-    let mut line = Vec::new();
-    reader.take(READ_CHUNK as u64).read_until(b'\n', &mut line)?;
-    Ok(if line.ends_with(b"\n") { from + line.len() as u64 } else { from })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log_rotator::LogRotator;
+    use xtask_config::LogConfig;
 
     fn scene(name: &str) -> (PathBuf, ServiceLog) {
         let folder = std::env::temp_dir().join(format!("xtask-logs-{}-{name}", std::process::id()));
@@ -531,7 +405,7 @@ mod tests {
     fn no_byte_is_lost_while_a_log_is_moved_under_its_writer() {
         let (folder, log) = scene("turn");
         let (mut file, _) = log.open_append().unwrap();
-        let limits = LogSpec { size: 20_000, keep: 1000 };
+        let limits = LogConfig { size: 20_000, keep: 1000 };
         let mut keeper = LogRotator::new(log.clone(), limits);
         let (tell, hear) = std::sync::mpsc::channel::<()>();
         let writer = std::thread::spawn(move || {
@@ -571,7 +445,7 @@ mod tests {
     fn lines_have_the_time_at_which_they_were_seen() {
         let (folder, log) = scene("times");
         let (mut file, _) = log.open_append().unwrap();
-        let mut keeper = LogRotator::new(log.clone(), LogSpec { size: 1 << 20, keep: 3 });
+        let mut keeper = LogRotator::new(log.clone(), LogConfig { size: 1 << 20, keep: 3 });
         write!(file, "one\ntw").unwrap();
         assert!(keeper.poll(&Disk::real()).unwrap());
         assert!(!keeper.poll(&Disk::real()).unwrap(), "nothing is new");
@@ -591,7 +465,7 @@ mod tests {
     fn the_last_lines_are_found_over_pieces() {
         let (folder, log) = scene("tail");
         let (mut file, _) = log.open_append().unwrap();
-        let mut keeper = LogRotator::new(log.clone(), LogSpec { size: 50, keep: 2 });
+        let mut keeper = LogRotator::new(log.clone(), LogConfig { size: 50, keep: 2 });
         for number in 0..100 {
             writeln!(file, "line {number}").unwrap();
             keeper.poll(&Disk::real()).unwrap();

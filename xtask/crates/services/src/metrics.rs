@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::members::{ProcessSelector, ProcessSnapshot, ProcessTable, find_members, to_identity};
 use super::status::StackStatus;
-use super::teardown::{ProcessSelector, ProcessSnapshot, ProcessTable, find_members, to_identity};
 use xtask_base::environment::read_monotonic_clock;
 
 /// Minimum time between two samples for a meaningful difference.
@@ -93,17 +93,8 @@ impl UsageMonitor {
         for row in &mut page.services {
             let Some(pid) = row.pid else { continue };
             let leader = table.processes.iter().find(|process| process.pid == pid);
-            let ours = ProcessSelector {
-                stack: &self.token,
-                service: Some(&row.service),
-                leaders: leader
-                    .map(|process| to_identity(process, &table.boot))
-                    .into_iter()
-                    .collect(),
-                logs: Vec::new(),
-                excluded: vec![std::process::id()],
-                subreaper: None,
-            };
+            let leader = leader.map(|process| to_identity(process, &table.boot));
+            let ours = ProcessSelector::for_service(&self.token, &row.service, leader, Vec::new());
             let used = self.cpu_history.measure_service(&ours, &table, row.uptime_ms.unwrap_or(0));
             (row.memory, row.cpu) = (Some(used.memory), Some(used.cpu));
         }

@@ -14,16 +14,16 @@ use rustix::process::Signal;
 use super::env_files::{EnvFileFault, EnvFileValues};
 use super::launch::Env;
 use super::spec::{
-    BackupSpec, EnvFile, FallbackSpec, HttpProbeSpec, LimitsSpec, LivenessSpec, LogSpec, ProbeSpec,
-    RestartSpec, ServiceSpec, StopSpec,
+    BackupSpec, EnvFile, LimitsSpec, LivenessSpec, ProbeSpec, ServiceSpec, StopSpec,
+    SupervisionSpec,
 };
 use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_base::files::is_executable;
-use xtask_base::path::RepoPath;
 use xtask_base::words::join_names;
 use xtask_config::{
-    self as config, CandidateMode, Layer, PlaceholderValues, Service, StopScope, StopSignal,
-    fill_placeholders, suggest_nearest,
+    CandidateMode, CommandLine, FallbackConfig, HttpProbe, Layer, LimitsConfig, PlaceholderValues,
+    ProbeConfig, ProbePort, Service, StopScope, StopSignal, SupervisionConfig, fill_placeholders,
+    suggest_nearest,
 };
 
 /// Variable that names the folder for persistent data, set for every service.
@@ -33,7 +33,7 @@ const STATE_VARIABLE: &str = "XTASK_STATE";
 const LONGEST_FIRST_LINE: u64 = 256;
 
 /// Placeholder for this program in a command line, filled when the service starts.
-const XTASK_PLACEHOLDER: &str = "{xtask}";
+pub(super) const XTASK_PLACEHOLDER: &str = "{xtask}";
 
 /// Returns the indices of the named services and all their dependencies; all if `names` is empty.
 /// Fails with suggestions if a name is unknown.
@@ -110,81 +110,102 @@ fn build_spec(
     places: &ServiceFolders<'_>,
 ) -> ServiceSpec {
     let ServiceFolders { root, state } = *places;
-    let own = ports.get(&service.name).copied();
-    let values = PlaceholderValues {
-        own_port: own,
-        ports: &|name| ports.get(name).copied(),
-        root: &root.to_string_lossy(),
-        state: &state.to_string_lossy(),
-        xtask: XTASK_PLACEHOLDER,
+    let port = ports.get(&service.name).copied();
+    let filler = SpecFiller {
+        ports,
+        values: PlaceholderValues {
+            own_port: port,
+            ports: &|name| ports.get(name).copied(),
+            root: &root.to_string_lossy(),
+            state: &state.to_string_lossy(),
+            xtask: XTASK_PLACEHOLDER,
+        },
     };
-    let filled = |text: &str| fill_placeholders(text, &values);
-    let argv = |command: &config::CommandLine| command.argv.iter().map(|w| filled(w)).collect();
-    let names = |at: &[usize]| at.iter().map(|at| layer.services[*at].name.clone()).collect();
-    let env = |env: &BTreeMap<String, String>| {
-        env.iter().map(|(name, value)| (name.clone(), filled(value))).collect()
-    };
-    let probe = |probe: &config::ProbeConfig| ProbeSpec {
-        http: probe.http.as_ref().map(|page| HttpProbeSpec {
-            port: page.port.or(own).unwrap_or(0),
-            path: filled(&page.path),
-            status: page.status.clone(),
-            json: page.json.clone(),
-        }),
-        tcp: probe.tcp.as_ref().and_then(|port| match port {
-            config::ProbePort::Own => own,
-            config::ProbePort::Number(port) => Some(*port),
-            config::ProbePort::Service(name) => ports.get(name).copied(),
-        }),
-        run: probe.run.as_ref().map(argv),
-        log: probe.log.clone(),
-        timeout_ms: to_ms(probe.timeout),
-    };
-    let on_disk = |dir: &RepoPath| dir.to_disk_path(root);
+    let mut env = filler.fill_env(&service.env);
+    env.insert(STATE_VARIABLE.to_owned(), state.to_string_lossy().into_owned());
     ServiceSpec {
         name: service.name.clone(),
-        argv: argv(&service.run),
-        folder: service.dir.as_ref().map_or_else(|| root.to_path_buf(), on_disk),
-        port: own,
+        argv: filler.fill_command(&service.run),
+        folder: service
+            .dir
+            .as_ref()
+            .map_or_else(|| root.to_path_buf(), |dir| dir.to_disk_path(root)),
+        port,
         is_moved: false,
-        env: {
-            let mut env: BTreeMap<String, String> = env(&service.env);
-            env.insert(STATE_VARIABLE.to_owned(), state.to_string_lossy().into_owned());
-            env
-        },
+        env,
         env_files: service.env_files.iter().map(|name| parse_env_file_name(name, root)).collect(),
-        needs: names(&service.needs),
+        needs: service.needs.iter().map(|at| layer.services[*at].name.clone()).collect(),
         once: service.once,
         required: service.required,
-        ready: service.ready.as_ref().map(probe),
-        live: service.live.as_ref().map(|live| LivenessSpec {
-            probe: probe(&live.probe),
-            every_ms: to_ms(live.interval),
-            failures: live.failures,
-        }),
-        restart: RestartSpec {
-            max: service.restart.max,
-            within_ms: to_ms(service.restart.within),
-            first_ms: to_ms(service.restart.backoff.0),
-            longest_ms: to_ms(service.restart.backoff.1),
-        },
-        stop: StopSpec {
-            signal: to_signal_number(service.stop.signal),
-            timeout_ms: to_ms(service.stop.timeout),
-            to_all: service.stop.to == StopScope::All,
-        },
-        limits: resolve_limits(&service.limits),
-        fallback: service
-            .fallback
-            .as_ref()
-            .map(|rule| FallbackSpec { when: names(&rule.when), env: env(&rule.env) }),
-        log: LogSpec { size: service.log.size, keep: service.log.keep },
+        supervision: filler.fill_supervision(&service.supervision),
         state: service.state.iter().map(|name| name.to_disk_path(state)).collect(),
         tries_serving: service.candidate == CandidateMode::Serving,
         backup: service.backup.as_ref().map(|backup| BackupSpec {
-            argv: argv(&backup.run),
+            argv: filler.fill_command(&backup.run),
             timeout_ms: to_ms(backup.timeout),
         }),
+    }
+}
+
+/// Fills the placeholders of one service.
+struct SpecFiller<'a> {
+    ports: &'a BTreeMap<String, u16>,
+    values: PlaceholderValues<'a>,
+}
+
+impl SpecFiller<'_> {
+    fn fill(&self, text: &str) -> String {
+        fill_placeholders(text, &self.values)
+    }
+
+    fn fill_command(&self, command: &CommandLine) -> Vec<String> {
+        command.argv.iter().map(|word| self.fill(word)).collect()
+    }
+
+    fn fill_env(&self, env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        env.iter().map(|(name, value)| (name.clone(), self.fill(value))).collect()
+    }
+
+    fn fill_probe(&self, probe: &ProbeConfig) -> ProbeSpec {
+        let own = self.values.own_port;
+        ProbeSpec {
+            http: probe.http.as_ref().map(|page| HttpProbe {
+                port: page.port.or(own).or(Some(0)),
+                path: self.fill(&page.path),
+                ..page.clone()
+            }),
+            tcp: probe.tcp.as_ref().and_then(|port| match port {
+                ProbePort::Own => own,
+                ProbePort::Number(port) => Some(*port),
+                ProbePort::Service(name) => self.ports.get(name).copied(),
+            }),
+            run: probe.run.as_ref().map(|run| self.fill_command(run)),
+            log: probe.log.clone(),
+            timeout_ms: to_ms(probe.timeout),
+        }
+    }
+
+    fn fill_supervision(&self, from: &SupervisionConfig) -> SupervisionSpec {
+        SupervisionSpec {
+            ready: from.ready.as_ref().map(|probe| self.fill_probe(probe)),
+            live: from.live.as_ref().map(|live| LivenessSpec {
+                probe: self.fill_probe(&live.probe),
+                every_ms: to_ms(live.interval),
+                failures: live.failures,
+            }),
+            restart: from.restart,
+            stop: StopSpec {
+                signal: to_signal_number(from.stop.signal),
+                timeout_ms: to_ms(from.stop.timeout),
+                to_all: from.stop.to == StopScope::All,
+            },
+            limits: resolve_limits(&from.limits),
+            fallback: from.fallback.as_ref().map(|rule| FallbackConfig {
+                when: rule.when.clone(),
+                env: self.fill_env(&rule.env),
+            }),
+            log: from.log,
+        }
     }
 }
 
@@ -216,7 +237,7 @@ fn parse_env_file_name(name: &str, root: &Path) -> EnvFile {
 
 /// Converts percentages of memory to bytes: of the memory limit of the service, or else of the
 /// memory of the machine.
-fn resolve_limits(limits: &config::LimitsConfig) -> LimitsSpec {
+fn resolve_limits(limits: &LimitsConfig) -> LimitsSpec {
     let whole = limits.memory.or_else(xtask_base::processes::read_total_memory);
     let share = |percent: u8| whole.map(|bytes| bytes / 100 * u64::from(percent));
     LimitsSpec {
@@ -254,8 +275,7 @@ pub fn check_specs(
             }
         }
         env.extend(spec.env.iter().map(|(name, value)| (name.into(), value.into())));
-        let probes = [spec.ready.as_ref(), spec.live.as_ref().map(|live| &live.probe)];
-        let commands = probes.into_iter().flatten().filter_map(|probe| probe.run.as_ref());
+        let commands = spec.probes().filter_map(|probe| probe.run.as_ref());
         for argv in [&spec.argv].into_iter().chain(commands) {
             if let Some(missing) = find_missing_program(argv, &spec.folder, &env) {
                 is_program_missing |= !argv[0].contains('/');

@@ -16,7 +16,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::teardown::{MARKER_VARIABLE, SUPERVISOR_VARIABLE};
+use super::marker::{MARKER_VARIABLE, Marker, SUPERVISOR_VARIABLE};
+use super::spec::ServiceSpec;
 use xtask_base::error::{Error, ErrorKind, Result, ResultExt};
 use xtask_base::files::Disk;
 use xtask_base::lock::Lock;
@@ -56,6 +57,28 @@ pub struct PortPlan {
     pub services: BTreeMap<String, u16>,
     /// Port of the status page: `None` if it is off, 0 for any free port.
     pub status: Option<u16>,
+}
+
+impl PortPlan {
+    /// Keeps the ports of running services, unless `moved` moves them.
+    pub fn keep_running<'s>(
+        &mut self,
+        running: impl Iterator<Item = &'s ServiceSpec>,
+        moved: &BTreeMap<String, u16>,
+    ) {
+        for spec in running {
+            if let Some(port) = spec.port.filter(|_| !moved.contains_key(&spec.name)) {
+                self.services.insert(spec.name.clone(), port);
+            }
+        }
+    }
+
+    /// Returns the fixed port that a new supervisor opens for its status page, under the name `status`.
+    #[must_use]
+    pub fn status_to_open(&self, is_supervised: bool) -> Option<(String, u16)> {
+        let port = self.status.filter(|port| *port != 0 && !is_supervised)?;
+        Some(("status".to_owned(), port))
+    }
 }
 
 /// Rejects `--port NAME=N` for services that the layer does not have.
@@ -293,9 +316,8 @@ fn find_holder(
             let what = format!("; it belongs to layer `{layer}` in {root}");
             return conflict(what, vec![stop], moves());
         };
-        let mut parts = marker.split('/');
-        let (stack, name) = (parts.next(), parts.next().unwrap_or_default());
-        if stack == token && token.is_some() {
+        let name = &marker.service;
+        if token == Some(&*marker.stack) {
             let stop = format!("`cargo xtask stop {name}` ends it");
             let what = format!("; it is a leftover of `{name}` of this stack");
             return conflict(what, vec![stop], Vec::new());
@@ -323,7 +345,7 @@ pub fn suggest_port(port: u16, wanted: &[u16]) -> u16 {
 
 /// Returns marker, root and layer of the stack that a process belongs to. A process without a
 /// marker, because it has overwritten its variables, is found by its supervisor among its ancestors.
-fn find_stack(pid: u32) -> Option<(Option<String>, String, String)> {
+fn find_stack(pid: u32) -> Option<(Option<Marker>, String, String)> {
     let mut at = pid;
     // A service is only a few levels below its supervisor.
     for _ in 0..16 {
@@ -332,7 +354,8 @@ fn find_stack(pid: u32) -> Option<(Option<String>, String, String)> {
         if let [marker, supervisor, Some(root), Some(layer)] = &found[..]
             && (marker.is_some() || supervisor.is_some())
         {
-            return Some((marker.clone(), root.clone(), layer.clone()));
+            let marker = marker.as_ref().and_then(|marker| marker.parse().ok());
+            return Some((marker, root.clone(), layer.clone()));
         }
         let parent = processes::find_process(at)?.parent_pid;
         if parent <= 1 {

@@ -13,10 +13,11 @@ use serde_json::Value;
 use super::launch::Env;
 use super::listeners::ListenerFinder;
 use super::logs::ServiceLog;
-use super::spec::{HttpProbeSpec, ProbeSpec};
+use super::spec::ProbeSpec;
 use xtask_base::http::{self, HttpError};
 use xtask_base::process::Program;
 use xtask_base::process_group::ExitReason;
+use xtask_config::HttpProbe;
 
 /// Maximum length of quoted output, in characters.
 const MAX_QUOTED_CHARS: usize = 120;
@@ -142,12 +143,8 @@ fn describe_no_answer(port: u16, none: &HttpError, reach: &ListenerFinder) -> St
     }
 }
 
-fn check_http(
-    page: &HttpProbeSpec,
-    longest: Duration,
-    reach: &ListenerFinder,
-) -> Result<(), String> {
-    let (port, path) = (page.port, &page.path);
+fn check_http(page: &HttpProbe, longest: Duration, reach: &ListenerFinder) -> Result<(), String> {
+    let (port, path) = (page.port.unwrap_or(0), &page.path);
     // If only the status code counts, the body need not end.
     let ask = if page.json.is_some() { http::get_at } else { http::get_head_at };
     let answer = ask(reach.find_address(port), port, path, longest)

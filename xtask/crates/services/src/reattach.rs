@@ -12,13 +12,12 @@
 use std::path::Path;
 
 use super::logs::ServiceLog;
-use super::service_state::{ServiceState, SupervisedService};
+use super::marker::{MARKER_VARIABLE, Marker, ProcessMark};
+use super::members::{ProcessSelector, ProcessSnapshot, ProcessTable, find_members, to_identity};
+use super::service_state::{ServiceNotes, ServiceState, SupervisedService};
 use super::spec::EnvFileStamp;
 use super::stack::{ServiceRecord, Stack, StackRecord};
-use super::teardown::{
-    MARKER_VARIABLE, ProcessSelector, ProcessSnapshot, ProcessTable, find_members, format_marker,
-    to_identity,
-};
+use super::status::ReportedState;
 use xtask_base::digest;
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result};
@@ -100,7 +99,7 @@ pub fn find_process(
         let marked = processes::read_variables(who.pid, &[MARKER_VARIABLE])
             .and_then(|mut found| found.pop());
         let is_consistent = match marked.flatten() {
-            Some(marked) => marked == format_marker(token, &saved.spec.name, saved.run),
+            Some(marked) => marked == Marker::new(token, &saved.spec.name, saved.run).to_string(),
             // Some programs overwrite or drop their variables. They still lead the session that
             // they were started in; and either none of their variables is readable, or they write
             // to the log of the service.
@@ -115,11 +114,15 @@ pub fn find_process(
         return Some((identity, saved.run));
     }
     // A run that started after the last record was written.
-    let prefix = format!("{token}/{}/", saved.spec.name);
     table.processes.iter().filter(|process| process.session == process.pid).find_map(|process| {
-        let run = table.markers.get(&process.pid)?.strip_prefix(&prefix)?.parse().ok()?;
-        let is_newer = run > saved.run || saved.identity.is_none() && run == saved.run;
-        is_newer.then(|| (to_identity(process, &table.boot), run))
+        let ProcessMark::Service(Marker { stack, service, run }) =
+            table.markers.get(&process.pid)?
+        else {
+            return None;
+        };
+        let is_newer = *run > saved.run || saved.identity.is_none() && *run == saved.run;
+        let is_ours = stack == token && *service == saved.spec.name && is_newer;
+        is_ours.then(|| (to_identity(process, &table.boot), *run))
     })
 }
 
@@ -150,11 +153,9 @@ fn reattach_service(
     let mut unit = SupervisedService::new(saved.spec.clone());
     unit.run = saved.run;
     unit.started_ms = saved.started_ms;
-    unit.restarts = saved.restarts;
-    unit.is_degraded = saved.is_degraded;
-    unit.error.clone_from(&saved.error);
+    unit.notes = ServiceNotes { killed: None, ..saved.notes.clone() };
     // A completed service stays completed.
-    unit.is_wanted = saved.is_wanted && saved.state == "done";
+    unit.is_wanted = saved.is_wanted && saved.state == ReportedState::Done;
     if let Some((identity, run)) = find_process(saved, token, logs, table) {
         unit.identity = Some(identity);
         // A service that was being stopped is stopped.
@@ -165,19 +166,13 @@ fn reattach_service(
         return ReattachedService { unit, is_up: true, was_ready, log_at, env_file_stamps: seen };
     }
     // Its first process is gone; leftover processes are stopped before the next start.
-    let ours = ProcessSelector {
-        stack: token,
-        service: Some(&saved.spec.name),
-        leaders: Vec::new(),
-        logs: ServiceLog::new(logs, &saved.spec.name).file_ids(),
-        excluded: vec![std::process::id()],
-        subreaper: None,
-    };
+    let logs = ServiceLog::new(logs, &saved.spec.name).file_ids();
+    let ours = ProcessSelector::for_service(token, &saved.spec.name, None, logs);
     let left = find_members(&ours, table);
     unit.survivors = left.iter().map(|process| format!("pid {}", process.pid)).collect();
-    unit.state = match saved.state.as_str() {
-        "done" => ServiceState::Done,
-        "failed" => ServiceState::Failed,
+    unit.state = match saved.state {
+        ReportedState::Done => ServiceState::Done,
+        ReportedState::Failed => ServiceState::Failed,
         _ if !unit.survivors.is_empty() => ServiceState::Failed,
         _ => ServiceState::Down,
     };

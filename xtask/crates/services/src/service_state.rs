@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::events::{Effect, EventContext, ProbeKind, ProcessExit, StopMethod, TeardownReport};
 use super::spec::ServiceSpec;
 use xtask_base::processes::ProcessIdentity;
 
@@ -46,76 +47,6 @@ pub(super) const ASSUME_READY_AFTER: Duration = Duration::from_millis(200);
 
 /// Consecutive samples over a limit that raise a warning.
 const SAMPLES_TO_WARN: u32 = 3;
-
-/// Clocks and randomness at the time of an event.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct EventContext {
-    /// Monotonic time, since an arbitrary start.
-    pub steady: Duration,
-    /// Wall clock, in milliseconds since the Unix epoch.
-    pub wall_ms: i64,
-    /// Random number that spreads backoffs, so that they do not all end at once.
-    pub jitter: u16,
-}
-
-/// Exit of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ProcessExit {
-    /// Exit code.
-    Code(i32),
-    /// Number of the signal that killed it.
-    Signal(i32),
-    /// Unknown: the process is not our child, or no supervisor was running.
-    Unseen,
-}
-
-impl std::fmt::Display for ProcessExit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            ProcessExit::Code(code) => write!(f, "exited with code {code}"),
-            ProcessExit::Signal(signal) => write!(f, "killed by signal {signal}"),
-            ProcessExit::Unseen => f.write_str("exited"),
-        }
-    }
-}
-
-/// Kind of a probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProbeKind {
-    /// Readiness probe, while `Starting`.
-    Ready,
-    /// Liveness probe, while `Ready`.
-    Live,
-}
-
-/// Action for the supervisor to perform.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Starts the service; if `degraded`, with the variables of its `FallbackSpec`.
-    Spawn { name: String, run: u64, degraded: bool },
-    /// Runs a probe.
-    Probe { name: String, run: u64, ask: ProbeKind },
-    /// Stops all its processes: `asking` says how, and after `timeout` by SIGKILL.
-    Teardown { name: String, run: u64, asking: StopMethod, timeout: Duration },
-}
-
-/// Signal of a stop, and its recipients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StopMethod {
-    /// Signal number.
-    pub signal: i32,
-    /// Whether all processes are signalled at once.
-    pub to_all: bool,
-}
-
-/// Result of stopping processes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TeardownReport {
-    /// Descriptions of the remaining processes, e.g. ``pid 7 (`node`)``. Empty proves that none is left.
-    pub survivors: Vec<String>,
-    /// Descriptions of the processes that needed SIGKILL.
-    pub killed: Vec<String>,
-}
 
 /// State of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,33 +95,80 @@ pub struct SupervisedService {
     pub identity: Option<ProcessIdentity>,
     /// Start time of the run, in milliseconds since the Unix epoch.
     pub started_ms: i64,
+    pub notes: ServiceNotes,
+    /// Descriptions of processes that could not be stopped.
+    pub survivors: Vec<String>,
+    /// Whether it is stopped and then started again.
+    pub(super) restart_pending: bool,
+    pub(super) request: RequestOptions,
+    pub(super) readiness: Readiness,
+    pub(super) probing: Probing,
+    pub(super) backoff: Backoff,
+    pub usage: UsageWarnings,
+}
+
+/// What is told of a service besides its state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServiceNotes {
     /// Number of automatic restarts.
     pub restarts: u32,
     /// Whether it runs without one of its dependencies.
     pub is_degraded: bool,
     /// Last error message.
     pub error: Option<String>,
-    /// Consecutive failures of the liveness probe.
-    pub failed_probes: u32,
-    /// Exceeded limits: `memory`, `cpu`.
-    pub warnings: Vec<&'static str>,
-    /// Descriptions of processes that could not be stopped.
-    pub survivors: Vec<String>,
     /// Message about the processes that the last stop had to kill.
+    #[serde(default)]
     pub killed: Option<String>,
-    pub(super) has_been_ready: bool,
-    pub(super) restart_pending: bool,
+}
+
+/// Options of the last request for a service.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct RequestOptions {
     pub(super) skipped_needs: Vec<String>,
     pub(super) ready_timeout: Duration,
-    pub(super) ready_deadline: Option<Duration>,
-    pub(super) ready_since: Option<Duration>,
+    /// Overrides the timeout of the spec.
     pub(super) stop_timeout: Option<Duration>,
+}
+
+/// Whether and when a service is ready.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Readiness {
+    /// Whether it has been since the last request.
+    pub(super) has_been_ready: bool,
+    pub(super) deadline: Option<Duration>,
+    pub(super) since: Option<Duration>,
+    /// When a service without a probe counts as ready.
+    pub(super) assumed_at: Option<Duration>,
+}
+
+/// Probes of a run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Probing {
+    pub(super) next: Option<(ProbeKind, Duration)>,
     attempt: usize,
-    pub(super) backoff_until: Option<Duration>,
-    backoff_count: u32,
+    /// Consecutive failures of the liveness probe.
+    pub(super) failed: u32,
+}
+
+/// Automatic restarts since the last request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Backoff {
+    pub(super) until: Option<Duration>,
+    count: u32,
     restarted_at: Vec<Duration>,
-    pub(super) probe_at: Option<(ProbeKind, Duration)>,
-    pub(super) assumed_ready_at: Option<Duration>,
+}
+
+/// Resource with a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitedResource {
+    Memory,
+    Cpu,
+}
+
+/// Limits that a service exceeds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UsageWarnings {
+    pub warnings: Vec<LimitedResource>,
     samples_over_limit: [u32; 2],
 }
 
@@ -205,27 +183,18 @@ impl SupervisedService {
             run: 0,
             identity: None,
             started_ms: 0,
-            restarts: 0,
-            is_degraded: false,
-            error: None,
-            failed_probes: 0,
-            warnings: Vec::new(),
+            notes: ServiceNotes::default(),
             survivors: Vec::new(),
-            killed: None,
-            has_been_ready: false,
             restart_pending: false,
-            skipped_needs: Vec::new(),
-            ready_timeout: Duration::from_secs(60),
-            ready_deadline: None,
-            ready_since: None,
-            stop_timeout: None,
-            attempt: 0,
-            backoff_until: None,
-            backoff_count: 0,
-            restarted_at: Vec::new(),
-            probe_at: None,
-            assumed_ready_at: None,
-            samples_over_limit: [0; 2],
+            request: RequestOptions {
+                skipped_needs: Vec::new(),
+                ready_timeout: Duration::from_secs(60),
+                stop_timeout: None,
+            },
+            readiness: Readiness::default(),
+            probing: Probing::default(),
+            backoff: Backoff::default(),
+            usage: UsageWarnings::default(),
         }
     }
 
@@ -244,7 +213,7 @@ impl SupervisedService {
     /// Returns whether the current run is an automatic restart after a failure.
     #[must_use]
     pub fn was_auto_restarted(&self) -> bool {
-        self.backoff_count > 0
+        self.backoff.count > 0
     }
 
     /// Returns whether the last request for it is completed, successfully or not.
@@ -262,7 +231,11 @@ impl SupervisedService {
 
 impl SupervisedService {
     pub(super) fn can_do_without(&self, need: &str) -> bool {
-        self.spec.fallback.as_ref().is_some_and(|rule| rule.when.iter().any(|name| name == need))
+        self.spec
+            .supervision
+            .fallback
+            .as_ref()
+            .is_some_and(|rule| rule.when.iter().any(|name| name == need))
     }
 
     /// Begins a new run.
@@ -270,51 +243,56 @@ impl SupervisedService {
         self.run += 1;
         self.state = ServiceState::Starting;
         self.identity = None;
-        self.is_degraded = is_degraded;
-        self.failed_probes = 0;
-        self.attempt = 0;
-        self.assumed_ready_at = None;
-        self.ready_since = None;
-        self.ready_deadline = Some(now.steady + self.ready_timeout);
-        self.probe_at = self.spec.ready.is_some().then_some((ProbeKind::Ready, now.steady));
+        self.notes.is_degraded = is_degraded;
+        self.probing.failed = 0;
+        self.probing.attempt = 0;
+        self.readiness.assumed_at = None;
+        self.readiness.since = None;
+        self.readiness.deadline = Some(now.steady + self.request.ready_timeout);
+        self.probing.next =
+            self.spec.supervision.ready.is_some().then_some((ProbeKind::Ready, now.steady));
     }
 
     /// Prepares a start as if it had never run: clears error, backoff and restart history.
     pub(super) fn reset_to_waiting(&mut self) {
         self.state = ServiceState::Waiting;
-        self.error = None;
-        self.has_been_ready = false;
-        self.backoff_count = 0;
-        self.restarted_at.clear();
-        self.backoff_until = None;
+        self.notes.error = None;
+        self.readiness.has_been_ready = false;
+        self.backoff.count = 0;
+        self.backoff.restarted_at.clear();
+        self.backoff.until = None;
         self.restart_pending = false;
     }
 
     pub(super) fn mark_ready(&mut self, now: EventContext) {
         self.state = ServiceState::Ready;
-        self.has_been_ready = true;
-        self.assumed_ready_at = None;
-        self.error = None;
-        self.failed_probes = 0;
-        self.ready_deadline = None;
-        self.ready_since = Some(now.steady);
-        let every = self.spec.live.as_ref().map(|live| Duration::from_millis(live.every_ms));
-        self.probe_at = every.map(|every| (ProbeKind::Live, now.steady + every));
+        self.readiness.has_been_ready = true;
+        self.readiness.assumed_at = None;
+        self.notes.error = None;
+        self.probing.failed = 0;
+        self.readiness.deadline = None;
+        self.readiness.since = Some(now.steady);
+        let every =
+            self.spec.supervision.live.as_ref().map(|live| Duration::from_millis(live.every_ms));
+        self.probing.next = every.map(|every| (ProbeKind::Live, now.steady + every));
     }
 
     pub(super) fn begin_teardown(&mut self, then: AfterStop, effects: &mut Vec<Effect>) {
         self.state = ServiceState::Ending(then);
         self.survivors.clear();
         self.restart_pending = false;
-        self.probe_at = None;
-        self.assumed_ready_at = None;
-        self.ready_deadline = None;
-        let timeout = Duration::from_millis(self.spec.stop.timeout_ms);
+        self.probing.next = None;
+        self.readiness.assumed_at = None;
+        self.readiness.deadline = None;
+        let timeout = Duration::from_millis(self.spec.supervision.stop.timeout_ms);
         effects.push(Effect::Teardown {
             name: self.spec.name.clone(),
             run: self.run,
-            asking: StopMethod { signal: self.spec.stop.signal, to_all: self.spec.stop.to_all },
-            timeout: self.stop_timeout.unwrap_or(timeout),
+            asking: StopMethod {
+                signal: self.spec.supervision.stop.signal,
+                to_all: self.spec.supervision.stop.to_all,
+            },
+            timeout: self.request.stop_timeout.unwrap_or(timeout),
         });
     }
 
@@ -322,7 +300,7 @@ impl SupervisedService {
     pub(super) fn decide_after_exit(&mut self, exit: ProcessExit, now: EventContext) -> AfterStop {
         self.identity = None;
         if self.spec.once && exit == ProcessExit::Unseen {
-            self.error = Some(
+            self.notes.error = Some(
                 "exited while no supervisor was running, exit code unknown; `cargo xtask restart` \
                  runs it again"
                     .to_owned(),
@@ -330,56 +308,56 @@ impl SupervisedService {
             return AfterStop::Failed;
         }
         if self.spec.once && exit == ProcessExit::Code(0) {
-            self.error = None;
+            self.notes.error = None;
             return AfterStop::Done;
         }
         let mut why = exit.to_string();
-        if self.ready_since.is_none() && !self.spec.once {
+        if self.readiness.since.is_none() && !self.spec.once {
             why.push_str(" before it was ready");
         }
         if self.spec.once || matches!(exit, ProcessExit::Code(126 | 127)) {
-            self.error = Some(why);
+            self.notes.error = Some(why);
             return AfterStop::Failed;
         }
         self.decide_after_failure(why, now)
     }
 
     /// Returns `Failed` for a service that was never ready, because whoever started it gets the error;
-    /// otherwise applies `RestartSpec`.
+    /// otherwise applies `RestartConfig`.
     pub(super) fn decide_after_failure(&mut self, why: String, now: EventContext) -> AfterStop {
-        if self.has_been_ready {
+        if self.readiness.has_been_ready {
             return self.decide_restart(why, now);
         }
-        self.error = Some(why);
+        self.notes.error = Some(why);
         AfterStop::Failed
     }
 
-    /// Applies `RestartSpec`: backoff and restart, or failure.
+    /// Applies `RestartConfig`: backoff and restart, or failure.
     fn decide_restart(&mut self, why: String, now: EventContext) -> AfterStop {
-        let rule = self.spec.restart;
+        let rule = self.spec.supervision.restart;
         if rule.max == 0 {
-            self.error =
+            self.notes.error =
                 Some(format!("{why}; automatic restarts are disabled (`restart.max = 0`)"));
             return AfterStop::Failed;
         }
         if self
-            .ready_since
+            .readiness
+            .since
             .is_some_and(|since| now.steady.saturating_sub(since) >= RESTARTS_FORGIVEN_AFTER)
         {
-            self.backoff_count = 0;
-            self.restarted_at.clear();
+            self.backoff.count = 0;
+            self.backoff.restarted_at.clear();
         }
-        let within = Duration::from_millis(rule.within_ms);
         // Attempts that never became ready count regardless of their duration.
-        if self.ready_since.is_some() {
-            self.restarted_at.retain(|at| now.steady.saturating_sub(*at) <= within);
+        if self.readiness.since.is_some() {
+            self.backoff.restarted_at.retain(|at| now.steady.saturating_sub(*at) <= rule.within);
         }
-        if self.restarted_at.len() >= rule.max as usize {
+        if self.backoff.restarted_at.len() >= rule.max as usize {
             let max = rule.max;
-            self.error = Some(format!("{why}; gave up after {max} restarts"));
+            self.notes.error = Some(format!("{why}; gave up after {max} restarts"));
             return AfterStop::Failed;
         }
-        self.error = Some(why);
+        self.notes.error = Some(why);
         AfterStop::Pause
     }
 
@@ -393,21 +371,21 @@ impl SupervisedService {
         let is_to_go_on = self.is_wanted && (self.restart_pending || then == AfterStop::Down);
         self.restart_pending = false;
         self.identity = None;
-        self.ready_since = None;
-        self.failed_probes = 0;
-        self.warnings.clear();
-        self.samples_over_limit = [0; 2];
+        self.readiness.since = None;
+        self.probing.failed = 0;
+        self.usage.warnings.clear();
+        self.usage.samples_over_limit = [0; 2];
         self.survivors = survivors;
-        self.killed = (!killed.is_empty()).then(|| {
-            let timeout = Duration::from_millis(self.spec.stop.timeout_ms);
-            let timeout = self.stop_timeout.unwrap_or(timeout);
+        self.notes.killed = (!killed.is_empty()).then(|| {
+            let timeout = Duration::from_millis(self.spec.supervision.stop.timeout_ms);
+            let timeout = self.request.stop_timeout.unwrap_or(timeout);
             format!(
                 "killed (SIGKILL) because it did not stop within {timeout:?}: {}",
                 killed.join(", ")
             )
         });
         if !self.survivors.is_empty() {
-            self.error = Some(format!("still running: {}", self.survivors.join(", ")));
+            self.notes.error = Some(format!("still running: {}", self.survivors.join(", ")));
             self.state = ServiceState::Failed;
             return;
         }
@@ -417,17 +395,17 @@ impl SupervisedService {
                 ServiceState::Waiting
             }
             AfterStop::Down => {
-                self.error = None;
+                self.notes.error = None;
                 ServiceState::Down
             }
             AfterStop::Done => ServiceState::Done,
             AfterStop::Failed => ServiceState::Failed,
             _ if !self.is_wanted => {
-                self.error = None;
+                self.notes.error = None;
                 ServiceState::Down
             }
             _ if conflict.is_some() => {
-                self.error = conflict;
+                self.notes.error = conflict;
                 ServiceState::Failed
             }
             AfterStop::Again => {
@@ -435,10 +413,10 @@ impl SupervisedService {
                 ServiceState::Waiting
             }
             AfterStop::Pause => {
-                self.restarts += 1;
-                self.restarted_at.push(now.steady);
-                self.backoff_until = Some(now.steady + self.next_backoff(now.jitter));
-                self.backoff_count += 1;
+                self.notes.restarts += 1;
+                self.backoff.restarted_at.push(now.steady);
+                self.backoff.until = Some(now.steady + self.next_backoff(now.jitter));
+                self.backoff.count += 1;
                 ServiceState::Pausing
             }
         };
@@ -446,10 +424,10 @@ impl SupervisedService {
 
     /// Returns the next backoff: twice the previous one, minus a random share of up to half.
     fn next_backoff(&self, chance: u16) -> Duration {
-        let rule = self.spec.restart;
-        let doubled = rule.first_ms.saturating_mul(1 << self.backoff_count.min(20));
-        let whole = doubled.min(rule.longest_ms.max(rule.first_ms));
-        Duration::from_millis(whole - whole * u64::from(chance) / (2 * u64::from(u16::MAX)))
+        let rule = self.spec.supervision.restart;
+        let doubled = rule.first.saturating_mul(1 << self.backoff.count.min(20));
+        let whole = doubled.min(rule.longest.max(rule.first));
+        whole - whole * u32::from(chance) / (2 * u32::from(u16::MAX))
     }
 
     pub(super) fn apply_probe_result(
@@ -462,27 +440,29 @@ impl SupervisedService {
         match (ask, &self.state, answer) {
             (ProbeKind::Ready, ServiceState::Starting, Ok(())) => self.mark_ready(now),
             (ProbeKind::Ready, ServiceState::Starting, Err(why)) => {
-                let is_command = self.spec.ready.as_ref().is_some_and(|probe| probe.run.is_some());
+                let is_command =
+                    self.spec.supervision.ready.as_ref().is_some_and(|probe| probe.run.is_some());
                 let pauses = if is_command { READY_COMMAND_DELAYS_MS } else { READY_DELAYS_MS };
-                let pause = compute_probe_delay(pauses, self.attempt);
-                self.attempt += 1;
-                self.error = Some(why);
-                self.probe_at = Some((ProbeKind::Ready, now.steady + Duration::from_millis(pause)));
+                let pause = compute_probe_delay(pauses, self.probing.attempt);
+                self.probing.attempt += 1;
+                self.notes.error = Some(why);
+                self.probing.next =
+                    Some((ProbeKind::Ready, now.steady + Duration::from_millis(pause)));
             }
             (ProbeKind::Live, ServiceState::Ready, answer) => {
-                let Some(live) = &self.spec.live else { return };
+                let Some(live) = &self.spec.supervision.live else { return };
                 let every = Duration::from_millis(live.every_ms);
                 let most = live.failures;
-                self.probe_at = Some((ProbeKind::Live, now.steady + every));
+                self.probing.next = Some((ProbeKind::Live, now.steady + every));
                 match answer {
                     Ok(()) => {
-                        self.failed_probes = 0;
-                        self.error = None;
+                        self.probing.failed = 0;
+                        self.notes.error = None;
                     }
                     Err(why) => {
-                        self.failed_probes += 1;
-                        self.error = Some(why.clone());
-                        if self.failed_probes >= most {
+                        self.probing.failed += 1;
+                        self.notes.error = Some(why.clone());
+                        if self.probing.failed >= most {
                             let then =
                                 self.decide_restart(format!("health check failed: {why}"), now);
                             self.begin_teardown(then, effects);
@@ -497,22 +477,22 @@ impl SupervisedService {
     /// Warns after `SAMPLES_TO_WARN` samples over a limit, and clears the warning once usage is an
     /// eighth below that limit.
     pub(super) fn check_usage(&mut self, memory: u64, cpu_percent: u32) {
-        let limits = self.spec.limits;
+        let limits = self.spec.supervision.limits;
         let memory = (memory, limits.memory_warn);
         let cpu = (u64::from(cpu_percent), limits.cpu_warn.map(u64::from));
-        for (at, ((used, limit), word)) in
-            [(memory, "memory"), (cpu, "cpu")].into_iter().enumerate()
+        for (at, ((used, limit), resource)) in
+            [(memory, LimitedResource::Memory), (cpu, LimitedResource::Cpu)].into_iter().enumerate()
         {
             let Some(limit) = limit else { continue };
-            self.samples_over_limit[at] =
-                if used > limit { self.samples_over_limit[at] + 1 } else { 0 };
-            let has_warned = self.warnings.contains(&word);
-            if self.samples_over_limit[at] >= SAMPLES_TO_WARN && !has_warned {
-                self.warnings.push(word);
+            self.usage.samples_over_limit[at] =
+                if used > limit { self.usage.samples_over_limit[at] + 1 } else { 0 };
+            let has_warned = self.usage.warnings.contains(&resource);
+            if self.usage.samples_over_limit[at] >= SAMPLES_TO_WARN && !has_warned {
+                self.usage.warnings.push(resource);
             }
             // For example, below 70 % for a limit of 80 %.
             if has_warned && used < limit / 8 * 7 {
-                self.warnings.retain(|other| *other != word);
+                self.usage.warnings.retain(|other| *other != resource);
             }
         }
     }

@@ -14,6 +14,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use xtask_config::{FallbackConfig, HttpProbe, LogConfig, RestartConfig};
+
 /// Complete description of a service, ready to be started.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceSpec {
@@ -37,17 +39,8 @@ pub struct ServiceSpec {
     pub once: bool,
     /// Whether the stack is unhealthy without this service.
     pub required: bool,
-    /// Readiness probe; if `None`, a running process counts as ready.
-    pub ready: Option<ProbeSpec>,
-    /// Liveness probe.
-    pub live: Option<LivenessSpec>,
-    pub restart: RestartSpec,
-    pub stop: StopSpec,
-    /// Thresholds for warnings.
-    pub limits: LimitsSpec,
-    /// How to start while some of `needs` are missing.
-    pub fallback: Option<FallbackSpec>,
-    pub log: LogSpec,
+    #[serde(flatten)]
+    pub supervision: SupervisionSpec,
     /// Folders for persistent data, created before the start.
     #[serde(default)]
     pub state: Vec<PathBuf>,
@@ -57,6 +50,30 @@ pub struct ServiceSpec {
     /// Command that saves the contents of `state`.
     #[serde(default)]
     pub backup: Option<BackupSpec>,
+}
+
+/// How the supervisor watches, restarts and stops a service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SupervisionSpec {
+    /// Readiness probe; if `None`, a running process counts as ready.
+    pub ready: Option<ProbeSpec>,
+    /// Liveness probe.
+    pub live: Option<LivenessSpec>,
+    pub restart: RestartConfig,
+    pub stop: StopSpec,
+    /// Thresholds for warnings.
+    pub limits: LimitsSpec,
+    /// How to start while some of `needs` are missing.
+    pub fallback: Option<FallbackConfig>,
+    pub log: LogConfig,
+}
+
+impl ServiceSpec {
+    /// Returns its probes.
+    pub fn probes(&self) -> impl Iterator<Item = &ProbeSpec> {
+        let SupervisionSpec { ready, live, .. } = &self.supervision;
+        ready.iter().chain(live.iter().map(|live| &live.probe))
+    }
 }
 
 /// Command that saves the persistent data of a service.
@@ -97,8 +114,8 @@ pub struct FileStamp {
 /// Conditions of a probe; each one that is set must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProbeSpec {
-    /// HTTP request and its expected response.
-    pub http: Option<HttpProbeSpec>,
+    /// HTTP request and its expected response; its port is set.
+    pub http: Option<HttpProbe>,
     /// Port that must accept connections.
     pub tcp: Option<u16>,
     /// Command that must exit with code 0.
@@ -109,18 +126,6 @@ pub struct ProbeSpec {
     pub timeout_ms: u64,
 }
 
-/// HTTP request and its expected response.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct HttpProbeSpec {
-    pub port: u16,
-    /// Path that begins with a slash, e.g. `/health`.
-    pub path: String,
-    /// Accepted status codes; if empty, 200 to 299.
-    pub status: Vec<u16>,
-    /// JSON that the body must contain; additional keys are allowed.
-    pub json: Option<serde_json::Value>,
-}
-
 /// Probe that is repeated while the service runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LivenessSpec {
@@ -129,19 +134,6 @@ pub struct LivenessSpec {
     pub every_ms: u64,
     /// Consecutive failures after which the service is restarted.
     pub failures: u32,
-}
-
-/// Limits and backoff of automatic restarts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestartSpec {
-    /// Maximum number of restarts within `within_ms`.
-    pub max: u32,
-    /// Window for `max`, in milliseconds.
-    pub within_ms: u64,
-    /// First backoff, in milliseconds; each further one doubles, up to `longest_ms`.
-    pub first_ms: u64,
-    /// Longest backoff, in milliseconds.
-    pub longest_ms: u64,
 }
 
 /// Signal and timeout of a stop.
@@ -165,20 +157,14 @@ pub struct LimitsSpec {
     pub cpu_warn: Option<u32>,
 }
 
-/// How to start a service while some of its dependencies are missing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FallbackSpec {
-    /// Dependencies that the service can run without.
-    pub when: Vec<String>,
-    /// Environment variables set in that case.
-    pub env: BTreeMap<String, String>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Size limits of a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogSpec {
-    /// Size of one piece, in bytes.
-    pub size: u64,
-    /// Number of full pieces to keep.
-    pub keep: u32,
+    #[test]
+    fn record_keeps_its_format() {
+        let text = r#"{"name":"api","argv":["node"],"folder":"/r","port":8100,"is_moved":false,"env":{"A":"b"},"env_files":[{"path":"/r/.env","is_optional":true}],"needs":["db"],"once":false,"required":true,"ready":{"http":{"port":8100,"path":"/health","status":[204],"json":{"a":1}},"tcp":8100,"run":["true"],"log":"up","timeout_ms":3000},"live":{"probe":{"http":null,"tcp":1,"run":null,"log":null,"timeout_ms":1},"every_ms":30000,"failures":3},"restart":{"max":5,"within_ms":60000,"first_ms":500,"longest_ms":30000},"stop":{"signal":15,"timeout_ms":10000,"to_all":false},"limits":{"memory_warn":1,"cpu_warn":2},"fallback":{"when":["db"],"env":{}},"log":{"size":10000000,"keep":3},"state":["/r/.data/a"],"tries_serving":false,"backup":{"argv":["dump"],"timeout_ms":1}}"#;
+        let spec: ServiceSpec = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&spec).unwrap(), text);
+    }
 }

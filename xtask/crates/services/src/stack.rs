@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::service_state::ServiceNotes;
 use super::spec::{EnvFileStamp, ServiceSpec};
+use super::status::ReportedState;
 use xtask_base::digest;
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result, ResultExt};
@@ -65,8 +67,7 @@ pub struct ServiceRecord {
     pub spec: ServiceSpec,
     /// Whether the service should be up.
     pub is_wanted: bool,
-    /// State as shown by `ps`, e.g. `ready`.
-    pub state: String,
+    pub state: ReportedState,
     /// Number of the current or last run.
     pub run: u64,
     /// First process of the run.
@@ -77,15 +78,8 @@ pub struct ServiceRecord {
     /// Offset in the log, in bytes, at which the run begins.
     #[serde(default)]
     pub log_at: u64,
-    /// Number of automatic restarts.
-    pub restarts: u32,
-    /// Whether it runs without one of its dependencies.
-    pub is_degraded: bool,
-    /// Last error message.
-    pub error: Option<String>,
-    /// Message about the processes that the last stop had to kill.
-    #[serde(default)]
-    pub killed: Option<String>,
+    #[serde(flatten)]
+    pub notes: ServiceNotes,
     /// Stamps of its env files at its start.
     #[serde(default)]
     pub seen: Vec<EnvFileStamp>,

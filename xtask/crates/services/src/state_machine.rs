@@ -14,38 +14,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::events::{Effect, Event, EventContext, ProbeKind};
 use super::service_state::{
-    ASSUME_READY_AFTER, AfterStop, Effect, EventContext, ProbeKind, ProcessExit, ServiceState,
-    SupervisedService, TeardownReport,
+    ASSUME_READY_AFTER, AfterStop, RequestOptions, ServiceState, SupervisedService,
 };
 use super::spec::ServiceSpec;
-use xtask_base::processes::ProcessIdentity;
-
-/// Input of `StateMachine::step`.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// Services wanted up, each ready within `ready_within`. Those that have a fallback for a
-    /// dependency in `without` run without that dependency.
-    Start { names: Vec<String>, ready_within: Duration, without: Vec<String> },
-    /// Services wanted down, with their dependants; `within` overrides their stop timeout.
-    Stop { names: Vec<String>, within: Option<Duration> },
-    /// Services to stop and start again.
-    Restart { names: Vec<String>, ready_within: Duration },
-    /// A process was started.
-    Spawned { name: String, run: u64, identity: ProcessIdentity },
-    /// A process could not be started.
-    SpawnFailed { name: String, run: u64, why: String },
-    /// The first process of a service exited.
-    Exited { name: String, run: u64, exit: ProcessExit },
-    /// Result of a probe.
-    Probed { name: String, run: u64, ask: ProbeKind, answer: Result<(), String> },
-    /// The processes of a service are gone, except `survivors`; `conflict` says who holds its port.
-    TornDown { name: String, run: u64, ending: TeardownReport, conflict: Option<String> },
-    /// Resource usage: resident memory in bytes, CPU in percent of one CPU.
-    Sampled { name: String, run: u64, memory: u64, cpu_percent: u32 },
-    /// The time from `next_deadline` was reached.
-    Tick,
-}
 
 /// States of all services of a stack.
 #[derive(Clone, Debug, Default)]
@@ -90,14 +63,14 @@ impl StateMachine {
         now: EventContext,
     ) {
         unit.state = if was_ready { ServiceState::Ready } else { ServiceState::Starting };
-        unit.has_been_ready = was_ready;
-        unit.ready_since = was_ready.then_some(now.steady);
-        unit.ready_deadline = (!was_ready).then(|| now.steady + unit.ready_timeout);
+        unit.readiness.has_been_ready = was_ready;
+        unit.readiness.since = was_ready.then_some(now.steady);
+        unit.readiness.deadline = (!was_ready).then(|| now.steady + unit.request.ready_timeout);
         let ask = if was_ready { ProbeKind::Live } else { ProbeKind::Ready };
-        if ask == ProbeKind::Ready && unit.spec.ready.is_some()
-            || ask == ProbeKind::Live && unit.spec.live.is_some()
+        if ask == ProbeKind::Ready && unit.spec.supervision.ready.is_some()
+            || ask == ProbeKind::Live && unit.spec.supervision.live.is_some()
         {
-            unit.probe_at = Some((ask, now.steady));
+            unit.probing.next = Some((ask, now.steady));
         }
         self.services.insert(unit.spec.name.clone(), unit);
     }
@@ -106,9 +79,9 @@ impl StateMachine {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         let dues = self.services.values().flat_map(|unit| {
-            let pause = unit.backoff_until.filter(|_| unit.state == ServiceState::Pausing);
-            let late = unit.ready_deadline.filter(|_| unit.state == ServiceState::Starting);
-            [pause, late, unit.assumed_ready_at, unit.probe_at.map(|(_, at)| at)]
+            let pause = unit.backoff.until.filter(|_| unit.state == ServiceState::Pausing);
+            let late = unit.readiness.deadline.filter(|_| unit.state == ServiceState::Starting);
+            [pause, late, unit.readiness.assumed_at, unit.probing.next.map(|(_, at)| at)]
         });
         dues.flatten().min()
     }
@@ -127,62 +100,26 @@ impl StateMachine {
         match event {
             Event::Start { names, ready_within, without } => {
                 for name in names {
-                    let Some(unit) = self.services.get_mut(&name) else { continue };
-                    unit.is_wanted = true;
-                    // A timeout applies only to the stop that set it.
-                    unit.stop_timeout = None;
-                    unit.ready_timeout = ready_within;
-                    unit.skipped_needs.clone_from(&without);
-                    if !unit.survivors.is_empty() {
-                        unit.begin_teardown(AfterStop::Again, effects);
-                    } else if !unit.is_active()
-                        && !matches!(unit.state, ServiceState::Pausing | ServiceState::Done)
-                    {
-                        unit.reset_to_waiting();
-                    }
+                    self.want_up(&name, ready_within, &without, effects);
                 }
             }
-            Event::Stop { names, within } => {
-                for name in &names {
-                    let unit = self.services.get_mut(name).filter(|unit| unit.survivors.is_empty());
-                    if let Some(unit) = unit.filter(|unit| unit.is_failed_or_blocked()) {
-                        (unit.state, unit.error) = (ServiceState::Down, None);
-                    }
-                }
-                for name in self.with_dependants(names) {
-                    if let Some(unit) = self.services.get_mut(&name) {
-                        unit.is_wanted = false;
-                        unit.stop_timeout = within;
-                        if !unit.survivors.is_empty() {
-                            unit.begin_teardown(AfterStop::Down, effects);
-                        }
-                    }
-                }
-            }
+            Event::Stop { names, within } => self.want_down(names, within, effects),
             Event::Restart { names, ready_within } => {
                 for name in names {
-                    let Some(unit) = self.services.get_mut(&name) else { continue };
-                    unit.is_wanted = true;
-                    unit.stop_timeout = None;
-                    unit.ready_timeout = ready_within;
-                    if unit.is_active() || !unit.survivors.is_empty() {
-                        unit.restart_pending = true;
-                    } else {
-                        unit.reset_to_waiting();
-                    }
+                    self.want_again(&name, ready_within);
                 }
             }
             Event::Spawned { name, run, identity } => {
                 let Some(unit) = self.find_current(&name, run) else { return };
                 unit.identity = Some(identity);
-                unit.killed = None;
+                unit.notes.killed = None;
                 unit.started_ms = now.wall_ms;
                 if unit.state == ServiceState::Starting
-                    && unit.spec.ready.is_none()
+                    && unit.spec.supervision.ready.is_none()
                     && !unit.spec.once
                 {
-                    unit.assumed_ready_at =
-                        Some(now.steady + ASSUME_READY_AFTER.min(unit.ready_timeout));
+                    unit.readiness.assumed_at =
+                        Some(now.steady + ASSUME_READY_AFTER.min(unit.request.ready_timeout));
                 }
             }
             Event::SpawnFailed { name, run, why } => {
@@ -215,6 +152,65 @@ impl StateMachine {
         }
     }
 
+    fn want_up(
+        &mut self,
+        name: &str,
+        ready_within: Duration,
+        without: &[String],
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(unit) = self.services.get_mut(name) else { return };
+        unit.is_wanted = true;
+        // A timeout applies only to the stop that set it.
+        unit.request = RequestOptions {
+            skipped_needs: without.to_vec(),
+            ready_timeout: ready_within,
+            stop_timeout: None,
+        };
+        if !unit.survivors.is_empty() {
+            unit.begin_teardown(AfterStop::Again, effects);
+        } else if !unit.is_active()
+            && !matches!(unit.state, ServiceState::Pausing | ServiceState::Done)
+        {
+            unit.reset_to_waiting();
+        }
+    }
+
+    fn want_down(
+        &mut self,
+        names: Vec<String>,
+        within: Option<Duration>,
+        effects: &mut Vec<Effect>,
+    ) {
+        for name in &names {
+            let unit = self.services.get_mut(name).filter(|unit| unit.survivors.is_empty());
+            if let Some(unit) = unit.filter(|unit| unit.is_failed_or_blocked()) {
+                (unit.state, unit.notes.error) = (ServiceState::Down, None);
+            }
+        }
+        for name in self.with_dependants(names) {
+            if let Some(unit) = self.services.get_mut(&name) {
+                unit.is_wanted = false;
+                unit.request.stop_timeout = within;
+                if !unit.survivors.is_empty() {
+                    unit.begin_teardown(AfterStop::Down, effects);
+                }
+            }
+        }
+    }
+
+    fn want_again(&mut self, name: &str, ready_within: Duration) {
+        let Some(unit) = self.services.get_mut(name) else { return };
+        unit.is_wanted = true;
+        unit.request.stop_timeout = None;
+        unit.request.ready_timeout = ready_within;
+        if unit.is_active() || !unit.survivors.is_empty() {
+            unit.restart_pending = true;
+        } else {
+            unit.reset_to_waiting();
+        }
+    }
+
     /// Returns the service if `run` is its current run.
     fn find_current(&mut self, name: &str, run: u64) -> Option<&mut SupervisedService> {
         self.services.get_mut(name).filter(|unit| unit.run == run)
@@ -244,27 +240,28 @@ impl StateMachine {
     fn fire_timers(&mut self, now: EventContext, effects: &mut Vec<Effect>) {
         for unit in self.services.values_mut() {
             if unit.state == ServiceState::Pausing
-                && unit.backoff_until.is_some_and(|at| at <= now.steady)
+                && unit.backoff.until.is_some_and(|at| at <= now.steady)
             {
-                unit.backoff_until = None;
+                unit.backoff.until = None;
                 unit.state = ServiceState::Waiting;
             }
             if unit.state == ServiceState::Starting
-                && unit.assumed_ready_at.is_some_and(|at| at <= now.steady)
+                && unit.readiness.assumed_at.is_some_and(|at| at <= now.steady)
             {
                 unit.mark_ready(now);
             }
             if unit.state == ServiceState::Starting
-                && unit.ready_deadline.is_some_and(|at| at <= now.steady)
+                && unit.readiness.deadline.is_some_and(|at| at <= now.steady)
             {
-                let seconds = unit.ready_timeout.as_secs_f64();
-                let last = unit.error.take().map_or(String::new(), |error| format!(": {error}"));
+                let seconds = unit.request.ready_timeout.as_secs_f64();
+                let last =
+                    unit.notes.error.take().map_or(String::new(), |error| format!(": {error}"));
                 let why = format!("not ready within {seconds} s{last}");
                 let then = unit.decide_after_failure(why, now);
                 unit.begin_teardown(then, effects);
             }
-            if let Some((ask, _)) = unit.probe_at.filter(|(_, at)| *at <= now.steady) {
-                unit.probe_at = None;
+            if let Some((ask, _)) = unit.probing.next.filter(|(_, at)| *at <= now.steady) {
+                unit.probing.next = None;
                 let name = unit.spec.name.clone();
                 effects.push(Effect::Probe { name, run: unit.run, ask });
             }
@@ -329,7 +326,7 @@ impl StateMachine {
         let mut blocked = None;
         for need in &unit.spec.needs {
             let needed = self.services.get(need);
-            let is_forced = unit.skipped_needs.contains(need) && unit.can_do_without(need);
+            let is_forced = unit.request.skipped_needs.contains(need) && unit.can_do_without(need);
             let is_there = |other: &SupervisedService| {
                 other.is_ready() && other.is_wanted && !other.restart_pending
             };
@@ -341,7 +338,7 @@ impl StateMachine {
             if (is_lost || is_forced) && unit.can_do_without(need) {
                 is_degraded = true;
             } else if is_lost {
-                let why = needed.and_then(|other| other.error.clone());
+                let why = needed.and_then(|other| other.notes.error.clone());
                 let why = why.unwrap_or_else(|| "not running".to_owned());
                 blocked = Some(format!("dependency `{need}` is not ready: {why}"));
             } else {
@@ -363,7 +360,7 @@ impl StateMachine {
     fn set_state(&mut self, name: &str, state: ServiceState, error: Option<String>) -> bool {
         self.update_service(name, |unit| {
             unit.state = state;
-            unit.error = error;
+            unit.notes.error = error;
         })
     }
 
@@ -379,11 +376,12 @@ impl StateMachine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::{ProcessExit, TeardownReport};
     use crate::spec::{
-        FallbackSpec, LimitsSpec, LivenessSpec, LogSpec, ProbeSpec, RestartSpec, ServiceSpec,
-        StopSpec,
+        LimitsSpec, LivenessSpec, ProbeSpec, ServiceSpec, StopSpec, SupervisionSpec,
     };
     use xtask_base::processes::ProcessIdentity;
+    use xtask_config::{FallbackConfig, LogConfig, RestartConfig};
 
     /// A service with a probe of each kind, and what it needs.
     fn spec(name: &str, needs: &[&str]) -> ServiceSpec {
@@ -399,13 +397,20 @@ mod tests {
             needs: needs.iter().map(ToString::to_string).collect(),
             once: false,
             required: true,
-            ready: Some(probe.clone()),
-            live: Some(LivenessSpec { probe, every_ms: 30_000, failures: 3 }),
-            restart: RestartSpec { max: 3, within_ms: 60_000, first_ms: 500, longest_ms: 4_000 },
-            stop: StopSpec { signal: 15, timeout_ms: 10_000, to_all: false },
-            limits: LimitsSpec::default(),
-            fallback: None,
-            log: LogSpec { size: 1, keep: 1 },
+            supervision: SupervisionSpec {
+                ready: Some(probe.clone()),
+                live: Some(LivenessSpec { probe, every_ms: 30_000, failures: 3 }),
+                restart: RestartConfig {
+                    max: 3,
+                    within: LONG,
+                    first: Duration::from_millis(500),
+                    longest: Duration::from_secs(4),
+                },
+                stop: StopSpec { signal: 15, timeout_ms: 10_000, to_all: false },
+                limits: LimitsSpec::default(),
+                fallback: None,
+                log: LogConfig { size: 1, keep: 1 },
+            },
             state: Vec::new(),
             tries_serving: false,
             backup: None,
@@ -504,7 +509,7 @@ mod tests {
         }
 
         fn error(&self, name: &str) -> &str {
-            self.machine.services()[name].error.as_deref().unwrap_or_default()
+            self.machine.services()[name].notes.error.as_deref().unwrap_or_default()
         }
     }
 
@@ -589,7 +594,7 @@ mod tests {
         play.ended("api");
         assert_eq!(play.state("api"), &ServiceState::Failed);
         assert_eq!(play.error("api"), "exited with code 1; gave up after 3 restarts");
-        assert_eq!(play.machine.services()["api"].restarts, 3);
+        assert_eq!(play.machine.services()["api"].notes.restarts, 3);
     }
 
     #[test]
@@ -622,7 +627,7 @@ mod tests {
             assert!(play.pass(500).iter().any(|effect| effect.starts_with("spawn")));
             play.ready("api");
         }
-        assert_eq!(play.machine.services()["api"].restarts, 10);
+        assert_eq!(play.machine.services()["api"].notes.restarts, 10);
     }
 
     #[test]
@@ -672,7 +677,8 @@ mod tests {
     #[test]
     fn a_rule_lets_a_service_do_without_and_nothing_else_does() {
         let mut api = spec("api", &["memory", "db"]);
-        api.fallback = Some(FallbackSpec { when: vec!["memory".to_owned()], env: BTreeMap::new() });
+        api.supervision.fallback =
+            Some(FallbackConfig { when: vec!["memory".to_owned()], env: BTreeMap::new() });
         let specs = vec![spec("memory", &[]), spec("db", &[]), api];
         let mut play = Play::new(specs.clone());
         play.start(&["memory", "db", "api"]);
@@ -680,7 +686,7 @@ mod tests {
         play.spawned("memory");
         play.exited("memory", ProcessExit::Code(1));
         assert_eq!(play.ended("memory"), ["spawn api 1 less"]);
-        assert!(play.machine.services()["api"].is_degraded);
+        assert!(play.machine.services()["api"].notes.is_degraded);
         // Forced, though it is there.
         let mut play = Play::new(specs);
         let names = ["memory", "db", "api"].map(str::to_owned).to_vec();
@@ -696,7 +702,7 @@ mod tests {
     #[test]
     fn what_does_its_work_and_ends_counts_as_ready() {
         let mut migrate = spec("migrate", &[]);
-        (migrate.once, migrate.ready, migrate.live) = (true, None, None);
+        (migrate.once, migrate.supervision.ready, migrate.supervision.live) = (true, None, None);
         let mut play = Play::new(vec![migrate, spec("api", &["migrate"])]);
         play.start(&["migrate", "api"]);
         assert!(play.spawned("migrate").is_empty(), "that it runs is not enough");
@@ -799,7 +805,7 @@ mod tests {
     #[test]
     fn one_without_a_probe_must_run_for_a_moment() {
         let mut sleeper = spec("sleeper", &[]);
-        (sleeper.ready, sleeper.live) = (None, None);
+        (sleeper.supervision.ready, sleeper.supervision.live) = (None, None);
         let mut play = Play::new(vec![sleeper, spec("api", &["sleeper"])]);
         play.start(&["sleeper", "api"]);
         play.spawned("sleeper");
@@ -850,14 +856,14 @@ mod tests {
     #[test]
     fn three_samples_over_the_limit_warn_once_and_ten_points_below_clear() {
         let mut api = spec("api", &[]);
-        api.limits = LimitsSpec { memory_warn: Some(800), cpu_warn: None };
+        api.supervision.limits = LimitsSpec { memory_warn: Some(800), cpu_warn: None };
         let mut play = Play::new(vec![api]);
         play.start(&["api"]);
         play.ready("api");
         let mut warned = Vec::new();
         for memory in [900, 900, 100, 900, 900, 900, 750, 900, 690, 900] {
             play.hear(Event::Sampled { name: "api".into(), run: 1, memory, cpu_percent: 900 });
-            warned.push(!play.machine.services()["api"].warnings.is_empty());
+            warned.push(!play.machine.services()["api"].usage.warnings.is_empty());
         }
         let expected = [false, false, false, false, false, true, true, true, false, false];
         assert_eq!(warned, expected);

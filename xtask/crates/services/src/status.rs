@@ -6,14 +6,25 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::service_state::{AfterStop, ServiceState, SupervisedService};
+use super::service_state::{
+    AfterStop, LimitedResource, ServiceNotes, ServiceState, SupervisedService,
+};
 use super::spec::ServiceSpec;
 use xtask_base::words::format_size;
+
+/// Format of `StackStatus`, without its version.
+pub const SCHEMA_NAME: &str = "xtask.ps";
+
+/// Name and version of `StackStatus`.
+pub const SCHEMA: &str = "xtask.ps/1";
+
+/// Duration of a start, in milliseconds, from which on reports name what it waits for.
+pub const SLOW_START_MS: u64 = 1000;
 
 /// Status of a stack and its services.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StackStatus {
-    /// Name and version of this format, e.g. `xtask.ps/1`.
+    /// Name and version of this format: `SCHEMA`.
     pub schema: String,
     /// Name of the layer.
     pub layer: String,
@@ -43,11 +54,8 @@ pub struct SupervisorStatus {
 pub struct ServiceStatus {
     /// Name of the service.
     pub service: String,
-    /// `stopped`, `waiting`, `blocked`, `starting`, `ready`, `stopping`, `restarting`, `finishing`,
-    /// `done`, `failed`; or `lost` if the service runs without a supervisor.
-    pub state: String,
-    /// `healthy`, `unhealthy` or `unknown`.
-    pub health: String,
+    pub state: ReportedState,
+    pub health: Health,
     /// First process, while it runs.
     pub pid: Option<u32>,
     pub port: Option<u16>,
@@ -75,41 +83,116 @@ pub struct ServiceStatus {
     pub killed: Option<String>,
 }
 
-/// Returns the name of a state in `ServiceStatus::state`.
-#[must_use]
-pub fn state_name(state: &ServiceState) -> &'static str {
-    match state {
-        ServiceState::Down => "stopped",
-        ServiceState::Waiting => "waiting",
-        ServiceState::Blocked => "blocked",
-        ServiceState::Starting => "starting",
-        ServiceState::Ready => "ready",
-        ServiceState::Ending(AfterStop::Done) => "finishing",
-        ServiceState::Ending(AfterStop::Down | AfterStop::Failed) => "stopping",
-        ServiceState::Ending(AfterStop::Again | AfterStop::Pause) | ServiceState::Pausing => {
-            "restarting"
+/// State of a service as reported by `ps`, e.g. `restarting` for `Ending(Pause)` and `Pausing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReportedState {
+    Stopped,
+    Waiting,
+    Blocked,
+    Starting,
+    Ready,
+    Stopping,
+    Restarting,
+    Finishing,
+    Done,
+    Failed,
+    /// Running without a supervisor.
+    Lost,
+    /// A state of another version.
+    #[serde(other)]
+    Unknown,
+}
+
+impl ReportedState {
+    /// Returns its name in `ps`, the same as in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ReportedState::Stopped => "stopped",
+            ReportedState::Waiting => "waiting",
+            ReportedState::Blocked => "blocked",
+            ReportedState::Starting => "starting",
+            ReportedState::Ready => "ready",
+            ReportedState::Stopping => "stopping",
+            ReportedState::Restarting => "restarting",
+            ReportedState::Finishing => "finishing",
+            ReportedState::Done => "done",
+            ReportedState::Failed => "failed",
+            ReportedState::Lost => "lost",
+            ReportedState::Unknown => "unknown",
         }
-        ServiceState::Done => "done",
-        ServiceState::Failed => "failed",
+    }
+
+    /// Returns whether the service does its work, with or without a supervisor.
+    #[must_use]
+    pub fn is_serving(self) -> bool {
+        matches!(self, ReportedState::Ready | ReportedState::Done | ReportedState::Lost)
+    }
+}
+
+impl std::fmt::Display for ReportedState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl From<&ServiceState> for ReportedState {
+    fn from(state: &ServiceState) -> ReportedState {
+        match state {
+            ServiceState::Down => ReportedState::Stopped,
+            ServiceState::Waiting => ReportedState::Waiting,
+            ServiceState::Blocked => ReportedState::Blocked,
+            ServiceState::Starting => ReportedState::Starting,
+            ServiceState::Ready => ReportedState::Ready,
+            ServiceState::Ending(AfterStop::Done) => ReportedState::Finishing,
+            ServiceState::Ending(AfterStop::Down | AfterStop::Failed) => ReportedState::Stopping,
+            ServiceState::Ending(AfterStop::Again | AfterStop::Pause) | ServiceState::Pausing => {
+                ReportedState::Restarting
+            }
+            ServiceState::Done => ReportedState::Done,
+            ServiceState::Failed => ReportedState::Failed,
+        }
+    }
+}
+
+/// Health of a service, by its state and its probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    Healthy,
+    Unhealthy,
+    #[serde(other)]
+    Unknown,
+}
+
+impl Health {
+    /// Returns its name in `ps`, the same as in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Health::Healthy => "healthy",
+            Health::Unhealthy => "unhealthy",
+            Health::Unknown => "unknown",
+        }
     }
 }
 
 /// Returns the address of a service, e.g. `http://localhost:8100`; `None` without a port.
-#[must_use]
-pub fn find_address(spec: &ServiceSpec) -> Option<String> {
+fn find_address(spec: &ServiceSpec) -> Option<String> {
     let port = spec.port?;
-    let probes = [spec.ready.as_ref(), spec.live.as_ref().map(|live| &live.probe)];
-    let speaks_http = probes.into_iter().flatten().any(|probe| probe.http.is_some());
+    let speaks_http = spec.probes().any(|probe| probe.http.is_some());
     let scheme = if speaks_http { "http://" } else { "" };
     Some(format!("{scheme}localhost:{port}"))
 }
 
-fn describe_warning(spec: &ServiceSpec, what: &str) -> String {
-    let limits = spec.limits;
+fn describe_warning(spec: &ServiceSpec, what: LimitedResource) -> String {
+    let limits = spec.supervision.limits;
     match (what, limits.memory_warn, limits.cpu_warn) {
-        ("memory", Some(limit), _) => format!("memory over {}", format_size(limit)),
-        ("cpu", _, Some(limit)) => format!("processor time over {limit}%"),
-        _ => what.to_owned(),
+        (LimitedResource::Memory, Some(limit), _) => format!("memory over {}", format_size(limit)),
+        (LimitedResource::Memory, None, _) => "memory".to_owned(),
+        (LimitedResource::Cpu, _, Some(limit)) => format!("processor time over {limit}%"),
+        (LimitedResource::Cpu, _, None) => "cpu".to_owned(),
     }
 }
 
@@ -118,42 +201,121 @@ impl ServiceStatus {
     #[must_use]
     pub fn from_service(unit: &SupervisedService, now_ms: i64) -> ServiceStatus {
         let health = match unit.state {
-            ServiceState::Ready | ServiceState::Done if unit.failed_probes == 0 => "healthy",
+            ServiceState::Ready | ServiceState::Done if unit.probing.failed == 0 => Health::Healthy,
             ServiceState::Ready
             | ServiceState::Failed
             | ServiceState::Blocked
-            | ServiceState::Pausing => "unhealthy",
-            _ => "unknown",
+            | ServiceState::Pausing => Health::Unhealthy,
+            _ => Health::Unknown,
         };
-        let runs = unit.identity.as_ref().filter(|_| unit.is_active());
-        let uptime = u64::try_from(now_ms.saturating_sub(unit.started_ms)).unwrap_or(0);
+        let process = unit.identity.as_ref().filter(|_| unit.is_active());
         ServiceStatus {
-            service: unit.spec.name.clone(),
-            state: state_name(&unit.state).to_owned(),
-            health: health.to_owned(),
-            pid: runs.map(|identity| identity.pid),
-            port: unit.spec.port,
-            address: find_address(&unit.spec).filter(|_| runs.is_some()),
-            uptime_ms: runs.map(|_| uptime),
-            restarts: unit.restarts,
+            degraded: unit.notes.is_degraded && unit.is_active(),
+            warnings: unit
+                .usage
+                .warnings
+                .iter()
+                .map(|what| describe_warning(&unit.spec, *what))
+                .collect(),
+            ..ServiceStatus::from_parts(
+                (&unit.spec, &unit.notes),
+                ((&unit.state).into(), health),
+                process.map(|process| process.pid),
+                now_ms.saturating_sub(unit.started_ms),
+            )
+        }
+    }
+
+    /// Returns the status of a service with the process `pid`, which has run for `uptime_ms`.
+    pub(super) fn from_parts(
+        (spec, notes): (&ServiceSpec, &ServiceNotes),
+        (state, health): (ReportedState, Health),
+        pid: Option<u32>,
+        uptime_ms: i64,
+    ) -> ServiceStatus {
+        ServiceStatus {
+            service: spec.name.clone(),
+            state,
+            health,
+            pid,
+            port: spec.port,
+            address: find_address(spec).filter(|_| pid.is_some()),
+            uptime_ms: pid.map(|_| u64::try_from(uptime_ms).unwrap_or(0)),
+            restarts: notes.restarts,
             memory: None,
             cpu: None,
-            degraded: unit.is_degraded && unit.is_active(),
-            required: unit.spec.required,
-            warnings: unit.warnings.iter().map(|what| describe_warning(&unit.spec, what)).collect(),
-            error: unit.error.clone(),
-            killed: unit.killed.clone(),
+            degraded: notes.is_degraded && pid.is_some(),
+            required: spec.required,
+            warnings: Vec::new(),
+            error: notes.error.clone(),
+            killed: notes.killed.clone(),
         }
     }
 
     /// Returns whether the stack can be healthy with this service.
     #[must_use]
     pub fn is_healthy_or_optional(&self) -> bool {
-        !self.required || self.health == "healthy"
+        !self.required || self.health == Health::Healthy
+    }
+
+    /// Returns whether it runs or is about to.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        use ReportedState::{Restarting, Starting, Waiting};
+        self.pid.is_some() || matches!(self.state, Waiting | Starting | Restarting)
+    }
+
+    /// Returns whether a start leaves it as it is: it is running, stopping or done.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.is_running() || matches!(self.state, ReportedState::Stopping | ReportedState::Done)
+    }
+
+    /// Returns whether it has been starting for more than a second, and when that is worth a report.
+    #[must_use]
+    pub fn is_slow_start(&self) -> bool {
+        self.state == ReportedState::Starting && self.uptime_ms > Some(SLOW_START_MS)
+    }
+
+    /// Returns what is wrong with it, e.g. `failed`, or `unhealthy` for one that is ready.
+    #[must_use]
+    pub fn fault(&self) -> Option<&'static str> {
+        match self.state {
+            ReportedState::Failed | ReportedState::Blocked | ReportedState::Lost => {
+                Some(self.state.name())
+            }
+            ReportedState::Ready if self.health == Health::Unhealthy => Some(self.health.name()),
+            _ => None,
+        }
     }
 }
 
 impl StackStatus {
+    /// Returns whether it has a supervisor or a running service.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.supervisor.is_some() || self.has_running_services()
+    }
+
+    /// Returns whether a service runs or is about to.
+    #[must_use]
+    pub fn has_running_services(&self) -> bool {
+        self.services.iter().any(ServiceStatus::is_running)
+    }
+
+    /// Returns whether services run, and their supervisor is gone.
+    #[must_use]
+    pub fn is_unsupervised(&self) -> bool {
+        let is_lost = |row: &ServiceStatus| row.state == ReportedState::Lost;
+        self.supervisor.is_none() && self.services.iter().any(is_lost)
+    }
+
+    /// Returns the status of a service.
+    #[must_use]
+    pub fn find_service(&self, name: &str) -> Option<&ServiceStatus> {
+        self.services.iter().find(|row| row.service == name)
+    }
+
     /// Returns a message for each service that makes the stack unhealthy; empty if it is healthy.
     #[must_use]
     pub fn unhealthy_reasons(&self) -> Vec<String> {
@@ -183,10 +345,10 @@ impl StackStatus {
             };
         let yes = |is: bool| Some(f64::from(u8::from(is)));
         family("xtask_service_up", "gauge", "Whether the service is ready.", &|row| {
-            yes(row.state == "ready" || row.state == "done")
+            yes(matches!(row.state, ReportedState::Ready | ReportedState::Done))
         });
         family("xtask_service_healthy", "gauge", "Whether the service is healthy.", &|row| {
-            yes(row.health == "healthy")
+            yes(row.health == Health::Healthy)
         });
         family("xtask_service_degraded", "gauge", "Whether a dependency is missing.", &|row| {
             yes(row.degraded)

@@ -3,7 +3,7 @@
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
-use crate::service_state::ProcessExit;
+use crate::events::ProcessExit;
 use xtask_base::ports;
 
 /// Waits for a child to exit, without reaping it. Returns `None` if `pid` is not our child.

@@ -15,15 +15,15 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
-use super::{Input, StraySweep, Supervisor, spawn_thread};
+use super::{Client, Input, StraySweep, Supervisor, spawn_thread};
 use crate::control_socket::{self, ControlCommand, ControlReply};
+use crate::events::{Event, StopMethod};
+use crate::members::{ProcessSelector, ProcessSnapshot, ProcessTable, to_identity};
 use crate::metrics::UsageMonitor;
-use crate::service_state::StopMethod;
 use crate::spec::LimitsSpec;
 use crate::stack::SupervisorRecord as Announced;
-use crate::state_machine::Event;
 use crate::status_server;
-use crate::teardown::{self, ProcessSelector, ProcessSnapshot, ProcessTable, to_identity};
+use crate::teardown;
 use xtask_base::environment::read_monotonic_clock;
 use xtask_base::error::{Result, ResultExt};
 use xtask_base::files::{Disk, FileId};
@@ -56,14 +56,14 @@ impl Supervisor<'_> {
     /// Listens for commands. Replaces an existing socket: holding the lock proves that its owner is
     /// gone.
     pub(super) fn open_socket(&mut self) -> Result<()> {
-        let cannot = || format!("cannot listen on socket `{}`", self.socket.display());
-        self.disk.remove_file(&self.socket).with_context(cannot)?;
-        let listener = UnixListener::bind(&self.socket).with_context(cannot)?;
+        let cannot = || format!("cannot listen on socket `{}`", self.socket.path.display());
+        self.host.disk.remove_file(&self.socket.path).with_context(cannot)?;
+        let listener = UnixListener::bind(&self.socket.path).with_context(cannot)?;
         let mode = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(&self.socket, mode).with_context(cannot)?;
-        self.socket_id = FileId::at_no_follow(&self.socket);
+        std::fs::set_permissions(&self.socket.path, mode).with_context(cannot)?;
+        self.socket.id = FileId::at_no_follow(&self.socket.path);
         let (tell, looker) = (self.input_sender.clone(), self.usage_monitor.clone());
-        let commands = self.commands.clone();
+        let commands = self.socket.commands.clone();
         spawn_thread(move || {
             while let Ok((stream, _)) = listener.accept() {
                 if !control_socket::is_same_user(&stream) {
@@ -91,18 +91,18 @@ impl Supervisor<'_> {
             return Err(xtask_base::error::Error::unable("cannot identify this process"));
         };
         let announced = Announced {
-            folder: self.stack.folder.clone(),
+            folder: self.host.stack.folder.clone(),
             identity,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            socket: self.socket.clone(),
+            socket: self.socket.path.clone(),
         };
-        self.stack.write_supervisor(self.disk, &announced)
+        self.host.stack.write_supervisor(self.host.disk, &announced)
     }
 
     /// Opens the status page if it is configured. A failure is noted and stops no service.
     pub(super) fn open_status_page(&mut self) {
-        self.serving = None;
-        let Some(port) = self.status else { return };
+        self.page.serving = None;
+        let Some(port) = self.page.port else { return };
         let opened = status_server::bind_server(port).and_then(|server| {
             let port = server.port();
             let (tell, looker) = (self.input_sender.clone(), self.usage_monitor.clone());
@@ -115,13 +115,13 @@ impl Supervisor<'_> {
             });
             Ok((port, status_server::serve_status(server, look)?))
         });
-        let done = opened.map(|serving| self.serving = Some(serving));
+        let done = opened.map(|serving| self.page.serving = Some(serving));
         self.note_problem("the status page", done);
     }
 
     /// Polls the `LogRotator`s in a separate thread, more often while a log grows.
     pub(super) fn start_log_rotation(&self) -> Result<()> {
-        let (keepers, is_ending) = (Arc::downgrade(&self.log_rotators), self.is_ending.clone());
+        let (keepers, is_ending) = (Arc::downgrade(&self.logs.rotators), self.is_ending.clone());
         spawn_thread(move || {
             let mut pause = LOG_POLL;
             while let Some(keepers) = keepers.upgrade() {
@@ -144,33 +144,33 @@ impl Supervisor<'_> {
     pub(super) fn run_housekeeping(&mut self) {
         if !self.owns_folder() {
             // The worktree was removed, perhaps recreated: no command could ever stop these services.
-            self.was_asked = true;
-            let names = self.machine.services().keys().cloned().collect();
-            self.handle_event(Event::Stop { names, within: None });
+            self.stop_all();
             return;
         }
-        if self.socket.symlink_metadata().is_err() {
+        if self.socket.path.symlink_metadata().is_err() {
             // `XDG_RUNTIME_DIR` is removed with the last logout of its user and recreated at the next login.
-            let done = self.stack.prepare_socket(self.world).and_then(|socket| {
-                self.socket = socket;
+            let done = self.host.stack.prepare_socket(self.host.world).and_then(|socket| {
+                self.socket.path = socket;
                 self.open_socket()?;
                 self.write_address()
             });
             self.note_problem("its socket", done);
         }
-        let copied = self.writer.ensure_running();
+        let copied = self.logs.writer.ensure_running();
         self.note_problem("the writer of the logs", copied);
-        if self.status.is_some() && self.serving.is_none() {
+        if self.page.port.is_some() && self.page.serving.is_none() {
             self.open_status_page();
         }
         // Reading the process table is the main cost of an idle supervisor.
-        if read_monotonic_clock() < self.scan_due {
+        if read_monotonic_clock() < self.strays.scan_due {
             return;
         }
-        self.scan_due = read_monotonic_clock() + PROCESS_SCAN_INTERVAL;
+        self.strays.scan_due = read_monotonic_clock() + PROCESS_SCAN_INTERVAL;
         let units = self.machine.services().values();
         let limited: Vec<(String, u64, u64)> = units
-            .filter(|unit| unit.spec.limits != LimitsSpec::default() && unit.identity.is_some())
+            .filter(|unit| {
+                unit.spec.supervision.limits != LimitsSpec::default() && unit.identity.is_some()
+            })
             .map(|unit| {
                 let uptime = self.event_context().wall_ms.saturating_sub(unit.started_ms);
                 (unit.spec.name.clone(), unit.run, u64::try_from(uptime).unwrap_or(0))
@@ -195,7 +195,7 @@ impl Supervisor<'_> {
     fn track_strays(&mut self, table: &ProcessSnapshot) {
         let mut own: HashSet<u32> =
             self.running.values().map(|process| process.identity.pid).collect();
-        own.extend(self.writer.pid());
+        own.extend(self.logs.writer.pid());
         let ours = std::process::id();
         let others = || {
             let children = table.processes.iter().filter(move |process| process.parent_pid == ours);
@@ -209,19 +209,20 @@ impl Supervisor<'_> {
         let is_kept = |process: &&ProcessInfo| {
             is_bare(process)
                 && (process.parent_pid == ours && !own.contains(&process.pid)
-                    || self.strays.contains(&to_identity(process, &table.boot)))
+                    || self.strays.known.contains(&to_identity(process, &table.boot)))
         };
-        self.strays = processes.filter(is_kept).map(|p| to_identity(p, &table.boot)).collect();
+        self.strays.known =
+            processes.filter(is_kept).map(|p| to_identity(p, &table.boot)).collect();
         let ended = others().filter(|process| process.is_zombie);
         let ended: HashSet<(u32, u64)> = ended.map(|p| (p.pid, p.started)).collect();
-        for (pid, _) in ended.intersection(&self.seen_zombies) {
+        for (pid, _) in ended.intersection(&self.strays.seen_zombies) {
             let pid = i32::try_from(*pid).ok().and_then(Pid::from_raw);
             if let Some(pid) = pid {
                 // Either way, it is no zombie of ours any more.
                 waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok();
             }
         }
-        self.seen_zombies = ended;
+        self.strays.seen_zombies = ended;
     }
 
     /// Selects all processes of this stack that no service owns.
@@ -231,7 +232,7 @@ impl Supervisor<'_> {
         Strays {
             process_table: self.usage_monitor.process_table.clone(),
             token: self.token.clone(),
-            leaders: self.strays.clone(),
+            leaders: self.strays.known.clone(),
             logs: logs.collect(),
             excluded: self.own_processes(),
         }
@@ -239,16 +240,16 @@ impl Supervisor<'_> {
 
     /// Returns the pids of the supervisor and its log writer, which are never strays.
     fn own_processes(&self) -> Vec<u32> {
-        [Some(std::process::id()), self.writer.pid()].into_iter().flatten().collect()
+        [Some(std::process::id()), self.logs.writer.pid()].into_iter().flatten().collect()
     }
 
     /// Starts to stop strays in a separate thread; the loop receives `Input::Swept` at the end.
     pub(super) fn start_sweep(&mut self, within: Duration) {
-        self.sweep = StraySweep::Running;
+        self.strays.sweep = StraySweep::Running;
         let (strays, tell) = (self.collect_strays(), self.input_sender.clone());
         let begun = spawn_thread(move || drop(tell.send(Input::Swept(strays.terminate(within)))));
         if let Err(failure) = begun {
-            self.sweep = StraySweep::Done(vec![failure.to_string()]);
+            self.strays.sweep = StraySweep::Done(vec![failure.to_string()]);
         }
     }
 
@@ -257,7 +258,7 @@ impl Supervisor<'_> {
         let done = self.clean_up();
         self.running.clear();
         // The threads that held a clone have exited by now.
-        if let Some(writer) = Arc::into_inner(self.writer) {
+        if let Some(writer) = Arc::into_inner(self.logs.writer) {
             writer.release();
         }
         done
@@ -265,37 +266,40 @@ impl Supervisor<'_> {
 
     fn clean_up(&mut self) -> Result<()> {
         self.is_ending.store(true, Ordering::SeqCst);
-        self.serving = None;
-        if !matches!(self.sweep, StraySweep::Done(_)) {
+        self.page.serving = None;
+        if !matches!(self.strays.sweep, StraySweep::Done(_)) {
             drop(self.collect_strays().terminate(STRAY_TIMEOUT));
         }
-        let is_swept = !matches!(&self.sweep, StraySweep::Done(left) if !left.is_empty());
+        let is_swept = !matches!(&self.strays.sweep, StraySweep::Done(left) if !left.is_empty());
         let is_clean = is_swept
             && self
                 .machine
                 .services()
                 .values()
-                .all(|unit| unit.error.is_none() && unit.survivors.is_empty());
+                .all(|unit| unit.notes.error.is_none() && unit.survivors.is_empty());
         // Let connected commands receive their replies.
         let rounds = LAST_REPLIES_TIMEOUT.as_millis() / LAST_REPLIES_POLL.as_millis();
         for _ in 0..rounds {
             // One reference is ours, one belongs to the listening thread.
-            if Arc::strong_count(&self.commands) <= 2 {
+            if Arc::strong_count(&self.socket.commands) <= 2 {
                 break;
             }
             std::thread::sleep(LAST_REPLIES_POLL);
         }
         // Another supervisor may listen at this path by now.
-        if FileId::at_no_follow(&self.socket) == self.socket_id {
-            self.disk.remove_file(&self.socket).with_context(|| "cannot remove the socket")?;
+        if FileId::at_no_follow(&self.socket.path) == self.socket.id {
+            self.host
+                .disk
+                .remove_file(&self.socket.path)
+                .with_context(|| "cannot remove the socket")?;
         }
         if !self.owns_folder() {
             return Ok(());
         }
         if is_clean {
-            self.stack.remove_record(self.disk)?;
+            self.host.stack.remove_record(self.host.disk)?;
         }
-        self.stack.remove_supervisor(self.disk)
+        self.host.stack.remove_supervisor(self.host.disk)
     }
 }
 
@@ -340,7 +344,7 @@ fn serve_command(stream: &UnixStream, tell: &Sender<Input>, looker: &UsageMonito
     let is_brief = matches!(what, ControlCommand::Show { brief: true });
     let (reply, answers) = channel();
     let is_gone = Arc::new(AtomicBool::new(false));
-    let asked = Input::Request { what, reply, is_gone: is_gone.clone() };
+    let asked = Input::Request(what, Client { reply, is_gone: is_gone.clone() });
     if tell.send(asked).is_err() {
         return refuse("the supervisor is shutting down".to_owned());
     }

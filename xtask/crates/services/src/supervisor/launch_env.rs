@@ -4,16 +4,14 @@
 //! of the env files since. For example, `api` started with `DB=1` keeps it after `.env` says `DB=2`.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::sync::Arc;
 
 use crate::env_files::{EnvFileValues, WaitPolicy};
 use crate::launch::Env;
+use crate::marker::Marker;
 use crate::reattach;
 use crate::spec::EnvFileStamp;
-use crate::teardown::{MARKER_VARIABLE, format_marker};
 use xtask_base::environment::Environment;
-use xtask_base::processes;
 
 /// Environment of the last manual start of a service.
 pub(super) struct LaunchEnv {
@@ -34,11 +32,9 @@ pub(super) fn restore_launch_envs(
     let mut unknown = Vec::new();
     for found in units.iter().filter(|found| found.is_up) {
         let spec = &found.unit.spec;
-        let own = format_marker(token, &spec.name, found.unit.run);
-        let env = found.unit.identity.as_ref().and_then(|who| processes::read_environment(who.pid));
-        let env = env
-            .filter(|env| env.get(OsStr::new(MARKER_VARIABLE)).is_some_and(|mark| *mark == *own));
-        match env {
+        let marker = Marker::new(token, &spec.name, found.unit.run);
+        let process = found.unit.identity.as_ref();
+        match process.and_then(|process| marker.read_environment(process)) {
             Some(env) => {
                 let known = LaunchEnv {
                     env: Arc::new(env),

@@ -11,6 +11,7 @@
 //! ```
 
 mod child_exit;
+mod effects;
 mod housekeeping;
 mod launch_env;
 mod record;
@@ -19,42 +20,34 @@ mod requests;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::process::Child;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use self::child_exit::{describe_port_holder, wait_for_child};
 use self::launch_env::LaunchEnv;
 use super::control_socket::{ControlCommand, ControlReply, ServiceFailure};
-use super::launch::{self, Env, LaunchContext, ToolkitProgram};
-use super::listeners::{LastLookup, ListenerFinder};
+use super::events::{Effect, Event, EventContext};
+use super::launch::{self, ToolkitProgram};
+use super::listeners::LastLookup;
+use super::log_rotator::LogRotator;
 use super::log_writer::{LogPipe, LogWriter};
-use super::logs::{LogRotator, ServiceLog};
 use super::metrics::UsageMonitor;
-use super::probe::{self, LogSearch};
+use super::probe::LogSearch;
 use super::reattach;
-use super::service_state::{
-    AfterStop, Effect, EventContext, ProbeKind, ProcessExit, ServiceState, StopMethod,
-    TeardownReport,
-};
-use super::spec::ServiceSpec;
+use super::service_state::ServiceState;
 use super::stack::{Stack, StackRecord};
-use super::state_machine::{Event, StateMachine};
+use super::state_machine::StateMachine;
 use super::status::{ServiceStatus, StackStatus};
-use super::teardown::{self, ProcessSelector};
 use xtask_base::environment::{Environment, read_monotonic_clock};
-use xtask_base::error::{Error, Result, ResultExt};
+use xtask_base::error::{Result, ResultExt};
 use xtask_base::files::{Disk, FileId};
-use xtask_base::http::{self, ServerHandle};
+use xtask_base::http::ServerHandle;
 use xtask_base::lock;
-use xtask_base::processes::{ProcessHandle, ProcessIdentity};
+use xtask_base::processes::ProcessIdentity;
 
 /// Interval of `run_housekeeping`.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Timeout for checking whether a port is still served.
-const PORT_CHECK_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Delay from the exit of a child to the next housekeeping: long enough for a service that forks
 /// endlessly.
@@ -76,7 +69,7 @@ enum Input {
     /// Event of a service.
     Event(Event),
     /// Command from the control socket.
-    Request { what: ControlCommand, reply: Sender<ControlReply>, is_gone: Arc<AtomicBool> },
+    Request(ControlCommand, Client),
     /// Request of the status page.
     StatusRequest(Sender<StackStatus>),
     /// The stray sweep finished; holds descriptions of the remaining processes.
@@ -87,12 +80,27 @@ enum Input {
     Shutdown,
 }
 
-/// Command that waits for its reply.
-struct PendingRequest {
+/// Connected command.
+struct Client {
     reply: Sender<ControlReply>,
     is_gone: Arc<AtomicBool>,
+}
+
+/// Command that waits for its reply.
+struct PendingRequest {
+    client: Client,
     goal: RequestGoal,
     reported: Vec<ServiceStatus>,
+}
+
+/// Commands of clients.
+#[derive(Default)]
+struct RequestQueue {
+    pending: Vec<PendingRequest>,
+    /// Starts that wait for the end of a sweep.
+    deferred: Vec<(ControlCommand, Client)>,
+    /// Whether there was a command other than `Show`.
+    was_asked: bool,
 }
 
 /// Condition that completes a request.
@@ -126,36 +134,68 @@ struct RunningService {
     last_lookup: LastLookup,
 }
 
-struct Supervisor<'a> {
+/// What a supervisor works with.
+struct Host<'a> {
     stack: &'a Stack,
     world: &'a Environment,
     toolkit: ToolkitProgram,
     disk: &'a Disk<'a>,
-    machine: StateMachine,
-    token: String,
-    socket: PathBuf,
-    usage_monitor: UsageMonitor,
-    strays: Vec<ProcessIdentity>,
-    seen_zombies: HashSet<(u32, u64)>,
+}
+
+/// Control socket on which it listens.
+struct ListeningSocket {
+    path: PathBuf,
+    id: Option<FileId>,
+    /// A reference for each connected command.
     commands: Arc<()>,
+}
+
+/// Processes without a marker that services left to the supervisor.
+struct StrayTracker {
+    known: Vec<ProcessIdentity>,
+    seen_zombies: HashSet<(u32, u64)>,
     scan_due: Duration,
     sweep: StraySweep,
-    deferred: Vec<(ControlCommand, Sender<ControlReply>, Arc<AtomicBool>)>,
+}
+
+/// Record of the stack, as last written, and the lock that it depends on.
+struct WrittenRecord {
+    last: Option<StackRecord>,
     lock_id: Option<FileId>,
-    socket_id: Option<FileId>,
+}
+
+/// Logs of the services.
+struct ServiceLogs {
+    /// Length of each log at the last start.
+    starts: HashMap<String, u64>,
+    rotators: Arc<Mutex<BTreeMap<String, LogRotator>>>,
+    writer: Arc<LogWriter>,
+}
+
+/// Status page.
+struct StatusPage {
+    /// Configured port: `None` if it is off, 0 for any free port.
+    port: Option<u16>,
+    /// Port and server, while it is open.
+    serving: Option<(u16, ServerHandle)>,
+}
+
+struct Supervisor<'a> {
+    host: Host<'a>,
+    machine: StateMachine,
+    token: String,
+    usage_monitor: UsageMonitor,
+    socket: ListeningSocket,
+    strays: StrayTracker,
+    requests: RequestQueue,
+    record: WrittenRecord,
     running: HashMap<String, RunningService>,
     launch_envs: HashMap<String, LaunchEnv>,
-    log_starts: HashMap<String, u64>,
-    log_rotators: Arc<Mutex<BTreeMap<String, LogRotator>>>,
-    writer: Arc<LogWriter>,
-    pending: Vec<PendingRequest>,
-    status: Option<u16>,
-    serving: Option<(u16, ServerHandle)>,
+    logs: ServiceLogs,
+    page: StatusPage,
     input_sender: Sender<Input>,
-    last_record: Option<StackRecord>,
     problems: BTreeMap<&'static str, String>,
     is_ending: Arc<AtomicBool>,
-    was_asked: bool,
 }
 
 /// Supervises a stack until none of its services runs, and calls `ready` once commands can connect.
@@ -178,46 +218,9 @@ pub fn supervise_stack(
     // On Linux, orphaned descendants of services become our children.
     #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).ok();
-    let socket = stack.prepare_socket(world)?;
     let (tell, hear) = channel();
-    let adopted = reattach::reattach_stack(stack, world)?;
-    let mut supervisor = Supervisor {
-        stack,
-        world,
-        toolkit,
-        disk,
-        machine: StateMachine::default(),
-        usage_monitor: UsageMonitor::new(&adopted.token),
-        strays: adopted.strays,
-        seen_zombies: HashSet::new(),
-        commands: Arc::default(),
-        scan_due: Duration::ZERO,
-        sweep: StraySweep::None,
-        deferred: Vec::new(),
-        lock_id: FileId::at_no_follow(&stack.supervisor_lock()),
-        socket_id: None,
-        token: adopted.token,
-        socket,
-        running: HashMap::new(),
-        launch_envs: HashMap::new(),
-        log_starts: HashMap::new(),
-        log_rotators: Arc::default(),
-        writer: Arc::new(LogWriter::new(&stack.logs_folder(), &launch::find_own_program(world))),
-        pending: Vec::new(),
-        status: adopted.status,
-        serving: None,
-        input_sender: tell.clone(),
-        last_record: None,
-        problems: BTreeMap::new(),
-        is_ending: Arc::default(),
-        was_asked: false,
-    };
-    supervisor.take_over_services(adopted.units);
-    if !supervisor.running.is_empty() {
-        // Without a reader, their output fills the pipe and blocks them.
-        let copied = supervisor.writer.ensure_running();
-        supervisor.note_problem("the writer of the logs", copied);
-    }
+    let host = Host { stack, world, toolkit, disk };
+    let mut supervisor = Supervisor::open_stack(host, tell.clone())?;
     supervisor.open_socket()?;
     supervisor.start_log_rotation()?;
     supervisor.open_status_page();
@@ -226,23 +229,25 @@ pub fn supervise_stack(
     supervisor.note_problem("its record", saved);
     let announced = supervisor.write_address();
     supervisor.note_problem("its address", announced);
-    let tell_of_children = tell.clone();
-    spawn_thread(move || {
-        while signals.recv().is_ok() {
-            if tell.send(Input::Shutdown).is_err() {
-                return;
-            }
-        }
-    })?;
-    spawn_thread(move || {
-        while children.recv().is_ok() {
-            if tell_of_children.send(Input::ChildEnded).is_err() {
-                return;
-            }
-        }
-    })?;
+    forward_signals(signals, tell.clone(), || Input::Shutdown)?;
+    forward_signals(children, tell, || Input::ChildEnded)?;
     ready();
     supervisor.run_loop(&hear)
+}
+
+/// Turns each message on `signals` into an input of the main loop.
+fn forward_signals(
+    signals: Receiver<()>,
+    tell: Sender<Input>,
+    input: impl Fn() -> Input + Send + 'static,
+) -> Result<()> {
+    spawn_thread(move || {
+        while signals.recv().is_ok() {
+            if tell.send(input()).is_err() {
+                return;
+            }
+        }
+    })
 }
 
 fn spawn_thread(work: impl FnOnce() + Send + 'static) -> Result<()> {
@@ -251,6 +256,52 @@ fn spawn_thread(work: impl FnOnce() + Send + 'static) -> Result<()> {
         .spawn(work)
         .map(drop)
         .with_context(|| "cannot start a thread")
+}
+
+impl<'a> Supervisor<'a> {
+    /// Takes over the services of the previous supervisor of the stack, if any.
+    fn open_stack(host: Host<'a>, input_sender: Sender<Input>) -> Result<Supervisor<'a>> {
+        let Host { stack, world, .. } = host;
+        let path = stack.prepare_socket(world)?;
+        let adopted = reattach::reattach_stack(stack, world)?;
+        let writer = LogWriter::new(&stack.logs_folder(), &launch::find_own_program(world));
+        let mut supervisor = Supervisor {
+            machine: StateMachine::default(),
+            usage_monitor: UsageMonitor::new(&adopted.token),
+            token: adopted.token,
+            socket: ListeningSocket { path, id: None, commands: Arc::default() },
+            strays: StrayTracker {
+                known: adopted.strays,
+                seen_zombies: HashSet::new(),
+                scan_due: Duration::ZERO,
+                sweep: StraySweep::None,
+            },
+            requests: RequestQueue::default(),
+            record: WrittenRecord {
+                last: None,
+                lock_id: FileId::at_no_follow(&stack.supervisor_lock()),
+            },
+            running: HashMap::new(),
+            launch_envs: HashMap::new(),
+            logs: ServiceLogs {
+                starts: HashMap::new(),
+                rotators: Arc::default(),
+                writer: Arc::new(writer),
+            },
+            page: StatusPage { port: adopted.status, serving: None },
+            input_sender,
+            problems: BTreeMap::new(),
+            is_ending: Arc::default(),
+            host,
+        };
+        supervisor.take_over_services(adopted.units);
+        if !supervisor.running.is_empty() {
+            // Without a reader, their output fills the pipe and blocks them.
+            let copied = supervisor.logs.writer.ensure_running();
+            supervisor.note_problem("the writer of the logs", copied);
+        }
+        Ok(supervisor)
+    }
 }
 
 impl Supervisor<'_> {
@@ -266,33 +317,7 @@ impl Supervisor<'_> {
                 due = due.min(settle_at);
             }
             match hear.recv_timeout(due.saturating_sub(read_monotonic_clock())) {
-                Ok(Input::Event(event)) => self.handle_event(event),
-                // The sweep selects processes by the marker of the stack: start no service during it.
-                Ok(Input::Request { what: what @ ControlCommand::Start(_), reply, is_gone })
-                    if self.sweep == StraySweep::Running =>
-                {
-                    self.deferred.push((what, reply, is_gone));
-                }
-                Ok(Input::Request { what, reply, is_gone }) => {
-                    self.handle_request(what, reply, is_gone)
-                }
-                Ok(Input::StatusRequest(reply)) => drop(reply.send(self.stack_status())),
-                Ok(Input::Swept(left)) => {
-                    self.sweep = StraySweep::Done(left);
-                    self.answer_pending();
-                    for (what, reply, is_gone) in std::mem::take(&mut self.deferred) {
-                        self.handle_request(what, reply, is_gone);
-                    }
-                }
-                Ok(Input::ChildEnded) => {
-                    round = round.min(read_monotonic_clock() + CHILD_EXIT_DELAY);
-                    self.scan_due = Duration::ZERO;
-                }
-                Ok(Input::Shutdown) => {
-                    self.was_asked = true;
-                    let names = self.machine.services().keys().cloned().collect();
-                    self.handle_event(Event::Stop { names, within: None });
-                }
+                Ok(input) => self.handle_input(input, &mut round),
                 Err(RecvTimeoutError::Timeout) => self.handle_event(Event::Tick),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -305,11 +330,10 @@ impl Supervisor<'_> {
             if settling < settle_at {
                 continue;
             }
-            let waiting = self.pending.len();
+            let waiting = self.requests.pending.len();
             self.answer_pending();
-            if self.pending.len() < waiting {
-                round = round.min(read_monotonic_clock() + CHILD_EXIT_DELAY);
-                self.scan_due = Duration::ZERO;
+            if self.requests.pending.len() < waiting {
+                self.hasten_housekeeping(&mut round);
             }
             let saved = self.write_record();
             self.note_problem("its record", saved);
@@ -318,12 +342,47 @@ impl Supervisor<'_> {
             settle_at = read_monotonic_clock()
                 + (read_monotonic_clock() - settling) * if is_many { SETTLING_SHARE } else { 0 };
             let waits_to_be_asked =
-                !self.was_asked && read_monotonic_clock() < begun + FIRST_REQUEST_TIMEOUT;
-            if self.is_idle() && self.pending.is_empty() && !waits_to_be_asked {
+                !self.requests.was_asked && read_monotonic_clock() < begun + FIRST_REQUEST_TIMEOUT;
+            if self.is_idle() && self.requests.pending.is_empty() && !waits_to_be_asked {
                 break;
             }
         }
         self.shut_down()
+    }
+
+    fn handle_input(&mut self, input: Input, round: &mut Duration) {
+        match input {
+            Input::Event(event) => self.handle_event(event),
+            // The sweep selects processes by the marker of the stack: start no service during it.
+            Input::Request(what @ ControlCommand::Start(_), client)
+                if self.strays.sweep == StraySweep::Running =>
+            {
+                self.requests.deferred.push((what, client));
+            }
+            Input::Request(what, client) => self.handle_request(what, client),
+            Input::StatusRequest(reply) => drop(reply.send(self.stack_status())),
+            Input::Swept(left) => {
+                self.strays.sweep = StraySweep::Done(left);
+                self.answer_pending();
+                for (what, client) in std::mem::take(&mut self.requests.deferred) {
+                    self.handle_request(what, client);
+                }
+            }
+            Input::ChildEnded => self.hasten_housekeeping(round),
+            Input::Shutdown => self.stop_all(),
+        }
+    }
+
+    /// Looks for strays soon.
+    fn hasten_housekeeping(&mut self, round: &mut Duration) {
+        *round = (*round).min(read_monotonic_clock() + CHILD_EXIT_DELAY);
+        self.strays.scan_due = Duration::ZERO;
+    }
+
+    fn stop_all(&mut self) {
+        self.requests.was_asked = true;
+        let names = self.machine.services().keys().cloned().collect();
+        self.handle_event(Event::Stop { names, within: None });
     }
 
     /// Remembers a failure under `about`, and forgets it on success.
@@ -336,8 +395,8 @@ impl Supervisor<'_> {
 
     /// Returns whether the folder of the stack is still the one that holds our lock file.
     fn owns_folder(&self) -> bool {
-        self.lock_id.is_some()
-            && FileId::at_no_follow(&self.stack.supervisor_lock()) == self.lock_id
+        self.record.lock_id.is_some()
+            && FileId::at_no_follow(&self.host.stack.supervisor_lock()) == self.record.lock_id
     }
 
     /// Returns whether no service runs or is about to run.
@@ -349,7 +408,7 @@ impl Supervisor<'_> {
     }
 
     fn event_context(&self) -> EventContext {
-        let wall = (self.world.clock)();
+        let wall = (self.host.world.clock)();
         EventContext {
             steady: read_monotonic_clock(),
             wall_ms: i64::try_from(wall.as_millis()).unwrap_or(i64::MAX),
@@ -373,254 +432,6 @@ impl Supervisor<'_> {
                     }
                 }
             }
-        }
-    }
-
-    /// Reaps the child of a service whose processes are all gone; from then on its pid can be reused.
-    /// A child that has not exited after all becomes a survivor.
-    fn reap_child(&mut self, event: Event) -> Event {
-        let Event::TornDown { name, run, mut ending, conflict } = event else { return event };
-        if ending.survivors.is_empty() {
-            let child = self.running.get_mut(&name).and_then(|process| process.child.as_mut());
-            if let Some(child) = child
-                && matches!(child.try_wait(), Ok(None))
-            {
-                ending.survivors.push(format!("pid {}", child.id()));
-            } else {
-                self.running.remove(&name);
-            }
-        }
-        Event::TornDown { name, run, ending, conflict }
-    }
-
-    fn service_log(&self, name: &str) -> ServiceLog {
-        ServiceLog::new(&self.stack.logs_folder(), name)
-    }
-
-    fn launch_context(&self) -> LaunchContext {
-        let units = self.machine.services().values();
-        let ports = units.filter_map(|unit| Some((unit.spec.name.clone(), unit.spec.port?)));
-        LaunchContext {
-            token: self.token.clone(),
-            layer: self.stack.layer.clone(),
-            root: self.stack.root.clone(),
-            ports: ports.collect(),
-            status: self.serving.as_ref().map(|(port, _)| *port),
-        }
-    }
-
-    fn build_environment(&self, spec: &ServiceSpec, run: u64, degraded: bool) -> Result<Env> {
-        let base = match self.launch_envs.get(&spec.name) {
-            Some(given) => given.env.clone(),
-            None if spec.env_files.is_empty() => Arc::new(self.world.variables.clone()),
-            None => {
-                return Err(Error::unable("the environment of its last start is no longer known")
-                    .with_hint(format!(
-                        "`cargo xtask restart {}` reads its env files again",
-                        spec.name
-                    )));
-            }
-        };
-        Ok(launch::build_environment(spec, &base, &self.launch_context(), run, degraded))
-    }
-
-    fn spawn_service(&mut self, name: &str, run: u64, degraded: bool) -> Event {
-        self.sweep = StraySweep::None;
-        let (name, spec) = (name.to_owned(), self.machine.services()[name].spec.clone());
-        // Record the run before it starts.
-        let saved = if self.is_recorded(&name, run) { Ok(()) } else { self.write_record() };
-        let log = self.service_log(&name);
-        self.log_starts.insert(name.clone(), log.length());
-        let is_again = self.machine.services()[&name].was_auto_restarted();
-        // Without this entry, `logs` shows the entire log.
-        log.record_run(self.disk, self.event_context().wall_ms, is_again).ok();
-        {
-            let mut keepers = self.log_rotators.lock().unwrap_or_else(PoisonError::into_inner);
-            keepers.insert(name.clone(), LogRotator::new(log.clone(), spec.log));
-        }
-        let started = saved.and_then(|()| {
-            let env = self.build_environment(&spec, run, degraded)?;
-            let pipe = self.writer.open_pipe(&log);
-            let started = launch::start_service(
-                &spec,
-                &env,
-                self.world,
-                &self.toolkit,
-                &log,
-                pipe.as_ref().map(|pipe| &pipe.write_end),
-            )?;
-            self.watch_exit(&name, run, &started.identity, true)?;
-            Ok((started, pipe))
-        });
-        match started {
-            Ok((started, pipe)) => {
-                let identity = started.identity.clone();
-                let process = RunningService {
-                    child: Some(started.child),
-                    identity: started.identity,
-                    log_at: started.log_at,
-                    _pipe: pipe,
-                    search: LogSearch::starting_at(started.log_at),
-                    last_lookup: LastLookup::default(),
-                };
-                self.running.insert(name.clone(), process);
-                Event::Spawned { name, run, identity }
-            }
-            Err(failure) => {
-                let mut why = failure.to_string();
-                for hint in failure.hints() {
-                    why.push_str(&format!(" ({hint})"));
-                }
-                Event::SpawnFailed { name, run, why }
-            }
-        }
-    }
-
-    /// Waits for the process to exit, in a separate thread. Does not reap a child.
-    fn watch_exit(
-        &self,
-        name: &str,
-        run: u64,
-        identity: &ProcessIdentity,
-        is_child: bool,
-    ) -> Result<()> {
-        let (tell, name, identity) = (self.input_sender.clone(), name.to_owned(), identity.clone());
-        let writer = self.writer.clone();
-        spawn_thread(move || {
-            let exit = if is_child { wait_for_child(identity.pid) } else { None };
-            let exit = exit.unwrap_or_else(|| {
-                if let Some(handle) = ProcessHandle::open(&identity) {
-                    handle.wait_until_exit();
-                }
-                ProcessExit::Unseen
-            });
-            // The last output often explains the exit.
-            writer.wait_until_written();
-            drop(tell.send(Input::Event(Event::Exited { name, run, exit })));
-        })
-    }
-
-    fn start_probe(&mut self, name: &str, run: u64, ask: ProbeKind) {
-        let Some(unit) = self.machine.services().get(name) else { return };
-        let spec = unit.spec.clone();
-        let probe = match ask {
-            ProbeKind::Ready => spec.ready.clone(),
-            ProbeKind::Live => spec.live.as_ref().map(|live| live.probe.clone()),
-        };
-        let Some(probe) = probe else { return };
-        let env = match &probe.run {
-            Some(_) => self.build_environment(&spec, run, unit.is_degraded),
-            None => Ok(Env::new()),
-        };
-        let env = match env {
-            Ok(env) => env,
-            Err(failure) => {
-                // A liveness probe that cannot run has not failed.
-                let answer = if ask == ProbeKind::Live { Ok(()) } else { Err(failure.to_string()) };
-                let name = name.to_owned();
-                drop(self.input_sender.send(Input::Event(Event::Probed {
-                    name,
-                    run,
-                    ask,
-                    answer,
-                })));
-                return;
-            }
-        };
-        let search = self.running.get(name).map(|process| process.search.clone());
-        let search = search.unwrap_or_else(|| LogSearch::starting_at(0));
-        let log = self.service_log(name);
-        let ProcessSelector { leaders, logs, .. } = self.process_selector(name);
-        let last = self.running.get(name).map(|process| process.last_lookup.clone());
-        let reach = ListenerFinder {
-            process_table: self.usage_monitor.process_table.clone(),
-            token: self.token.clone(),
-            service: name.to_owned(),
-            leaders,
-            logs,
-            last: last.unwrap_or_default(),
-        };
-        let (tell, is_ending, name) =
-            (self.input_sender.clone(), self.is_ending.clone(), name.to_owned());
-        let failed = (name.clone(), tell.clone());
-        let asked = spawn_thread(move || {
-            let around = probe::ProbeContext {
-                folder: &spec.folder,
-                env: &env,
-                log: &log,
-                search: &search,
-                listeners: &reach,
-                is_over: &|| is_ending.load(Ordering::SeqCst),
-            };
-            let answer = probe::run_probe(&probe, &around);
-            drop(tell.send(Input::Event(Event::Probed { name, run, ask, answer })));
-        });
-        if let Err(failure) = asked {
-            let (name, tell) = failed;
-            let answer = Err(failure.to_string());
-            drop(tell.send(Input::Event(Event::Probed { name, run, ask, answer })));
-        }
-    }
-
-    fn process_selector<'n>(&'n self, name: &'n str) -> ProcessSelector<'n> {
-        ProcessSelector {
-            stack: &self.token,
-            service: Some(name),
-            leaders: self.running.get(name).map(|p| p.identity.clone()).into_iter().collect(),
-            logs: self.service_log(name).file_ids(),
-            excluded: vec![std::process::id()],
-            subreaper: None,
-        }
-    }
-
-    fn start_teardown(&mut self, name: &str, run: u64, asking: StopMethod, timeout: Duration) {
-        let ProcessSelector { leaders, logs, .. } = self.process_selector(name);
-        let unit = self.machine.services().get(name);
-        let port = unit.and_then(|unit| unit.spec.port);
-        // A port conflict matters only if the service is started again.
-        let goes_on = unit.is_some_and(|unit| {
-            unit.is_wanted
-                || matches!(unit.state, ServiceState::Ending(AfterStop::Again | AfterStop::Pause))
-        });
-        let (census, token) = (self.usage_monitor.process_table.clone(), self.token.clone());
-        let log = self.service_log(name);
-        let (tell, name) = (self.input_sender.clone(), name.to_owned());
-        let failed = (name.clone(), tell.clone());
-        let begun = spawn_thread(move || {
-            let ours = ProcessSelector {
-                stack: &token,
-                service: Some(&name),
-                leaders,
-                logs,
-                excluded: vec![std::process::id()],
-                subreaper: None,
-            };
-            let serves =
-                || port.is_some_and(|port| http::check_connect(port, PORT_CHECK_TIMEOUT).is_ok());
-            let ending = teardown::terminate_processes(&census, &ours, asking, timeout, &serves);
-            let ending = ending.unwrap_or_else(|failure| TeardownReport {
-                survivors: vec![failure.to_string()],
-                killed: Vec::new(),
-            });
-            for who in &ending.killed {
-                // Users look in the log for missing output. A log removed with its worktree is not
-                // recreated.
-                if log.exists() {
-                    log.append_line(&format!(
-                        "xtask: killed {who} (SIGKILL) because it did not stop within {timeout:?}"
-                    ));
-                }
-            }
-            let conflict = port
-                .filter(|_| goes_on && ending.survivors.is_empty())
-                .and_then(describe_port_holder);
-            drop(tell.send(Input::Event(Event::TornDown { name, run, ending, conflict })));
-        });
-        if let Err(failure) = begun {
-            let (name, tell) = failed;
-            let ending =
-                TeardownReport { survivors: vec![failure.to_string()], killed: Vec::new() };
-            drop(tell.send(Input::Event(Event::TornDown { name, run, ending, conflict: None })));
         }
     }
 }

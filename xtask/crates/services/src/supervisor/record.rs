@@ -9,21 +9,20 @@
 
 use super::launch_env::restore_launch_envs;
 use super::{RunningService, Supervisor};
+use crate::events::{Event, ProcessExit};
 use crate::listeners::LastLookup;
-use crate::logs::LogRotator;
+use crate::log_rotator::LogRotator;
 use crate::probe::LogSearch;
 use crate::reattach::ReattachedService;
-use crate::service_state::{ProcessExit, ServiceState};
+use crate::service_state::{ServiceNotes, ServiceState};
 use crate::stack::{ServiceRecord, StackRecord};
-use crate::state_machine::Event;
-use crate::status::state_name;
 use std::sync::PoisonError;
 use xtask_base::error::{Error, Result};
 
 impl Supervisor<'_> {
     /// Takes over the services of a previous supervisor.
     pub(super) fn take_over_services(&mut self, units: Vec<ReattachedService>) {
-        self.launch_envs.extend(restore_launch_envs(&units, &self.token, self.world));
+        self.launch_envs.extend(restore_launch_envs(&units, &self.token, self.host.world));
         for found in units {
             let name = found.unit.spec.name.clone();
             let run = found.unit.run;
@@ -34,9 +33,9 @@ impl Supervisor<'_> {
             }
             let log = self.service_log(&name);
             let log_at = found.log_at;
-            self.log_starts.insert(name.clone(), log_at);
-            let mut keepers = self.log_rotators.lock().unwrap_or_else(PoisonError::into_inner);
-            keepers.insert(name.clone(), LogRotator::new(log, found.unit.spec.log));
+            self.logs.starts.insert(name.clone(), log_at);
+            let mut keepers = self.logs.rotators.lock().unwrap_or_else(PoisonError::into_inner);
+            keepers.insert(name.clone(), LogRotator::new(log, found.unit.spec.supervision.log));
             drop(keepers);
             let now = self.event_context();
             self.machine.reattach_service(found.unit, found.was_ready, now);
@@ -66,7 +65,7 @@ impl Supervisor<'_> {
 
     /// Returns whether the last written record holds this run.
     pub(super) fn is_recorded(&self, name: &str, run: u64) -> bool {
-        let units = self.last_record.iter().flat_map(|saved| &saved.units);
+        let units = self.record.last.iter().flat_map(|saved| &saved.units);
         self.owns_folder()
             && units.into_iter().any(|unit| unit.spec.name == name && unit.run == run)
     }
@@ -76,36 +75,36 @@ impl Supervisor<'_> {
         let units = self.machine.services().values().map(|unit| ServiceRecord {
             spec: unit.spec.clone(),
             is_wanted: unit.is_wanted,
-            state: state_name(&unit.state).to_owned(),
+            state: (&unit.state).into(),
             run: unit.run,
             identity: unit.identity.clone(),
             was_ready: unit.state == ServiceState::Ready,
             started_ms: unit.started_ms,
             log_at: self.running.get(&unit.spec.name).map_or(0, |process| process.log_at),
-            restarts: unit.restarts,
-            is_degraded: unit.is_degraded,
-            error: unit.error.clone().filter(|_| unit.state != ServiceState::Starting),
-            killed: unit.killed.clone(),
+            notes: ServiceNotes {
+                error: unit.notes.error.clone().filter(|_| unit.state != ServiceState::Starting),
+                ..unit.notes.clone()
+            },
             seen: self
                 .launch_envs
                 .get(&unit.spec.name)
                 .map_or(Vec::new(), |given| given.env_file_stamps.clone()),
         });
         let saved = StackRecord {
-            folder: self.stack.folder.clone(),
+            folder: self.host.stack.folder.clone(),
             token: self.token.clone(),
-            status: self.status,
-            strays: self.strays.clone(),
+            status: self.page.port,
+            strays: self.strays.known.clone(),
             units: units.collect(),
         };
         // A removed worktree is not recreated, and no service starts in it.
         if !self.owns_folder() {
-            let gone = format!("`{}` no longer exists", self.stack.folder.display());
+            let gone = format!("`{}` no longer exists", self.host.stack.folder.display());
             return Err(Error::unable(gone));
         }
-        if self.last_record.as_ref() != Some(&saved) {
-            self.stack.write_record(self.disk, &saved)?;
-            self.last_record = Some(saved);
+        if self.record.last.as_ref() != Some(&saved) {
+            self.host.stack.write_record(self.host.disk, &saved)?;
+            self.record.last = Some(saved);
         }
         Ok(())
     }

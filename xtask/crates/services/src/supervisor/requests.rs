@@ -6,19 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::housekeeping::STRAY_TIMEOUT;
-use super::{Input, LaunchEnv, PendingRequest, RequestGoal, StraySweep, Supervisor};
+use super::{Client, Input, LaunchEnv, PendingRequest, RequestGoal, StraySweep, Supervisor};
 use crate::control_socket::{self, ControlCommand, ControlReply, ServiceFailure, StartRequest};
+use crate::events::Event;
 use crate::service_state::{AfterStop, ServiceState, SupervisedService};
-use crate::state_machine::Event;
-use crate::status::{ServiceStatus, StackStatus, SupervisorStatus};
-
-/// Duration of a start, in milliseconds, from which on progress reports name the reason.
-const SLOW_START_MS: u64 = 1000;
+use crate::status::{SCHEMA, SLOW_START_MS, ServiceStatus, StackStatus, SupervisorStatus};
 
 /// Number of log lines reported for a failed service.
 const FAILURE_LOG_LINES: usize = 20;
@@ -26,29 +22,40 @@ const FAILURE_LOG_LINES: usize = 20;
 /// Maximum length of such a line, in characters.
 const MAX_LINE_CHARS: usize = 400;
 
+impl Client {
+    fn send(&self, reply: ControlReply) {
+        // The command may have disconnected.
+        drop(self.reply.send(reply));
+    }
+
+    fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::SeqCst)
+    }
+}
+
 impl Supervisor<'_> {
     pub(super) fn list_progress(&self) -> Vec<ServiceStatus> {
         let now = self.event_context().wall_ms;
         let rows =
             self.machine.services().values().map(|unit| ServiceStatus::from_service(unit, now));
         // Uptime alone causes no report; crossing `SLOW_START_MS` does.
-        let is_long = |row: &ServiceStatus| {
-            row.state == "starting" && row.uptime_ms.is_some_and(|uptime| uptime > SLOW_START_MS)
-        };
-        rows.map(|row| ServiceStatus { uptime_ms: is_long(&row).then_some(SLOW_START_MS), ..row })
-            .collect()
+        rows.map(|row| {
+            let uptime_ms = row.is_slow_start().then_some(SLOW_START_MS);
+            ServiceStatus { uptime_ms, ..row }
+        })
+        .collect()
     }
 
     pub(super) fn stack_status(&self) -> StackStatus {
         let now = self.event_context().wall_ms;
         StackStatus {
-            schema: "xtask.ps/1".to_owned(),
-            layer: self.stack.layer.clone(),
-            worktree: self.stack.root.display().to_string(),
+            schema: SCHEMA.to_owned(),
+            layer: self.host.stack.layer.clone(),
+            worktree: self.host.stack.root.display().to_string(),
             supervisor: Some(SupervisorStatus {
                 pid: std::process::id(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                status_port: self.serving.as_ref().map(|(port, _)| *port),
+                status_port: self.page.serving.as_ref().map(|(port, _)| *port),
                 error: self.problems.values().next().cloned(),
             }),
             services: self
@@ -60,16 +67,11 @@ impl Supervisor<'_> {
         }
     }
 
-    pub(super) fn handle_request(
-        &mut self,
-        what: ControlCommand,
-        reply: Sender<ControlReply>,
-        is_gone: Arc<AtomicBool>,
-    ) {
-        self.was_asked |= !matches!(what, ControlCommand::Show { .. });
+    pub(super) fn handle_request(&mut self, what: ControlCommand, client: Client) {
+        self.requests.was_asked |= !matches!(what, ControlCommand::Show { .. });
         match what {
             ControlCommand::Show { .. } => {
-                drop(reply.send(ControlReply::Now { page: self.stack_status() }));
+                client.send(ControlReply::Now { page: self.stack_status() });
             }
             ControlCommand::Stop { names, within_ms } => {
                 let all = self.machine.services().keys().cloned();
@@ -77,27 +79,21 @@ impl Supervisor<'_> {
                 let names = self.machine.with_dependants(names);
                 let within = within_ms.map(Duration::from_millis);
                 let goal = RequestGoal::Gone { names: names.clone(), failures: None, within };
-                self.pending.push(PendingRequest { reply, is_gone, goal, reported: Vec::new() });
+                self.requests.pending.push(PendingRequest { client, goal, reported: Vec::new() });
                 self.handle_event(Event::Stop { names, within });
             }
-            ControlCommand::Start(start) => self.handle_start(start, reply, is_gone),
+            ControlCommand::Start(start) => self.handle_start(start, client),
         }
     }
 
-    fn handle_start(
-        &mut self,
-        start: StartRequest,
-        reply: Sender<ControlReply>,
-        is_gone: Arc<AtomicBool>,
-    ) {
+    fn handle_start(&mut self, start: StartRequest, client: Client) {
         // Check that the record can be written before a restart stops anything.
-        self.last_record = None;
+        self.record.last = None;
         if let Err(failure) = self.write_record() {
-            drop(reply.send(ControlReply::Refused { why: failure.to_string() }));
-            return;
+            return client.send(ControlReply::Refused { why: failure.to_string() });
         }
-        if self.status != start.status {
-            self.status = start.status;
+        if self.page.port != start.status {
+            self.page.port = start.status;
             self.open_status_page();
         }
         let names: Vec<String> = start.specs.iter().map(|spec| spec.name.clone()).collect();
@@ -139,11 +135,11 @@ impl Supervisor<'_> {
         let units = self.machine.services().iter();
         // A service in `Ending(Pause)` failed before this request: its coming restart is not counted.
         let told = |unit: &SupervisedService| {
-            unit.restarts + u32::from(unit.state == ServiceState::Ending(AfterStop::Pause))
+            unit.notes.restarts + u32::from(unit.state == ServiceState::Ending(AfterStop::Pause))
         };
         let restarts = units.map(|(name, unit)| (name.clone(), told(unit))).collect();
         let goal = RequestGoal::Ready { names: names.clone(), started, restarts };
-        self.pending.push(PendingRequest { reply, is_gone, goal, reported: Vec::new() });
+        self.requests.pending.push(PendingRequest { client, goal, reported: Vec::new() });
         if !start.again.is_empty() {
             self.handle_event(Event::Restart { names: start.again, ready_within });
         }
@@ -154,72 +150,79 @@ impl Supervisor<'_> {
     pub(super) fn answer_pending(&mut self) {
         let mut waiting = Vec::new();
         let mut stops = Vec::new();
-        for mut pending in std::mem::take(&mut self.pending) {
-            let page = self.stack_status();
-            let is_gone = pending.is_gone.load(Ordering::SeqCst);
-            match &pending.goal {
+        for mut pending in std::mem::take(&mut self.requests.pending) {
+            let reply = match &pending.goal {
                 RequestGoal::Ready { names, started, restarts } => {
                     let failures = self.find_failures(names, restarts);
-                    if is_gone || !failures.is_empty() {
+                    if pending.client.is_gone() || !failures.is_empty() {
                         // Stop the services that this request started; the others stay up.
-                        let up =
-                            started.iter().filter(|name| !self.is_failed_or_blocked(name)).cloned();
-                        let up: Vec<String> = up.collect();
-                        stops.push(up.clone());
+                        let up = started.iter().filter(|name| !self.is_failed_or_blocked(name));
+                        let names: Vec<String> = up.cloned().collect();
+                        stops.push(names.clone());
                         let failures = Some(failures);
-                        pending.goal = RequestGoal::Gone { names: up, failures, within: None };
-                    } else if names.iter().all(|name| self.is_settled(name)) {
-                        drop(
-                            pending.reply.send(ControlReply::Done { page, survivors: Vec::new() }),
-                        );
-                        continue;
+                        pending.goal = RequestGoal::Gone { names, failures, within: None };
+                        None
+                    } else {
+                        let is_done = names.iter().all(|name| self.is_settled(name));
+                        let (page, survivors) = (self.stack_status(), Vec::new());
+                        is_done.then_some(ControlReply::Done { page, survivors })
                     }
                 }
                 RequestGoal::Gone { names, failures, within } => {
-                    let units = self.machine.services();
-                    // A service that was requested again concurrently stays up.
-                    let is_down = |name: &String| {
-                        units.get(name).is_none_or(|unit| !unit.is_active() || unit.is_wanted)
-                    };
-                    let is_idle = self.is_idle();
-                    let all_down = names.iter().all(is_down);
-                    if all_down && is_idle && self.sweep == StraySweep::None {
-                        let within = *within;
-                        self.start_sweep(within.unwrap_or(STRAY_TIMEOUT));
-                    }
-                    let is_swept = !is_idle || matches!(self.sweep, StraySweep::Done(_));
-                    if all_down && is_swept {
-                        let units = self.machine.services();
-                        let survivors = names.iter().filter_map(|name| units.get(name));
-                        let mut survivors: Vec<String> =
-                            survivors.flat_map(|unit| unit.survivors.clone()).collect();
-                        if let (true, StraySweep::Done(left)) = (is_idle, &self.sweep) {
-                            survivors.extend(left.iter().cloned());
-                        }
-                        let answer = match failures.clone() {
-                            Some(failures) => ControlReply::Failed { failures, page, survivors },
-                            None => ControlReply::Done { page, survivors },
-                        };
-                        drop(pending.reply.send(answer));
-                        continue;
-                    }
+                    self.answer_stop(names, failures.as_ref(), *within)
                 }
+            };
+            if let Some(reply) = reply {
+                pending.client.send(reply);
+                continue;
             }
             let rows = self.list_progress();
             if rows != pending.reported {
-                drop(pending.reply.send(ControlReply::Now { page: self.stack_status() }));
+                pending.client.send(ControlReply::Now { page: self.stack_status() });
                 pending.reported = rows;
             }
             waiting.push(pending);
         }
         // Keep requests that arrived concurrently.
-        waiting.append(&mut self.pending);
-        self.pending = waiting;
+        waiting.append(&mut self.requests.pending);
+        self.requests.pending = waiting;
         for names in stops {
             self.handle_event(Event::Stop { names, within: None });
             // Wake the loop: this may have been its last pending work.
             drop(self.input_sender.send(Input::Event(Event::Tick)));
         }
+    }
+
+    /// Returns the reply to a stop, or to a failed start that was rolled back, once all that was stopped
+    /// is gone. With the last service, strays are stopped.
+    fn answer_stop(
+        &mut self,
+        names: &[String],
+        failures: Option<&Vec<ServiceFailure>>,
+        within: Option<Duration>,
+    ) -> Option<ControlReply> {
+        let page = self.stack_status();
+        let units = self.machine.services();
+        // A service that was requested again concurrently stays up.
+        let is_down =
+            |name: &String| units.get(name).is_none_or(|unit| !unit.is_active() || unit.is_wanted);
+        if !names.iter().all(is_down) {
+            return None;
+        }
+        let survivors = names.iter().filter_map(|name| units.get(name));
+        let mut survivors: Vec<String> =
+            survivors.flat_map(|unit| unit.survivors.clone()).collect();
+        if self.is_idle() {
+            if self.strays.sweep == StraySweep::None {
+                self.start_sweep(within.unwrap_or(STRAY_TIMEOUT));
+            }
+            let StraySweep::Done(left) = &self.strays.sweep else { return None };
+            survivors.extend(left.iter().cloned());
+        }
+        Some(match failures {
+            Some(failures) => ControlReply::Failed { failures: failures.clone(), page, survivors },
+            None => ControlReply::Done { page, survivors },
+        })
     }
 
     fn is_failed_or_blocked(&self, name: &str) -> bool {
@@ -240,8 +243,8 @@ impl Supervisor<'_> {
         let units = self.machine.services();
         // A service that was restarted since the request and is still not ready may loop forever.
         let goes_round = |unit: &&SupervisedService| {
-            let before = restarts.get(&unit.spec.name).copied().unwrap_or(unit.restarts);
-            unit.restarts > before && !unit.is_ready() && unit.state != ServiceState::Starting
+            let before = restarts.get(&unit.spec.name).copied().unwrap_or(unit.notes.restarts);
+            unit.notes.restarts > before && !unit.is_ready() && unit.state != ServiceState::Starting
         };
         let is_off = |unit: &&SupervisedService| {
             unit.is_failed_or_blocked() || !unit.is_wanted || goes_round(unit)
@@ -249,7 +252,7 @@ impl Supervisor<'_> {
         let lost = names.iter().filter_map(|name| units.get(name)).filter(is_off);
         let failures = lost.filter(|unit| !self.is_tolerated(unit, names)).map(|unit| {
             let log = self.service_log(&unit.spec.name);
-            let from = self.log_starts.get(&unit.spec.name).copied();
+            let from = self.logs.starts.get(&unit.spec.name).copied();
             let lines = match (&unit.state, from) {
                 (ServiceState::Failed | ServiceState::Pausing, Some(from)) => {
                     log.read_last_lines(FAILURE_LOG_LINES, from, log.length()).unwrap_or_default()
@@ -258,7 +261,7 @@ impl Supervisor<'_> {
             };
             ServiceFailure {
                 service: unit.spec.name.clone(),
-                why: match &unit.error {
+                why: match &unit.notes.error {
                     _ if !unit.is_wanted && !unit.is_failed_or_blocked() => {
                         "stopped while it was starting".to_owned()
                     }
@@ -280,7 +283,12 @@ impl Supervisor<'_> {
         !unit.spec.required
             || needing.peek().is_some()
                 && needing.all(|other| {
-                    other.spec.fallback.as_ref().is_some_and(|rule| rule.when.contains(name))
+                    other
+                        .spec
+                        .supervision
+                        .fallback
+                        .as_ref()
+                        .is_some_and(|rule| rule.when.contains(name))
                 })
     }
 }
