@@ -17,6 +17,7 @@ use super::outcome::{CheckOutcome, FixResult, FixStatus, Verdict, judge_exit};
 use super::plan::{CheckStage, order_by_needs};
 use super::runner::{FixMode, Runner};
 use xtask_base::error::Result;
+use xtask_base::path::RepoPath;
 use xtask_base::words::{join_names, pluralize};
 use xtask_config::{Check, CheckKind, Fix};
 
@@ -124,6 +125,8 @@ impl Runner<'_, '_, '_> {
     fn begin_fix(&mut self, check: &Check, fix: &Fix) -> Result<FixRecord> {
         self.fix_count += 1;
         let context = self.context;
+        // As they are: `Display` escapes control characters.
+        let exact = |path: &RepoPath| String::from_utf8_lossy(path.as_bytes()).into_owned();
         context.fixes.begin_fix(FixRecord {
             run: context.run_id.to_owned(),
             number: self.fix_count,
@@ -132,7 +135,7 @@ impl Runner<'_, '_, '_> {
             worktree: self.inspector.root().display().to_string(),
             at: context.tools.world.now_seconds(),
             phase: FixPhase::Open,
-            writes: fix.writes.iter().map(ToString::to_string).collect(),
+            writes: fix.writes.iter().map(exact).collect(),
             changes: Vec::new(),
             folders_before: Vec::new(),
             folders_made: Vec::new(),
