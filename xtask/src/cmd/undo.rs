@@ -36,7 +36,7 @@ pub(super) fn run(session: &Session, args: &UndoArgs) -> CommandResult {
     check_repo_ready(&repo, &tools)?;
     let head = repo.head()?;
     let undone = undo_run(&tools.apply_context(&repo), &head, backup)?;
-    let purpose = undone.backup.record.as_ref().map_or("", |record| record.purpose.as_str());
+    let purpose = undone.purpose();
     if !undone.restored.is_empty() || undone.moved_branch {
         let branch = match (undone.moved_branch, undone.left_branch) {
             (true, _) => ", and the branch was reset",
@@ -50,7 +50,7 @@ pub(super) fn run(session: &Session, args: &UndoArgs) -> CommandResult {
         ));
     }
     // A hook only repeats a plain sync, not `--force` or `--merge`.
-    if undone.moved_branch && purpose == "sync" && hooks_fire(session, &repo)? {
+    if undone.moved_branch && purpose == backup::PLAIN_SYNC && hooks_fire(session, &repo)? {
         session.print_info(
             "the hooks sync again at the next checkout; `cargo xtask hooks disable`, or a rule for \
              the branch in `setup/sync.toml`, prevents that",

@@ -71,6 +71,9 @@ pub struct ReplacedPath {
     pub was_skipped: bool,
 }
 
+/// Purpose of the backup of a plain `sync`; options follow it.
+pub const PLAIN_SYNC: &str = "sync";
+
 /// Record of a run, from which `undo` restores.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BackupRecord {

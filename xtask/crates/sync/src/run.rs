@@ -80,7 +80,7 @@ impl SyncOptions {
     }
 
     fn to_purpose(&self) -> String {
-        let mut purpose = String::from("sync");
+        let mut purpose = backup::PLAIN_SYNC.to_owned();
         match self.overwrite {
             OverwritePolicy::Keep => {}
             OverwritePolicy::Merge => purpose.push_str(" --merge"),

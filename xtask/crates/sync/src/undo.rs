@@ -37,6 +37,14 @@ pub struct UndoOutcome {
     pub own_backup: Option<String>,
 }
 
+impl UndoOutcome {
+    /// Returns the command that was undone, e.g. `sync --force`.
+    #[must_use]
+    pub fn purpose(&self) -> &str {
+        self.backup.record.as_ref().map_or("", |record| record.purpose.as_str())
+    }
+}
+
 /// Finds a backup by name, or the newest one of this branch in this worktree, or else the newest
 /// one of this worktree.
 pub fn find_backup(repo: &Repo, id: Option<&str>) -> Result<Backup> {
