@@ -4,7 +4,6 @@
 #[cfg(feature = "deploy")]
 use super::deploy_status;
 use super::session::Session;
-#[cfg(feature = "services")]
 use super::{CommandResult, SUCCESS};
 use crate::cli::StatusArgs;
 use crate::status::read_status;
