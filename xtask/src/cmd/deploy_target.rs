@@ -18,7 +18,7 @@ use xtask_deploy::directory::DirectoryEngine;
 use xtask_deploy::engine::Engine;
 use xtask_deploy::engine::EngineContext;
 use xtask_deploy::gates::{self, Gate};
-use xtask_deploy::history::{self, DeployEntry};
+use xtask_deploy::history::{self, CurrentReleases, DeployEntry};
 use xtask_deploy::kubernetes::KubernetesEngine;
 use xtask_deploy::target::DeployTarget;
 use xtask_deploy::tool::EngineSettings;
@@ -137,7 +137,8 @@ impl LayerDeployment {
     ) -> Result<()> {
         let refusal = gates::ensure_gates_pass(gates);
         if json && refusal.is_err() {
-            let (current, serves) = history::current_and_serving(entries);
+            let CurrentReleases { current, serving: serves } =
+                history::current_and_serving(entries);
             let layer = &self.layer.name;
             let run = None;
             let gates = Some(gates);
@@ -245,7 +246,7 @@ impl LayerDeployment {
         result: Result<()>,
         json: bool,
         run: Option<&DeployEntry>,
-        (current, serves): (Option<&str>, Option<&str>),
+        CurrentReleases { current, serving: serves }: CurrentReleases<'_>,
     ) -> CommandResult {
         let layer = &self.layer.name;
         if json {

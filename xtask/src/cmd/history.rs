@@ -11,7 +11,7 @@ use super::session::Session;
 use super::{CommandResult, SUCCESS};
 use crate::cli::HistoryArgs;
 use xtask_base::environment::format_rfc3339;
-use xtask_deploy::history::{self, DeployEntry};
+use xtask_deploy::history::{self, CurrentReleases, DeployEntry};
 use xtask_deploy::run_history;
 use xtask_report as report;
 
@@ -37,7 +37,7 @@ pub(super) fn run(session: &Session, args: &HistoryArgs) -> CommandResult {
     let repo = session.open_repo()?;
     let place = LayerDeployment::read_layer(&repo, &args.layer)?;
     let entries = run_history::fetch_history(&repo, &args.layer, &place.deploy, &session.world)?;
-    let (current, serves) = history::current_and_serving(&entries);
+    let CurrentReleases { current, serving: serves } = history::current_and_serving(&entries);
     if args.json {
         let runs =
             entries.iter().map(|entry| DeployHistoryLine { time: format_rfc3339(entry.at), entry });

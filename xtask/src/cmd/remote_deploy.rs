@@ -15,7 +15,7 @@ use crate::cli::{DeployArgs, RollbackArgs};
 use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_deploy::DeployContext;
 use xtask_deploy::gates::{self, Gate, GateContext, gate_from_result};
-use xtask_deploy::history;
+use xtask_deploy::history::{self, CurrentReleases};
 use xtask_deploy::last_known_state::{self, LastKnownState};
 use xtask_deploy::pipeline::{DeployAction, render_plan};
 use xtask_deploy::release::Release;
@@ -158,7 +158,10 @@ impl<'a> ConnectedHost<'a> {
             report::print_warning(&failure.to_string());
         }
         let result = ended.failure.map_or(Ok(()), |failure| Err(failure.into_error()));
-        let standing = (ended.current.as_deref(), ended.serves.as_deref());
+        let standing = CurrentReleases {
+            current: ended.current.as_deref(),
+            serving: ended.serves.as_deref(),
+        };
         self.deployment.print_run(result, json, ended.run.as_ref(), standing)
     }
 }
@@ -264,7 +267,7 @@ fn run_deploy(
     let watch = args.watch.unwrap_or(place.deploy.watch);
     let made = LocalBuild { repo, commit: head.commit, name: &name, watch };
     if let Err(failure) = there.remote.build_and_send(&made) {
-        let serves = history::current_and_serving(&there.handshake.history).1;
+        let serves = history::current_and_serving(&there.handshake.history).serving;
         let serves = serves.unwrap_or("nothing");
         return Err(failure.with_detail(format!("{serves} serves on the host, as before")));
     }

@@ -33,7 +33,7 @@ pub(super) fn run(session: &Session, args: &RollbackArgs) -> CommandResult {
         let (layer, deploy) = (&place.layer, &place.deploy);
         gates::check_rollback(layer, deploy, &place.target, &release, &site.ctx)?;
         let entries = history::read_history(&place.target.history_file())?;
-        let serves = history::current_and_serving(&entries).1.unwrap_or("nothing");
+        let serves = history::current_and_serving(&entries).serving.unwrap_or("nothing");
         session.print_info(&format!("{serves} serves now; rolling back to {}", release.name));
         let what = format!("roll layer {1} back to {0}?", release.name, args.layer);
         if !place.confirm_by_name(&what, args.yes)? {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::build::{self, DeployStepContext, run_commands};
 use super::current_link;
 use super::engine::EngineContext;
-use super::history;
+use super::history::{self, CurrentReleases};
 use super::journal::DeployJournal;
 use super::persistent_state;
 use super::pipeline::{DeployAction, PipelineStep, StepRecovery, choose_recovery, pipeline_steps};
@@ -110,7 +110,7 @@ pub fn rollback_to(
     site.engine.check_can_serve(release)?;
     let entries = history::read_history(&site.target.history_file())?;
     if let Some(served) =
-        history::current_and_serving(&entries).0.filter(|served| *served != release.name)
+        history::current_and_serving(&entries).current.filter(|served| *served != release.name)
     {
         let served = Release::in_target(site.target, served);
         match served.read_snapshot() {
@@ -136,7 +136,8 @@ fn new_journal(
     watch: Duration,
 ) -> Result<DeployJournal> {
     let entries = history::read_history(&site.target.history_file())?;
-    let (pointed, served) = history::current_and_serving(&entries);
+    let CurrentReleases { current: pointed, serving: served } =
+        history::current_and_serving(&entries);
     current_link::check_current(site.target, &[pointed])?;
     let nanos = (site.ctx.world.clock)().as_nanos();
     // A release that was modified cannot be the target of a rollback.
@@ -314,7 +315,7 @@ fn prune_releases(site: &EngineContext<'_>, deploy: &DeployConfig) -> Result<Vec
     let entries = history::read_history(&site.target.history_file())?;
     let mut stay = list_kept(site.target, &entries);
     stay.truncate(deploy.keep);
-    stay.extend(history::current_and_serving(&entries).0.map(ToOwned::to_owned));
+    stay.extend(history::current_and_serving(&entries).current.map(ToOwned::to_owned));
     let folder = site.target.releases_folder();
     let found = std::fs::read_dir(&folder)
         .with_context(|| format!("cannot list `{}`", folder.display()))?;

@@ -22,7 +22,7 @@ use super::journal::DeployJournal;
 use super::persistent_state;
 use super::release::Release;
 use super::run_history;
-use super::stacks;
+use super::stacks::{self, ReleaseStack};
 use super::target::{DeployTarget, TargetOwnership};
 use super::tool::{EngineSettings, EngineTool, QUERY_TIMEOUT, to_args};
 use xtask_base::error::{Error, Result};
@@ -134,11 +134,8 @@ fn check_project(scene: &GateContext<'_>) -> Result<String> {
         return Ok("none".to_owned());
     };
     let target = scene.target;
-    let entries = match target.check_ownership()? {
-        TargetOwnership::Ours => history::read_history(&target.history_file())?,
-        TargetOwnership::Free => Vec::new(),
-    };
-    let current = history::current_and_serving(&entries).0;
+    let entries = history::read_target_history(target)?;
+    let current = history::current_and_serving(&entries).current;
     let before = match current {
         Some(name) => Release::in_target(target, name).read_snapshot()?.outside,
         None => None,
@@ -431,7 +428,7 @@ fn check_target(target: &DeployTarget) -> Result<String> {
         ));
     }
     let entries = history::read_history(&target.history_file())?;
-    current_link::check_current(target, &[history::current_and_serving(&entries).0])?;
+    current_link::check_current(target, &[history::current_and_serving(&entries).current])?;
     Ok(format!("{root}"))
 }
 
@@ -442,7 +439,7 @@ fn check_state(grounds: &TargetGateContext<'_>) -> Result<String> {
         return Ok("none yet".to_owned());
     }
     let entries = history::read_history(&target.history_file())?;
-    if let Some(current) = history::current_and_serving(&entries).0 {
+    if let Some(current) = history::current_and_serving(&entries).current {
         let release = Release::in_target(target, current);
         // A `current` that is not a release is reported by the gate `target`.
         if release.is_sealed() {
@@ -524,7 +521,7 @@ fn check_ports(grounds: &TargetGateContext<'_>) -> Result<String> {
     if let xtask_config::StatusPort::Fixed(port) = grounds.layer.status {
         wanted.insert("status".to_owned(), port);
     }
-    for stack in stacks::list_stacks(grounds.target)? {
+    for ReleaseStack { stack, .. } in stacks::list_stacks(grounds.target)? {
         if let Some(running) = client::find_running(&stack, grounds.ctx.world)? {
             let own: Vec<u16> = running.specs.iter().filter_map(|spec| spec.port).collect();
             wanted.retain(|_, port| !own.contains(port));

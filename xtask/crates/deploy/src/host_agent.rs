@@ -12,7 +12,7 @@ use super::directory::DirectoryEngine;
 use super::engine::EngineContext;
 use super::executor::{self, DeployRequest, ReleaseSource};
 use super::gates::{self, TargetGateContext};
-use super::history;
+use super::history::{self, CurrentReleases};
 use super::pipeline::DeployAction;
 use super::release::Release;
 use super::rollback;
@@ -74,17 +74,13 @@ fn try_execute(
             Ok(())
         }
         wanted => {
-            let before = if target.check_ownership()? == TargetOwnership::Ours {
-                history::read_history(&target.history_file())?.len()
-            } else {
-                0
-            };
+            let before = history::read_target_history(&target)?.len();
             let done = execute_change(&site, &layer, wanted, warn);
             let entries = history::read_history(&target.history_file())?;
             ended.run = entries.last().filter(|_| entries.len() > before).cloned();
-            let (current, serves) = history::current_and_serving(&entries);
+            let CurrentReleases { current, serving } = history::current_and_serving(&entries);
             ended.current = current.map(str::to_owned);
-            ended.serves = serves.map(str::to_owned);
+            ended.serves = serving.map(str::to_owned);
             done
         }
     }

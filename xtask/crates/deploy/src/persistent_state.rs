@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::DeployContext;
 use super::command_exit::{check_exit, with_last_lines};
 use super::release::{Release, ReleaseSnapshot};
-use super::stacks;
+use super::stacks::{self, ReleaseStack, StackRole};
 use super::target::DeployTarget;
 use xtask_base::environment::format_compact_time;
 use xtask_base::error::{Error, Result, ResultExt as _};
@@ -150,17 +150,15 @@ fn list_serving(
     around: &DeployContext<'_>,
 ) -> Result<Vec<ServingService>> {
     let mut found = Vec::new();
-    for stack in stacks::list_stacks(target)? {
-        let is_candidate = stack.folder.extension().is_some_and(|name| name == "try");
-        let name = stack.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if is_candidate || name == but.name {
+    for ReleaseStack { release, role, stack } in stacks::list_stacks(target)? {
+        if role == StackRole::Candidate || release.name == but.name {
             continue;
         }
         let Some(page) = client::read_brief_status(&stack, around.world)? else { continue };
         if page.supervisor.is_none() && page.services.iter().all(|row| row.pid.is_none()) {
             continue;
         }
-        let specs = Release::in_target(target, &name)
+        let specs = release
             .read_snapshot()
             .map_or(Vec::new(), |ReleaseSnapshot { specs, .. }| specs);
         for row in page.services {

@@ -3,7 +3,7 @@
 //! Read-only, and without a connection: for another host it is the last known state of this clone. For example,
 //! `DeployStatus { release: "20250310T101500Z-4cfd10e1a2b3", is_verified: true, branch: "main", behind: 2, .. }`.
 
-use super::history::{self, DeployEntry};
+use super::history::{self, CurrentReleases, DeployEntry};
 use super::last_known_state;
 use super::release::Release;
 use super::stacks::{self, StackRole};
@@ -80,8 +80,8 @@ fn read_target_status(
         return Ok(DeployStatus::default());
     }
     let entries = history::read_history(&target.history_file())?;
-    let (current, serves) = history::current_and_serving(&entries);
-    let mut found = status_from_history(&entries, current, serves);
+    let CurrentReleases { current, serving } = history::current_and_serving(&entries);
+    let mut found = status_from_history(&entries, current, serving);
     let is_as_left = match target.read_current()? {
         CurrentLink::Missing => current.is_none(),
         CurrentLink::Release(name) => current == Some(name.as_str()),
@@ -91,7 +91,7 @@ fn read_target_status(
     if !found.has_open_run && !is_as_left {
         found.fault = Some("`current` was changed manually".to_owned());
     } else if !found.has_open_run
-        && let Some(name) = serves.filter(|_| has_services)
+        && let Some(name) = serving.filter(|_| has_services)
         && !is_running(target, name, world)
     {
         found.fault = Some("its services are not running".to_owned());
