@@ -173,7 +173,7 @@ impl LayerDeployment {
             let mut text = format!("deploy layer {layer} to {}\n", self.deploy.to);
             for gate in gates {
                 let mark = if gate.ok { "ok" } else { "NO" };
-                text.push_str(&format!("  {mark}  {:<9}  {}\n", gate.name, gate.words));
+                text.push_str(&format!("  {mark}  {:<9}  {}\n", gate.name, gate.describe()));
             }
             for (at, line) in plan.iter().enumerate() {
                 text.push_str(&format!("  {}. {line}\n", at + 1));

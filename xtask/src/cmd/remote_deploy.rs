@@ -14,15 +14,18 @@ use super::{CommandResult, SUCCESS, checks, stack};
 use crate::cli::{DeployArgs, RollbackArgs};
 use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_deploy::DeployContext;
-use xtask_deploy::gates::{self, Gate, GateContext, gate_from_result};
+use xtask_deploy::gates::{self, Gate, GateContext};
 use xtask_deploy::history::{self, CurrentReleases};
 use xtask_deploy::last_known_state::{self, LastKnownState};
+use xtask_deploy::local_gates::{check_local_gates, check_tools, compute_needed_bytes};
 use xtask_deploy::pipeline::{DeployAction, render_plan};
 use xtask_deploy::release::Release;
 use xtask_deploy::remote::{LocalBuild, RemoteDeploy};
+use xtask_deploy::required_variables::find_missing_variables;
 use xtask_deploy::rollback;
 use xtask_deploy::ssh::{HostHandshake, SshHost, program_digest, program_name};
 use xtask_deploy::target::TargetOwnership;
+use xtask_deploy::target_gates::check_free_bytes;
 use xtask_deploy::wire_protocol::{HostCommand, HostResponse, TargetInspection};
 use xtask_git::Repo;
 use xtask_report as report;
@@ -116,7 +119,7 @@ impl<'a> ConnectedHost<'a> {
                 Ok(format!("{}{new}", self.deployment.deploy.to))
             });
         let room = match self.handshake.free_bytes {
-            Some(free) => gates::check_free_bytes(root, free, needed),
+            Some(free) => check_free_bytes(root, free, needed),
             None => Ok("not reported by the host".to_owned()),
         };
         let variables = match (missing, self.deployment.deploy.env_required.len()) {
@@ -125,10 +128,10 @@ impl<'a> ConnectedHost<'a> {
             _ => NOT_CHECKED,
         };
         vec![
-            gate_from_result("variables", Ok(variables.to_owned())),
-            gate_from_result("target", standing),
-            gate_from_result("disk", room),
-            gate_from_result("ports", Ok(NOT_CHECKED.to_owned())),
+            Gate::from_result("variables", Ok(variables.to_owned())),
+            Gate::from_result("target", standing),
+            Gate::from_result("disk", room),
+            Gate::from_result("ports", Ok(NOT_CHECKED.to_owned())),
         ]
     }
 
@@ -158,10 +161,8 @@ impl<'a> ConnectedHost<'a> {
             report::print_warning(&failure.to_string());
         }
         let result = ended.failure.map_or(Ok(()), |failure| Err(failure.into_error()));
-        let standing = CurrentReleases {
-            current: ended.current.as_deref(),
-            serving: ended.serves.as_deref(),
-        };
+        let standing =
+            CurrentReleases { current: ended.current.as_deref(), serving: ended.serves.as_deref() };
         self.deployment.print_run(result, json, ended.run.as_ref(), standing)
     }
 }
@@ -179,7 +180,7 @@ pub(super) fn deploy_on_host(
         let (layer, target) = (&place.layer, &place.target);
         let scene =
             GateContext { repo, layer, deploy: &place.deploy, target, load: &load, ctx: around };
-        let tools = gates::check_tools(&scene);
+        let tools = check_tools(&scene);
         if let (Err(failure), true) = (tools, args.verify) {
             return Err(failure);
         }
@@ -222,8 +223,7 @@ fn run_deploy(
         // An interrupted run is completed even if a gate fails for the new one.
         there.finish_interrupted()?;
     }
-    let (needed, missing) =
-        (gates::compute_needed_bytes(scene)?, gates::find_missing_variables(scene)?);
+    let (needed, missing) = (compute_needed_bytes(scene)?, find_missing_variables(scene)?);
     let mut looked = None;
     if there.has_program && there.handshake.check_ownership(&place.target).is_ok() {
         looked = Some(there.inspect_host(needed, missing.clone())?);
@@ -232,7 +232,7 @@ fn run_deploy(
         Some(looked) => looked.gates.clone(),
         None => there.gates_from_handshake(needed, &missing),
     };
-    let here = gates::check_local_gates(scene)?;
+    let here = check_local_gates(scene)?;
     let all = gates::merge_gates(here.clone(), theirs(&looked, &there));
     let head = repo.head()?;
     let taken = looked.as_ref().map_or_else(Vec::new, |looked| looked.taken.clone());

@@ -6,9 +6,9 @@ use super::{CommandResult, remote_deploy};
 use crate::cli::RollbackArgs;
 use xtask_base::error::Error;
 use xtask_deploy::executor;
-use xtask_deploy::gates;
 use xtask_deploy::history;
 use xtask_deploy::pipeline::DeployAction;
+use xtask_deploy::required_variables::check_rollback;
 use xtask_deploy::rollback;
 use xtask_deploy::target::TargetOwnership;
 
@@ -31,7 +31,7 @@ pub(super) fn run(session: &Session, args: &RollbackArgs) -> CommandResult {
         }
         let release = rollback::choose_rollback(&place.target, args.release.as_deref())?;
         let (layer, deploy) = (&place.layer, &place.deploy);
-        gates::check_rollback(layer, deploy, &place.target, &release, &site.ctx)?;
+        check_rollback(layer, deploy, &place.target, &release, &site.ctx)?;
         let entries = history::read_history(&place.target.history_file())?;
         let serves = history::current_and_serving(&entries).serving.unwrap_or("nothing");
         session.print_info(&format!("{serves} serves now; rolling back to {}", release.name));

@@ -64,8 +64,7 @@ type ContainerStarts = BTreeMap<String, String>;
 /// root of the release or the worktree.
 #[must_use]
 pub fn build_compose_args(outside: &EngineSettings, files: &std::path::Path) -> Vec<String> {
-    let mut args = build_context_args(outside);
-    args.extend(to_args(&["compose", "--project-name", &outside.project, "--project-directory"]));
+    let mut args = build_project_args(outside, &["--project-directory"]);
     // Relative paths in a compose file start at its folder, as with `docker compose -f`.
     let file = files.join(&outside.to);
     let folder = file.parent().unwrap_or(files);
@@ -74,8 +73,16 @@ pub fn build_compose_args(outside: &EngineSettings, files: &std::path::Path) -> 
     args
 }
 
+/// Returns the arguments of `docker` for a `compose` subcommand on a project, without its files.
+pub(super) fn build_project_args(outside: &EngineSettings, what: &[&str]) -> Vec<String> {
+    let mut args = build_context_args(outside);
+    args.extend(to_args(&["compose", "--project-name", &outside.project]));
+    args.extend(to_args(what));
+    args
+}
+
 /// Returns `--context NAME`, or no arguments without a context.
-pub(super) fn build_context_args(outside: &EngineSettings) -> Vec<String> {
+fn build_context_args(outside: &EngineSettings) -> Vec<String> {
     let context = outside.context.iter();
     context.flat_map(|name| ["--context".to_owned(), name.clone()]).collect()
 }
@@ -202,9 +209,7 @@ impl Engine for ComposeEngine<'_> {
         if keep.is_some() {
             return Ok(());
         }
-        let mut args = build_context_args(self.settings);
-        args.extend(to_args(&["compose", "--project-name", &self.settings.project, "down"]));
-        args.push("--remove-orphans".to_owned());
+        let args = build_project_args(self.settings, &["down", "--remove-orphans"]);
         let (folder, variables) = (self.target.root.clone(), Vec::new());
         let docker = EngineTool { name: "docker", folder, variables, ctx: &self.ctx };
         docker.run(&args, DOWN_TIMEOUT)

@@ -11,13 +11,15 @@ use super::DeployContext;
 use super::directory::DirectoryEngine;
 use super::engine::EngineContext;
 use super::executor::{self, DeployRequest, ReleaseSource};
-use super::gates::{self, TargetGateContext};
+use super::gates::TargetGateContext;
 use super::history::{self, CurrentReleases};
 use super::pipeline::DeployAction;
 use super::release::Release;
+use super::required_variables::check_rollback;
 use super::rollback;
 use super::ssh::UPLOAD_TIMEOUT;
 use super::target::{DeployTarget, TargetOwnership, is_release_name};
+use super::target_gates::check_target_gates;
 use super::verify;
 use super::wire_protocol::{
     HostCommand, HostRequest, HostResponse, ORDER, TargetInspection, WireError,
@@ -103,7 +105,7 @@ fn inspect_target(
         missing: missing.to_vec(),
         ctx: site.ctx,
     };
-    let gates = gates::check_target_gates(&grounds);
+    let gates = check_target_gates(&grounds);
     if !target.check_ownership().is_ok_and(|standing| standing == TargetOwnership::Ours) {
         return Ok(TargetInspection { gates, taken: Vec::new(), kept: Vec::new() });
     }
@@ -158,7 +160,7 @@ fn execute_change(
         }
         HostCommand::Rollback { release, watch_ms } => {
             let release = rollback::choose_rollback(site.target, Some(release))?;
-            gates::check_rollback(layer, deploy, site.target, &release, &site.ctx)?;
+            check_rollback(layer, deploy, site.target, &release, &site.ctx)?;
             executor::rollback_to(site, &release, Duration::from_millis(*watch_ms)).map(drop)
         }
         _ => Ok(()),

@@ -158,9 +158,8 @@ fn list_serving(
         if page.supervisor.is_none() && page.services.iter().all(|row| row.pid.is_none()) {
             continue;
         }
-        let specs = release
-            .read_snapshot()
-            .map_or(Vec::new(), |ReleaseSnapshot { specs, .. }| specs);
+        let specs =
+            release.read_snapshot().map_or(Vec::new(), |ReleaseSnapshot { specs, .. }| specs);
         for row in page.services {
             let spec = specs.iter().find(|spec| spec.name == row.service);
             found.push(ServingService {
