@@ -213,9 +213,10 @@ fn perform_step(
         }
         PipelineStep::Try => {
             (around.tell)("testing the candidate");
-            site.engine
-                .try_candidate(release)
-                .map_err(|failure| prefix_failure(failure, "the candidate"))?;
+            site.engine.try_candidate(release).map_err(|failure| {
+                let message = format!("the candidate: {failure}");
+                failure.with_message(message)
+            })?;
             release.verify_manifest()?;
             site.engine.check_can_serve(release)?;
             persistent_state::check_written(release, order.deploy, site.target, false)
@@ -297,14 +298,6 @@ fn perform_serving_step(
         }
         _ => Ok(()),
     }
-}
-
-/// Prefixes the message of an error with `whose: `.
-fn prefix_failure(failure: Error, whose: &str) -> Error {
-    let error = Error::new(failure.kind(), format!("{whose}: {failure}"));
-    let error =
-        failure.details().iter().fold(error, |error, detail| error.with_detail(detail.clone()));
-    failure.hints().iter().fold(error, |error, hint| error.with_hint(hint.clone()))
 }
 
 /// Removes all but the newest `deploy.keep` verified releases and backups.

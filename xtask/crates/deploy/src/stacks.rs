@@ -274,11 +274,9 @@ fn not_ready_error(failures: &[ServiceFailure]) -> Error {
     let names: Vec<&str> = failures.iter().map(|failure| failure.service.as_str()).collect();
     let error = Error::negative(format!("{} did not become ready", names.join(", ")));
     failures.iter().fold(error, |error, failure| {
-        let mut detail = format!("{}: {}", failure.service, failure.why);
-        for line in &failure.lines {
-            detail.push_str(&format!("\n  | {line}"));
-        }
-        error.with_detail(detail)
+        let error = error.with_detail(format!("{}: {}", failure.service, failure.why));
+        let lines = failure.lines.iter();
+        lines.fold(error, |error, line| error.with_output_line(format!("  | {line}")))
     })
 }
 
