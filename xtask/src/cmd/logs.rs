@@ -1,9 +1,7 @@
 //! `logs`: prints the logs of services, merged by time, e.g. `api | listening on 8100`.
 
 #[cfg(feature = "deploy")]
-use super::external_engine::ExternalLayer;
-#[cfg(feature = "deploy")]
-use super::remote_services::RemoteLayer;
+use super::deploy_workflow::run_elsewhere;
 use super::session::Session;
 use super::stack as shared;
 use super::{CommandResult, SUCCESS, tail};
@@ -11,21 +9,27 @@ use crate::cli::LogsArgs;
 use xtask_base::error::{Error, ResultExt};
 use xtask_config::suggest_nearest;
 #[cfg(feature = "deploy")]
-use xtask_deploy::engine_commands::EngineCommand;
+use xtask_deploy::engine_commands::ServicesCommand;
 use xtask_services::logs::ServiceLog;
 use xtask_services::stack::Stack;
 
 pub(super) fn run(session: &Session, args: &LogsArgs) -> CommandResult {
     let repo = session.open_repo()?;
     #[cfg(feature = "deploy")]
-    if let Some(foreign) = ExternalLayer::find_layer(session, &repo, args.layer.as_deref())? {
-        let (follow, lines, since) = (args.follow, args.lines, args.since);
-        let asked = EngineCommand::Logs { follow, lines, since, timestamps: args.timestamps };
-        return foreign.forward_command(session, &repo, &asked, &args.services);
-    }
-    #[cfg(feature = "deploy")]
-    if let Some(far) = RemoteLayer::find_layer(session, &repo, args.layer.as_deref())? {
-        return far.show_logs(session, args);
+    if let Some(code) = run_elsewhere(
+        session,
+        &repo,
+        args.layer.as_deref(),
+        &ServicesCommand::Logs {
+            follow: args.follow,
+            lines: args.lines,
+            since: args.since,
+            timestamps: args.timestamps,
+            all: args.all,
+        },
+        &args.services,
+    )? {
+        return Ok(code);
     }
     let stack = match &args.layer {
         Some(layer) => shared::find_stack_anywhere(session, &repo, layer)?,

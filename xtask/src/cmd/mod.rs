@@ -23,14 +23,10 @@ mod deploy;
 #[cfg(feature = "deploy")]
 mod deploy_host;
 #[cfg(feature = "deploy")]
-mod deploy_status;
-#[cfg(feature = "deploy")]
-mod deploy_target;
+mod deploy_workflow;
 #[cfg(feature = "services")]
 mod diagnose;
 mod diff;
-#[cfg(feature = "deploy")]
-mod external_engine;
 mod extract;
 #[cfg(feature = "deploy")]
 mod history;
@@ -48,10 +44,6 @@ mod ps;
 mod push;
 #[cfg(feature = "services")]
 mod recover;
-#[cfg(feature = "deploy")]
-mod remote_deploy;
-#[cfg(feature = "deploy")]
-mod remote_services;
 #[cfg(feature = "services")]
 mod restart;
 mod restore;
@@ -234,7 +226,7 @@ fn run_command_line(args: Vec<OsString>) -> CommandResult {
         return deploy_host::run(world, &args[2..]);
     }
     #[cfg(feature = "deploy")]
-    if args.get(1).is_some_and(|word| word == remote_services::WORD) {
+    if args.get(1).is_some_and(|word| word == on_host::WORD) {
         return on_host::run(world, &args[2..]);
     }
     if args.get(1).is_some_and(|word| word == program_store::KEEP_COMMAND) {

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 
 #[cfg(feature = "deploy")]
-use super::external_engine::ExternalLayer;
+use super::deploy_workflow::run_elsewhere;
 use super::session::Session;
 use super::stack::{self as shared, RequestOutcome};
 use super::{CommandResult, SUCCESS};
 use crate::cli::RestartArgs;
 use xtask_base::error::{Error, ErrorKind};
 #[cfg(feature = "deploy")]
-use xtask_deploy::engine_commands::EngineCommand;
+use xtask_deploy::engine_commands::ServicesCommand;
 use xtask_report as report;
 use xtask_report::services::render_addresses;
 use xtask_services::client;
@@ -23,9 +23,14 @@ use xtask_services::{plan, port_plan};
 pub(super) fn run(session: &Session, args: &RestartArgs) -> CommandResult {
     let repo = session.open_repo()?;
     #[cfg(feature = "deploy")]
-    if let Some(foreign) = ExternalLayer::find_layer(session, &repo, args.layer.as_deref())? {
-        foreign.reject_options(&[("--json", args.json)])?;
-        return foreign.forward_command(session, &repo, &EngineCommand::Restart, &args.services);
+    if let Some(code) = run_elsewhere(
+        session,
+        &repo,
+        args.layer.as_deref(),
+        &ServicesCommand::Restart { json: args.json },
+        &args.services,
+    )? {
+        return Ok(code);
     }
     let stack = shared::choose_stack(session, &repo, args.layer.as_deref())?;
     if !shared::is_own(&repo, &stack) {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 #[cfg(feature = "deploy")]
-use super::external_engine::ExternalLayer;
+use super::deploy_workflow::run_elsewhere;
 use super::service_start::{self, is_running, keep_ports};
 use super::session::Session;
 use super::stack as shared;
@@ -14,6 +14,8 @@ use super::{CommandResult, SUCCESS, checks};
 use crate::cli::StartArgs;
 use xtask_base::error::{Error, ErrorKind};
 use xtask_config::{DEFAULT_LAYER, Layer};
+#[cfg(feature = "deploy")]
+use xtask_deploy::engine_commands::ServicesCommand;
 use xtask_report as report;
 use xtask_services::client;
 use xtask_services::plan;
@@ -23,8 +25,14 @@ use xtask_services::stack::Stack;
 pub(super) fn run(session: &Session, args: &StartArgs) -> CommandResult {
     let repo = session.open_repo()?;
     #[cfg(feature = "deploy")]
-    if let Some(foreign) = ExternalLayer::find_layer(session, &repo, args.layer.as_deref())? {
-        return foreign.start_services(session, &repo, args);
+    if let Some(code) = run_elsewhere(
+        session,
+        &repo,
+        args.layer.as_deref(),
+        &build_services_command(args),
+        &args.services,
+    )? {
+        return Ok(code);
     }
     let layer = shared::read_layer(&repo, args.layer.as_deref().unwrap_or(DEFAULT_LAYER))?;
     let mut chosen = plan::choose_services(&layer, &args.services)?;
@@ -47,6 +55,27 @@ pub(super) fn run(session: &Session, args: &StartArgs) -> CommandResult {
         };
     }
     service_start::start_services(session, &repo, &layer, &chosen, args)
+}
+
+#[cfg(feature = "deploy")]
+/// Returns the command for a layer that does not run in the worktree.
+fn build_services_command(args: &StartArgs) -> ServicesCommand {
+    let options = [
+        ("--clean", args.clean),
+        ("--check-ports", args.check_ports),
+        ("--verify", args.verify),
+        ("--port", !args.port.is_empty()),
+        ("--take-over", !args.take_over.is_empty()),
+        ("--fallback", !args.fallback.is_empty()),
+        ("--foreground", args.foreground),
+        ("--json", args.json),
+    ];
+    let given = options.into_iter().filter(|(_, is_given)| *is_given);
+    ServicesCommand::Start {
+        within: args.timeout,
+        dry_run: args.dry_run,
+        local_options: given.map(|(option, _)| option).collect(),
+    }
 }
 
 /// Prints the services, ports and configuration values of a start, with the source of each value, e.g.

@@ -4,8 +4,6 @@
 #[cfg(feature = "services")]
 use std::collections::BTreeMap;
 
-#[cfg(feature = "deploy")]
-use super::deploy_status;
 use super::session::{Session, build_sync_report};
 #[cfg(feature = "services")]
 use super::stack as shared;
@@ -20,6 +18,8 @@ use xtask_branches::check::{check_branch, needs_check};
 use xtask_branches::facts::BranchInspector as BranchLook;
 use xtask_changes::changes_branch::list_pending;
 use xtask_changes::resolve::{is_resolving, list_kept_worktrees, resolve_worktree_path};
+#[cfg(feature = "deploy")]
+use xtask_deploy::status::list_deployed_lines;
 use xtask_git::Tools;
 use xtask_git::{Id, Repo, Worktree};
 use xtask_hooks::health::inspect_hooks;
@@ -77,7 +77,12 @@ pub(super) fn run(session: &Session, args: &StatusArgs) -> CommandResult {
     #[cfg(feature = "services")]
     report.services.extend(build_service_lines(session, &repo));
     #[cfg(feature = "deploy")]
-    report.deployed.extend(deploy_status::build_deployed_lines(&repo, &session.world));
+    report.deployed.extend(list_deployed_lines(
+        &repo,
+        &shared::list_layers(&repo),
+        &|layer| shared::read_layer(&repo, layer),
+        &session.world,
+    ));
     #[cfg(feature = "checks")]
     report.validation.clone_from(&build_validation_line(&repo, session.world.now_seconds()));
     let requests = queue::list_requests(&repo, session.world.now_seconds());

@@ -154,7 +154,7 @@ fn new_journal(
         old: others,
         pointed: pointed.map(ToOwned::to_owned),
         served: served.map(ToOwned::to_owned),
-        watch_ms: u64::try_from(watch.as_millis()).unwrap_or(u64::MAX),
+        watch_ms: super::to_millis(watch),
         step: pipeline_steps(doing)[0],
         why: None,
         printed: Vec::new(),

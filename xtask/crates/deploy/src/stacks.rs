@@ -218,7 +218,7 @@ pub fn start_stack(
             .map(|(n, env)| (n.clone(), control_socket::encode_env(env)))
             .collect(),
         seen: values.file_stamps().clone(),
-        ready_within_ms: u64::try_from(around.ready_within.as_millis()).unwrap_or(u64::MAX),
+        ready_within_ms: super::to_millis(around.ready_within),
         without: Vec::new(),
         status,
     };
