@@ -185,7 +185,6 @@ fn perform_step(
     release: &Release,
     warnings: &mut Vec<String>,
 ) -> Result<()> {
-    let around = &site.ctx;
     let worktree = match order.source {
         ReleaseSource::Commit(repo, _) => Some(repo.root()),
         ReleaseSource::Sealed { .. } => None,
@@ -197,7 +196,7 @@ fn perform_step(
         target: site.target,
         release,
         worktree,
-        ctx: *around,
+        ctx: site.ctx,
     };
     match step {
         PipelineStep::Before => run_commands(&place, StepMoment::Before),
@@ -211,27 +210,11 @@ fn perform_step(
             run_commands(&place, StepMoment::Release)?;
             release.verify_manifest().map(drop)
         }
-        PipelineStep::Try => {
-            (around.tell)("testing the candidate");
-            site.engine.try_candidate(release).map_err(|failure| {
-                let message = format!("the candidate: {failure}");
-                failure.with_message(message)
-            })?;
-            release.verify_manifest()?;
-            site.engine.check_can_serve(release)?;
-            persistent_state::check_written(release, order.deploy, site.target, false)
-        }
-        PipelineStep::BackUp => {
-            let Some(served) = &journal.pointed else { return Ok(()) };
-            let served = Release::in_target(site.target, served);
-            let old = served.read_snapshot().map_or(Vec::new(), |snapshot| snapshot.specs);
-            let ways = persistent_state::choose_backup_specs(
-                &release.read_snapshot()?.specs,
-                &old,
-                &site.ctx,
-            )?;
-            back_up_served(site, &ways, &served)
-        }
+        PipelineStep::Try => try_release(site, release, order.deploy),
+        PipelineStep::BackUp => match &journal.pointed {
+            Some(served) => back_up_before(site, release, served),
+            None => Ok(()),
+        },
         PipelineStep::Record => record_verified(site, journal),
         PipelineStep::After => {
             if let Err(failure) = run_commands(&place, StepMoment::After) {
@@ -253,6 +236,27 @@ fn perform_step(
         | PipelineStep::Watch
         | PipelineStep::GoBack => perform_serving_step(site, step, journal, release),
     }
+}
+
+/// Starts a release as a candidate, and checks that it is still intact and keeps its state outside.
+fn try_release(site: &EngineContext<'_>, release: &Release, deploy: &DeployConfig) -> Result<()> {
+    (site.ctx.tell)("testing the candidate");
+    site.engine.try_candidate(release).map_err(|failure| {
+        let message = format!("the candidate: {failure}");
+        failure.with_message(message)
+    })?;
+    release.verify_manifest()?;
+    site.engine.check_can_serve(release)?;
+    persistent_state::check_written(release, deploy, site.target, false)
+}
+
+/// Backs up the state of the release `served`, before `release` takes over.
+fn back_up_before(site: &EngineContext<'_>, release: &Release, served: &str) -> Result<()> {
+    let served = Release::in_target(site.target, served);
+    let old = served.read_snapshot().map_or(Vec::new(), |snapshot| snapshot.specs);
+    let new = release.read_snapshot()?.specs;
+    let ways = persistent_state::choose_backup_specs(&new, &old, &site.ctx)?;
+    back_up_served(site, &ways, &served)
 }
 
 /// Imports an uploaded release. Returns an error unless it is intact and matches `release` and `commit`.

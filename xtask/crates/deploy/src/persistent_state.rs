@@ -95,21 +95,7 @@ pub fn plan_trial(
             ),
         });
     }
-    // Dependents of an unhealthy service cannot be tested.
-    loop {
-        let is_stuck = |need: &usize| left_out.get(need) == Some(&false);
-        let next = (0..layer.services.len()).find(|at| {
-            let service = &layer.services[*at];
-            let can_do_without = |need: &usize| {
-                service.fallback.as_ref().is_some_and(|rule| rule.when.contains(need))
-            };
-            !left_out.contains_key(at)
-                && service.needs.iter().any(|need| is_stuck(need) && !can_do_without(need))
-        });
-        let Some(next) = next else { break };
-        left_out.insert(next, false);
-        notes.push(format!("`{}` is not tested", layer.services[next].name));
-    }
+    leave_out_dependents(layer, &mut left_out, &mut notes);
     let chosen: Vec<usize> =
         (0..layer.services.len()).filter(|at| !left_out.contains_key(at)).collect();
     let mut specs = stacks::build_specs(layer, &chosen, &ports, target, release, &release.files());
@@ -127,6 +113,28 @@ pub fn plan_trial(
         }
     }
     Ok(TrialPlan { specs, notes })
+}
+
+/// Leaves out the dependents of unhealthy services, as they cannot be tested.
+fn leave_out_dependents(
+    layer: &Layer,
+    left_out: &mut BTreeMap<usize, bool>,
+    notes: &mut Vec<String>,
+) {
+    loop {
+        let is_stuck = |need: &usize| left_out.get(need) == Some(&false);
+        let next = (0..layer.services.len()).find(|at| {
+            let service = &layer.services[*at];
+            let can_do_without = |need: &usize| {
+                service.fallback.as_ref().is_some_and(|rule| rule.when.contains(need))
+            };
+            !left_out.contains_key(at)
+                && service.needs.iter().any(|need| is_stuck(need) && !can_do_without(need))
+        });
+        let Some(next) = next else { return };
+        left_out.insert(next, false);
+        notes.push(format!("`{}` is not tested", layer.services[next].name));
+    }
 }
 
 /// Reports whether a folder of `ones` equals, contains or is inside a folder of `others`.
