@@ -1,15 +1,13 @@
 //! `logs`: prints the logs of services, merged by time, e.g. `api | listening on 8100`.
 
 #[cfg(feature = "deploy")]
-use super::external_engine::ExternalLayer;
-#[cfg(feature = "deploy")]
-use super::remote_services::RemoteLayer;
+use super::deploy_workflow::run_elsewhere;
 use super::session::Session;
 use super::stack as shared;
 use super::{CommandResult, SUCCESS};
 use crate::cli::LogsArgs;
 #[cfg(feature = "deploy")]
-use xtask_deploy::engine_commands::EngineCommand;
+use xtask_deploy::engine_commands::ServicesCommand;
 use xtask_report as report;
 use xtask_services::log_view::{LogOptions, show_logs};
 use xtask_services::stack::Stack;
@@ -17,14 +15,20 @@ use xtask_services::stack::Stack;
 pub(super) fn run(session: &Session, args: &LogsArgs) -> CommandResult {
     let repo = session.open_repo()?;
     #[cfg(feature = "deploy")]
-    if let Some(foreign) = ExternalLayer::find_layer(session, &repo, args.layer.as_deref())? {
-        let (follow, lines, since) = (args.follow, args.lines, args.since);
-        let asked = EngineCommand::Logs { follow, lines, since, timestamps: args.timestamps };
-        return foreign.forward_command(session, &repo, &asked, &args.services);
-    }
-    #[cfg(feature = "deploy")]
-    if let Some(far) = RemoteLayer::find_layer(session, &repo, args.layer.as_deref())? {
-        return far.show_logs(session, args);
+    if let Some(code) = run_elsewhere(
+        session,
+        &repo,
+        args.layer.as_deref(),
+        &ServicesCommand::Logs {
+            follow: args.follow,
+            lines: args.lines,
+            since: args.since,
+            timestamps: args.timestamps,
+            all: args.all,
+        },
+        &args.services,
+    )? {
+        return Ok(code);
     }
     let stack = shared::choose_stack(session, &repo, args.layer.as_deref())?;
     print_logs(session, &stack, args)

@@ -22,12 +22,8 @@ mod deploy;
 #[cfg(feature = "deploy")]
 mod deploy_host;
 #[cfg(feature = "deploy")]
-mod deploy_status;
-#[cfg(feature = "deploy")]
-mod deploy_target;
+mod deploy_workflow;
 mod diff;
-#[cfg(feature = "deploy")]
-mod external_engine;
 mod extract;
 #[cfg(feature = "deploy")]
 mod history;
@@ -46,10 +42,6 @@ mod ps;
 mod push;
 #[cfg(feature = "services")]
 mod recover;
-#[cfg(feature = "deploy")]
-mod remote_deploy;
-#[cfg(feature = "deploy")]
-mod remote_services;
 #[cfg(feature = "checks")]
 mod repo_checks;
 #[cfg(feature = "services")]
@@ -228,7 +220,7 @@ fn run_command_line(args: Vec<OsString>) -> CommandResult {
         #[cfg(feature = "deploy")]
         Some(word) if word == deploy_host::WORD => return deploy_host::run(world, &args[2..]),
         #[cfg(feature = "deploy")]
-        Some(word) if word == remote_services::WORD => return on_host::run(world, &args[2..]),
+        Some(word) if word == on_host::WORD => return on_host::run(world, &args[2..]),
         Some(word) if word == program_store::KEEP_COMMAND => {
             return keep_program(&world, &args[2..]);
         }

@@ -5,12 +5,12 @@ use std::ffi::OsString;
 
 use clap::Parser as _;
 
-use super::remote_services::WORD;
 use super::session::Session;
 use super::{CommandResult, SUCCESS, logs, ps, stop};
 use crate::cli::{Cli, Command};
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result};
+pub(super) use xtask_deploy::layer_location::ON_HOST as WORD;
 use xtask_deploy::stacks;
 use xtask_deploy::target::DeployTarget;
 

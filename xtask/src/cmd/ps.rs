@@ -4,9 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 #[cfg(feature = "deploy")]
-use super::external_engine::ExternalLayer;
-#[cfg(feature = "deploy")]
-use super::remote_services::RemoteLayer;
+use super::deploy_workflow::run_elsewhere;
 use super::session::Session;
 use super::stack as shared;
 use super::{CommandResult, SUCCESS};
@@ -14,7 +12,7 @@ use crate::cli::PsArgs;
 use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_config::DEFAULT_LAYER;
 #[cfg(feature = "deploy")]
-use xtask_deploy::engine_commands::EngineCommand;
+use xtask_deploy::engine_commands::ServicesCommand;
 use xtask_git::Repo;
 use xtask_report as report;
 use xtask_services::client;
@@ -30,21 +28,14 @@ const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) fn run(session: &Session, args: &PsArgs) -> CommandResult {
     let repo = session.open_repo()?;
     #[cfg(feature = "deploy")]
-    if let Some(foreign) = ExternalLayer::find_layer(session, &repo, args.layer.as_deref())? {
-        foreign.reject_options(&[("--watch", args.watch)])?;
-        return foreign.forward_command(
-            session,
-            &repo,
-            &EngineCommand::Ps { json: args.json },
-            &[],
-        );
-    }
-    #[cfg(feature = "deploy")]
-    if let Some(far) = RemoteLayer::find_layer(session, &repo, args.layer.as_deref())? {
-        if args.watch {
-            return Err(Error::usage("`--watch` is not supported for a layer on another host"));
-        }
-        return far.show_status(session, args);
+    if let Some(code) = run_elsewhere(
+        session,
+        &repo,
+        args.layer.as_deref(),
+        &ServicesCommand::Ps { json: args.json, watch: args.watch },
+        &[],
+    )? {
+        return Ok(code);
     }
     if args.watch {
         if !report::is_stdout_terminal() {

@@ -2,23 +2,28 @@
 //! running.
 
 #[cfg(feature = "deploy")]
-use super::external_engine::ExternalLayer;
+use super::deploy_workflow::run_elsewhere;
 use super::session::Session;
 use super::stack as shared;
 use super::{CommandResult, SUCCESS};
 use crate::cli::RestartArgs;
 use xtask_base::error::Error;
 #[cfg(feature = "deploy")]
-use xtask_deploy::engine_commands::EngineCommand;
+use xtask_deploy::engine_commands::ServicesCommand;
 use xtask_services::report::ServiceProgress;
 use xtask_services::start;
 
 pub(super) fn run(session: &Session, args: &RestartArgs) -> CommandResult {
     let repo = session.open_repo()?;
     #[cfg(feature = "deploy")]
-    if let Some(foreign) = ExternalLayer::find_layer(session, &repo, args.layer.as_deref())? {
-        foreign.reject_options(&[("--json", args.json)])?;
-        return foreign.forward_command(session, &repo, &EngineCommand::Restart, &args.services);
+    if let Some(code) = run_elsewhere(
+        session,
+        &repo,
+        args.layer.as_deref(),
+        &ServicesCommand::Restart { json: args.json },
+        &args.services,
+    )? {
+        return Ok(code);
     }
     let stack = shared::choose_stack(session, &repo, args.layer.as_deref())?;
     if !shared::is_own(&repo, &stack) {

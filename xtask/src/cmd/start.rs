@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 
 #[cfg(feature = "deploy")]
-use super::external_engine::ExternalLayer;
+use super::deploy_workflow::run_elsewhere;
 use super::session::Session;
 use super::stack as shared;
 use super::{CommandResult, SUCCESS, checks};
 use crate::cli::StartArgs;
 use xtask_base::error::{Error, ErrorKind};
 use xtask_config::{DEFAULT_LAYER, Layer};
+#[cfg(feature = "deploy")]
+use xtask_deploy::engine_commands::ServicesCommand;
 use xtask_report::{self as report, Verbosity};
 use xtask_services::client;
 use xtask_services::plan;
@@ -23,8 +25,14 @@ use xtask_services::start::{self, StartOptions};
 pub(super) fn run(session: &Session, args: &StartArgs) -> CommandResult {
     let repo = session.open_repo()?;
     #[cfg(feature = "deploy")]
-    if let Some(foreign) = ExternalLayer::find_layer(session, &repo, args.layer.as_deref())? {
-        return foreign.start_services(session, &repo, args);
+    if let Some(code) = run_elsewhere(
+        session,
+        &repo,
+        args.layer.as_deref(),
+        &build_services_command(args),
+        &args.services,
+    )? {
+        return Ok(code);
     }
     let layer = shared::read_layer(&repo, args.layer.as_deref().unwrap_or(DEFAULT_LAYER))?;
     let mut chosen = plan::choose_services(&layer, &args.services)?;
@@ -99,4 +107,25 @@ fn verify_services(session: &Session, stack: &Stack, layer: &Layer) -> CommandRe
     let is = if faults == 1 { "is" } else { "are" };
     Err(Error::negative(format!("{count} {is} unhealthy or not running"))
         .with_hint("`cargo xtask start` starts those that are not running"))
+}
+
+#[cfg(feature = "deploy")]
+/// Returns the command for a layer that does not run in the worktree.
+fn build_services_command(args: &StartArgs) -> ServicesCommand {
+    let options = [
+        ("--clean", args.clean),
+        ("--check-ports", args.check_ports),
+        ("--verify", args.verify),
+        ("--port", !args.port.is_empty()),
+        ("--take-over", !args.take_over.is_empty()),
+        ("--fallback", !args.fallback.is_empty()),
+        ("--foreground", args.foreground),
+        ("--json", args.json),
+    ];
+    let given = options.into_iter().filter(|(_, is_given)| *is_given);
+    ServicesCommand::Start {
+        within: args.timeout,
+        dry_run: args.dry_run,
+        local_options: given.map(|(option, _)| option).collect(),
+    }
 }

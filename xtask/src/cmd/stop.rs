@@ -1,16 +1,14 @@
 //! `stop`: stops services and verifies that no process of theirs is left, e.g. `stopped: api, web`.
 
 #[cfg(feature = "deploy")]
-use super::external_engine::ExternalLayer;
-#[cfg(feature = "deploy")]
-use super::remote_services::RemoteLayer;
+use super::deploy_workflow::run_elsewhere;
 use super::session::Session;
 use super::stack as shared;
 use super::{CommandResult, SUCCESS};
 use crate::cli::StopArgs;
 use xtask_base::error::{Error, ErrorKind};
 #[cfg(feature = "deploy")]
-use xtask_deploy::engine_commands::EngineCommand;
+use xtask_deploy::engine_commands::ServicesCommand;
 use xtask_report as report;
 use xtask_services::client;
 use xtask_services::observe::list_known_stacks;
@@ -22,14 +20,14 @@ use xtask_services::stop::{StopReport, choose_stacks, stop_services};
 pub(super) fn run(session: &Session, args: &StopArgs) -> CommandResult {
     let repo = session.open_repo()?;
     #[cfg(feature = "deploy")]
-    if let Some(foreign) = ExternalLayer::find_layer(session, &repo, args.layer.as_deref())? {
-        foreign.reject_options(&[("--json", args.json)])?;
-        let asked = EngineCommand::Stop { within: args.timeout };
-        return foreign.forward_command(session, &repo, &asked, &args.services);
-    }
-    #[cfg(feature = "deploy")]
-    if let Some(far) = RemoteLayer::find_layer(session, &repo, args.layer.as_deref())? {
-        return far.stop_services(session, args);
+    if let Some(code) = run_elsewhere(
+        session,
+        &repo,
+        args.layer.as_deref(),
+        &ServicesCommand::Stop { within: args.timeout, json: args.json },
+        &args.services,
+    )? {
+        return Ok(code);
     }
     let (stacks, unreadable) = match &args.layer {
         Some(layer) => {

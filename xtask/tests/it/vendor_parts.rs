@@ -65,7 +65,7 @@ fn each_set_of_parts_is_complete_and_mentions_no_others() {
                 &["xtask/crates/validate", "xtask/src/cmd/validate.rs", "setup/validate.toml"][..],
             ),
             ("services", &["xtask/crates/services", "xtask/src/cmd/start.rs", "deployment"]),
-            ("deploy", &["xtask/crates/deploy", "xtask/src/cmd/remote_services.rs"]),
+            ("deploy", &["xtask/crates/deploy", "xtask/src/cmd/deploy_workflow.rs"]),
             ("vendoring", &["xtask/crates/vendoring", "xtask/src/demo"]),
         ] {
             for path in paths {

@@ -53,13 +53,17 @@ pub struct Error {
     message: String,
     cause: Option<Box<dyn StdError + Send + Sync>>,
     details: Vec<String>,
+    /// The positions in `details` of lines that a program printed.
+    output: Vec<usize>,
     hints: Vec<String>,
 }
 
 impl Error {
     /// Creates an error of the given `kind`. `what` is the message: lowercase, without a full stop.
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
-        Error { kind, message: what.into(), cause: None, details: Vec::new(), hints: Vec::new() }
+        let message = what.into();
+        let (details, output, hints) = (Vec::new(), Vec::new(), Vec::new());
+        Error { kind, message, cause: None, details, output, hints }
     }
 
     /// Creates an [`ErrorKind::Negative`] error.
@@ -81,6 +85,22 @@ impl Error {
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.details.push(detail.into());
+        self
+    }
+
+    /// Adds a line that a program printed. It is shown like a detail, but may contain secrets: see
+    /// [`Error::own_details`].
+    #[must_use]
+    pub fn with_output_line(mut self, line: impl Into<String>) -> Self {
+        self.output.push(self.details.len());
+        self.with_detail(line)
+    }
+
+    /// Replaces the message and drops the cause; details and hints stay.
+    #[must_use]
+    pub fn with_message(mut self, what: impl Into<String>) -> Self {
+        self.message = what.into();
+        self.cause = None;
         self
     }
 
@@ -113,6 +133,17 @@ impl Error {
     #[must_use]
     pub fn details(&self) -> &[String] {
         &self.details
+    }
+
+    /// Returns the details without the lines that a program printed.
+    pub fn own_details(&self) -> impl Iterator<Item = &str> {
+        let all = self.details.iter().enumerate();
+        all.filter(|(at, _)| !self.output.contains(at)).map(|(_, detail)| detail.as_str())
+    }
+
+    /// Returns the lines that a program printed, in the order in which they were added.
+    pub fn output_lines(&self) -> impl Iterator<Item = &str> {
+        self.output.iter().map(|at| self.details[*at].as_str())
     }
 
     /// Returns the hints, in the order in which they were added.

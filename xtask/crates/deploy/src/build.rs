@@ -67,7 +67,7 @@ pub fn build_release(
             StatusPort::AnyFree => Some(0),
             StatusPort::Fixed(port) => Some(port),
         },
-        watch_ms: u64::try_from(watch.as_millis()).unwrap_or(u64::MAX),
+        watch_ms: super::to_millis(watch),
         values: values.collect(),
         outside: EngineSettings::for_layer(repo, &layer.name, place.deploy),
     };

@@ -29,5 +29,5 @@ pub(super) fn check_exit(what: &str, end: ExitReason, longest: Duration) -> Resu
 pub(super) fn with_last_lines(failure: Error, printed: &str) -> Error {
     let lines: Vec<&str> = printed.lines().collect();
     let last = lines[lines.len().saturating_sub(LAST_LINES)..].iter();
-    last.fold(failure, |error, line| error.with_detail(format!("| {line}")))
+    last.fold(failure, |error, line| error.with_output_line(format!("| {line}")))
 }

@@ -17,23 +17,19 @@ use serde::Deserialize;
 
 use super::DeployContext;
 use super::engine::Engine;
+use super::health::{ensure_no_faults, watch_by_queries};
 use super::release::Release;
 use super::target::DeployTarget;
 use super::tool::{
-    EngineSettings, EngineTool, QUERY_TIMEOUT, ensure_no_faults, parse_json_objects,
-    read_engine_settings, to_args,
+    EngineSettings, EngineTool, QUERY_TIMEOUT, parse_json_objects, read_engine_settings, to_args,
 };
-use xtask_base::deadline::Deadline;
-use xtask_base::error::{Error, ErrorKind, Result, ResultExt as _};
+use xtask_base::error::{ErrorKind, Result, ResultExt as _};
 
 /// Time limit for building and pulling images: one hour.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Time limit for `down`: five minutes, as each container has a stop timeout of its own.
 const DOWN_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// Number of consecutive failed queries that a watch tolerates.
-const MAX_FAILED_QUERIES: usize = 2;
 
 /// Interval between two polls of a watch; each poll starts two processes.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -68,8 +64,7 @@ type ContainerStarts = BTreeMap<String, String>;
 /// root of the release or the worktree.
 #[must_use]
 pub fn build_compose_args(outside: &EngineSettings, files: &std::path::Path) -> Vec<String> {
-    let mut args = build_context_args(outside);
-    args.extend(to_args(&["compose", "--project-name", &outside.project, "--project-directory"]));
+    let mut args = build_project_args(outside, &["--project-directory"]);
     // Relative paths in a compose file start at its folder, as with `docker compose -f`.
     let file = files.join(&outside.to);
     let folder = file.parent().unwrap_or(files);
@@ -78,8 +73,16 @@ pub fn build_compose_args(outside: &EngineSettings, files: &std::path::Path) -> 
     args
 }
 
+/// Returns the arguments of `docker` for a `compose` subcommand on a project, without its files.
+pub(super) fn build_project_args(outside: &EngineSettings, what: &[&str]) -> Vec<String> {
+    let mut args = build_context_args(outside);
+    args.extend(to_args(&["compose", "--project-name", &outside.project]));
+    args.extend(to_args(what));
+    args
+}
+
 /// Returns `--context NAME`, or no arguments without a context.
-pub(super) fn build_context_args(outside: &EngineSettings) -> Vec<String> {
+fn build_context_args(outside: &EngineSettings) -> Vec<String> {
     let context = outside.context.iter();
     context.flat_map(|name| ["--context".to_owned(), name.clone()]).collect()
 }
@@ -185,38 +188,15 @@ impl Engine for ComposeEngine<'_> {
     }
 
     fn watch(&self, release: &Release, longest: Duration) -> Result<()> {
-        let deadline = Deadline::after(longest);
-        let mut misses = 0;
         let services = self.list_services(release)?;
         let mut first: Option<ContainerStarts> = None;
-        loop {
-            if self.ctx.interrupts.was_interrupted() {
-                return Err(Error::new(
-                    ErrorKind::Interrupted,
-                    "interrupted while watching the release",
-                ));
-            }
-            let left = deadline.remaining();
-            let (mut faults, starts) = match self.find_faults(release, &services) {
-                // A single failed query is no evidence against the release.
-                Err(_) if misses < MAX_FAILED_QUERIES => {
-                    misses += 1;
-                    std::thread::sleep(POLL_INTERVAL);
-                    continue;
-                }
-                asked => asked?,
-            };
-            misses = 0;
-            let first = first.get_or_insert_with(|| starts.clone());
-            if faults.is_empty() && *first != starts {
+        watch_by_queries(longest, POLL_INTERVAL, &self.ctx, &mut || {
+            let (mut faults, starts) = self.find_faults(release, &services)?;
+            if faults.is_empty() && *first.get_or_insert_with(|| starts.clone()) != starts {
                 faults.push("a container was restarted or replaced".to_owned());
             }
-            ensure_no_faults(faults)?;
-            match left {
-                Some(left) => std::thread::sleep(left.min(POLL_INTERVAL)),
-                None => return Ok(()),
-            }
-        }
+            Ok(faults)
+        })
     }
 
     fn check_health(&self, release: &Release) -> Result<()> {
@@ -229,9 +209,7 @@ impl Engine for ComposeEngine<'_> {
         if keep.is_some() {
             return Ok(());
         }
-        let mut args = build_context_args(self.settings);
-        args.extend(to_args(&["compose", "--project-name", &self.settings.project, "down"]));
-        args.push("--remove-orphans".to_owned());
+        let args = build_project_args(self.settings, &["down", "--remove-orphans"]);
         let (folder, variables) = (self.target.root.clone(), Vec::new());
         let docker = EngineTool { name: "docker", folder, variables, ctx: &self.ctx };
         docker.run(&args, DOWN_TIMEOUT)

@@ -17,7 +17,7 @@ use super::engine::Engine;
 use super::health;
 use super::persistent_state::{self, TrialPlan};
 use super::release::Release;
-use super::stacks::{self, StackRole};
+use super::stacks::{self, ReleaseStack, StackRole};
 use super::target::DeployTarget;
 use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_config::Layer;
@@ -85,7 +85,7 @@ impl Engine for DirectoryEngine<'_> {
     fn stop_others(&self, keep: Option<&Release>) -> Result<()> {
         let keep =
             keep.map(|release| stacks::stack_for_release(self.target, release, StackRole::Serving));
-        for stack in stacks::list_stacks(self.target)? {
+        for ReleaseStack { stack, .. } in stacks::list_stacks(self.target)? {
             if Some(&stack) != keep.as_ref() {
                 stacks::stop_stack(&stack, &self.ctx)?;
             }

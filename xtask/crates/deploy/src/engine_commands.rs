@@ -13,26 +13,28 @@ use super::tool::{EngineSettings, to_args};
 use xtask_base::error::{Error, Result};
 use xtask_config::DeployEngine;
 
-/// A services command, with its options.
+/// A services command of a layer that does not run in the worktree, with its options.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EngineCommand {
+pub enum ServicesCommand {
     /// `start`: create and start the services.
     Start {
         /// Time limit to become ready.
         within: Duration,
+        /// Whether only the command line is shown.
+        dry_run: bool,
+        /// The given options that only services in the worktree have, e.g. `--port`.
+        local_options: Vec<&'static str>,
     },
     /// `stop`: stop the services.
     Stop {
-        /// Time limit for each service; the tool's default if `None`.
+        /// Time limit for each service; the default if `None`.
         within: Option<Duration>,
-    },
-    /// `restart`: restart the services.
-    Restart,
-    /// `ps`: show the status.
-    Ps {
-        /// JSON output.
         json: bool,
     },
+    /// `restart`: restart the services.
+    Restart { json: bool },
+    /// `ps`: show the status.
+    Ps { json: bool, watch: bool },
     /// `logs`: show the logs.
     Logs {
         /// Follow new lines.
@@ -43,7 +45,23 @@ pub enum EngineCommand {
         since: Option<Duration>,
         /// Prefix each line with its time.
         timestamps: bool,
+        /// Show earlier runs, too.
+        all: bool,
     },
+}
+
+impl ServicesCommand {
+    /// Returns a given option that the engine's tool does not support.
+    pub(super) fn unsupported_option(&self) -> Option<&'static str> {
+        match self {
+            ServicesCommand::Start { local_options, .. } => local_options.first().copied(),
+            ServicesCommand::Stop { json, .. } | ServicesCommand::Restart { json } => {
+                json.then_some("--json")
+            }
+            ServicesCommand::Ps { watch, .. } => watch.then_some("--watch"),
+            ServicesCommand::Logs { .. } => None,
+        }
+    }
 }
 
 /// Returns the program (`docker` or `kubectl`) and its arguments. `root` is the worktree.
@@ -53,7 +71,7 @@ pub fn build_command_line(
     engine: DeployEngine,
     outside: &EngineSettings,
     root: &Path,
-    asked: &EngineCommand,
+    asked: &ServicesCommand,
     services: &[String],
 ) -> Result<(&'static str, Vec<String>)> {
     match engine {
@@ -67,16 +85,16 @@ pub fn build_command_line(
 fn build_docker_args(
     outside: &EngineSettings,
     root: &Path,
-    asked: &EngineCommand,
+    asked: &ServicesCommand,
     services: &[String],
 ) -> Vec<String> {
     let mut args = compose::build_compose_args(outside, root);
     match asked {
-        EngineCommand::Start { within } => {
+        ServicesCommand::Start { within, .. } => {
             args.extend(to_args(&["up", "--detach", "--wait", "--wait-timeout"]));
             args.push(within.as_secs().max(1).to_string());
         }
-        EngineCommand::Stop { within } => {
+        ServicesCommand::Stop { within, .. } => {
             args.push("stop".to_owned());
             if let Some(within) = within {
                 // Docker takes full seconds, and 0 kills without a stop signal; so 300 ms become 1.
@@ -84,14 +102,14 @@ fn build_docker_args(
                 args.extend(["--timeout".to_owned(), seconds.to_string()]);
             }
         }
-        EngineCommand::Restart => args.push("restart".to_owned()),
-        EngineCommand::Ps { json } => {
+        ServicesCommand::Restart { .. } => args.push("restart".to_owned()),
+        ServicesCommand::Ps { json, .. } => {
             args.extend(to_args(&["ps", "--all"]));
             if *json {
                 args.extend(to_args(&["--format", "json"]));
             }
         }
-        EngineCommand::Logs { .. } => {
+        ServicesCommand::Logs { .. } => {
             args.push("logs".to_owned());
             args.extend(build_logs_args(asked));
         }
@@ -106,41 +124,41 @@ fn build_docker_args(
 fn build_kubectl_args(
     outside: &EngineSettings,
     root: &Path,
-    asked: &EngineCommand,
+    asked: &ServicesCommand,
     services: &[String],
 ) -> Result<Vec<String>> {
     let mut args = build_scope_args(outside.context.as_deref(), outside.namespace.as_deref());
     let typed = |rest: &str| format!("`kubectl {} {rest}`", args.join(" "));
     let one = |of: &str| Error::usage(format!("`{of}` needs exactly one workload in a cluster"));
     match asked {
-        EngineCommand::Stop { .. } => {
+        ServicesCommand::Stop { .. } => {
             return Err(Error::usage("`stop` is not supported in a cluster")
                 .with_detail(
                     "a workload stops with 0 replicas, until the next deploy starts it again",
                 )
                 .with_hint(typed("scale deployment/NAME --replicas=0")));
         }
-        EngineCommand::Restart => {
+        ServicesCommand::Restart { .. } => {
             let [name] = services else {
                 let hint = "as in `cargo xtask restart --layer LAYER NAME`, or `statefulset/NAME`";
                 return Err(one("restart").with_hint(hint));
             };
             args.extend(to_args(&["rollout", "restart", &qualify_workload(name)]));
         }
-        EngineCommand::Start { .. } | EngineCommand::Ps { .. } if !services.is_empty() => {
+        ServicesCommand::Start { .. } | ServicesCommand::Ps { .. } if !services.is_empty() => {
             return Err(Error::usage("`start` and `ps` take no workloads in a cluster")
                 .with_hint(typed("get deployment/NAME")));
         }
-        EngineCommand::Start { .. } => {
+        ServicesCommand::Start { .. } => {
             args.push("apply".to_owned());
             args.extend(build_manifest_args(outside, root));
         }
-        EngineCommand::Ps { json } => {
+        ServicesCommand::Ps { json, .. } => {
             args.push("get".to_owned());
             args.extend(build_manifest_args(outside, root));
             args.extend(to_args(if *json { &["-o", "json"] } else { &["-o", "wide"] }));
         }
-        EngineCommand::Logs { .. } => {
+        ServicesCommand::Logs { .. } => {
             let [name] = services else {
                 let hint = "as in `cargo xtask logs --layer LAYER NAME`, or `statefulset/NAME`";
                 return Err(one("logs").with_hint(hint));
@@ -163,8 +181,10 @@ fn qualify_workload(name: &str) -> String {
 }
 
 /// Returns the options of `logs`, which are the same for both tools.
-fn build_logs_args(asked: &EngineCommand) -> Vec<String> {
-    let EngineCommand::Logs { follow, lines, since, timestamps } = asked else { return Vec::new() };
+fn build_logs_args(asked: &ServicesCommand) -> Vec<String> {
+    let ServicesCommand::Logs { follow, lines, since, timestamps, .. } = asked else {
+        return Vec::new();
+    };
     let mut args = vec![format!("--tail={lines}")];
     if let Some(since) = since {
         args.push(format!("--since={}s", since.as_secs().max(1)));
@@ -192,21 +212,22 @@ mod tests {
             namespace: None,
             project: "app-prod".to_owned(),
         };
-        let logs = |follow| EngineCommand::Logs {
+        let logs = |follow| ServicesCommand::Logs {
             follow,
             lines: 20,
             since: follow.then_some(Duration::from_secs(90)),
             timestamps: follow,
+            all: false,
         };
         let within = Duration::from_secs(30);
         let asked = [
-            (EngineCommand::Start { within }, vec![]),
-            (EngineCommand::Stop { within: Some(within) }, vec!["web"]),
-            (EngineCommand::Stop { within: None }, vec![]),
-            (EngineCommand::Restart, vec!["web"]),
-            (EngineCommand::Restart, vec![]),
-            (EngineCommand::Ps { json: true }, vec![]),
-            (EngineCommand::Ps { json: false }, vec!["web"]),
+            (ServicesCommand::Start { within, dry_run: false, local_options: vec![] }, vec![]),
+            (ServicesCommand::Stop { within: Some(within), json: false }, vec!["web"]),
+            (ServicesCommand::Stop { within: None, json: false }, vec![]),
+            (ServicesCommand::Restart { json: false }, vec!["web"]),
+            (ServicesCommand::Restart { json: false }, vec![]),
+            (ServicesCommand::Ps { json: true, watch: false }, vec![]),
+            (ServicesCommand::Ps { json: false, watch: false }, vec!["web"]),
             (logs(false), vec![]),
             (logs(true), vec!["statefulset/db"]),
         ];

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::build::{self, DeployStepContext, run_commands};
 use super::current_link;
 use super::engine::EngineContext;
-use super::history;
+use super::history::{self, CurrentReleases};
 use super::journal::DeployJournal;
 use super::persistent_state;
 use super::pipeline::{DeployAction, PipelineStep, StepRecovery, choose_recovery, pipeline_steps};
@@ -110,7 +110,7 @@ pub fn rollback_to(
     site.engine.check_can_serve(release)?;
     let entries = history::read_history(&site.target.history_file())?;
     if let Some(served) =
-        history::current_and_serving(&entries).0.filter(|served| *served != release.name)
+        history::current_and_serving(&entries).current.filter(|served| *served != release.name)
     {
         let served = Release::in_target(site.target, served);
         match served.read_snapshot() {
@@ -136,7 +136,8 @@ fn new_journal(
     watch: Duration,
 ) -> Result<DeployJournal> {
     let entries = history::read_history(&site.target.history_file())?;
-    let (pointed, served) = history::current_and_serving(&entries);
+    let CurrentReleases { current: pointed, serving: served } =
+        history::current_and_serving(&entries);
     current_link::check_current(site.target, &[pointed])?;
     let nanos = (site.ctx.world.clock)().as_nanos();
     // A release that was modified cannot be the target of a rollback.
@@ -153,7 +154,7 @@ fn new_journal(
         old: others,
         pointed: pointed.map(ToOwned::to_owned),
         served: served.map(ToOwned::to_owned),
-        watch_ms: u64::try_from(watch.as_millis()).unwrap_or(u64::MAX),
+        watch_ms: super::to_millis(watch),
         step: pipeline_steps(doing)[0],
         why: None,
         printed: Vec::new(),
@@ -184,7 +185,6 @@ fn perform_step(
     release: &Release,
     warnings: &mut Vec<String>,
 ) -> Result<()> {
-    let around = &site.ctx;
     let worktree = match order.source {
         ReleaseSource::Commit(repo, _) => Some(repo.root()),
         ReleaseSource::Sealed { .. } => None,
@@ -196,7 +196,7 @@ fn perform_step(
         target: site.target,
         release,
         worktree,
-        ctx: *around,
+        ctx: site.ctx,
     };
     match step {
         PipelineStep::Before => run_commands(&place, StepMoment::Before),
@@ -210,26 +210,11 @@ fn perform_step(
             run_commands(&place, StepMoment::Release)?;
             release.verify_manifest().map(drop)
         }
-        PipelineStep::Try => {
-            (around.tell)("testing the candidate");
-            site.engine
-                .try_candidate(release)
-                .map_err(|failure| prefix_failure(failure, "the candidate"))?;
-            release.verify_manifest()?;
-            site.engine.check_can_serve(release)?;
-            persistent_state::check_written(release, order.deploy, site.target, false)
-        }
-        PipelineStep::BackUp => {
-            let Some(served) = &journal.pointed else { return Ok(()) };
-            let served = Release::in_target(site.target, served);
-            let old = served.read_snapshot().map_or(Vec::new(), |snapshot| snapshot.specs);
-            let ways = persistent_state::choose_backup_specs(
-                &release.read_snapshot()?.specs,
-                &old,
-                &site.ctx,
-            )?;
-            back_up_served(site, &ways, &served)
-        }
+        PipelineStep::Try => try_release(site, release, order.deploy),
+        PipelineStep::BackUp => match &journal.pointed {
+            Some(served) => back_up_before(site, release, served),
+            None => Ok(()),
+        },
         PipelineStep::Record => record_verified(site, journal),
         PipelineStep::After => {
             if let Err(failure) = run_commands(&place, StepMoment::After) {
@@ -251,6 +236,27 @@ fn perform_step(
         | PipelineStep::Watch
         | PipelineStep::GoBack => perform_serving_step(site, step, journal, release),
     }
+}
+
+/// Starts a release as a candidate, and checks that it is still intact and keeps its state outside.
+fn try_release(site: &EngineContext<'_>, release: &Release, deploy: &DeployConfig) -> Result<()> {
+    (site.ctx.tell)("testing the candidate");
+    site.engine.try_candidate(release).map_err(|failure| {
+        let message = format!("the candidate: {failure}");
+        failure.with_message(message)
+    })?;
+    release.verify_manifest()?;
+    site.engine.check_can_serve(release)?;
+    persistent_state::check_written(release, deploy, site.target, false)
+}
+
+/// Backs up the state of the release `served`, before `release` takes over.
+fn back_up_before(site: &EngineContext<'_>, release: &Release, served: &str) -> Result<()> {
+    let served = Release::in_target(site.target, served);
+    let old = served.read_snapshot().map_or(Vec::new(), |snapshot| snapshot.specs);
+    let new = release.read_snapshot()?.specs;
+    let ways = persistent_state::choose_backup_specs(&new, &old, &site.ctx)?;
+    back_up_served(site, &ways, &served)
 }
 
 /// Imports an uploaded release. Returns an error unless it is intact and matches `release` and `commit`.
@@ -298,14 +304,6 @@ fn perform_serving_step(
     }
 }
 
-/// Prefixes the message of an error with `whose: `.
-fn prefix_failure(failure: Error, whose: &str) -> Error {
-    let error = Error::new(failure.kind(), format!("{whose}: {failure}"));
-    let error =
-        failure.details().iter().fold(error, |error, detail| error.with_detail(detail.clone()));
-    failure.hints().iter().fold(error, |error, hint| error.with_hint(hint.clone()))
-}
-
 /// Removes all but the newest `deploy.keep` verified releases and backups.
 ///
 /// The current release stays, as do foreign files and releases into which services have written; the latter are
@@ -314,7 +312,7 @@ fn prune_releases(site: &EngineContext<'_>, deploy: &DeployConfig) -> Result<Vec
     let entries = history::read_history(&site.target.history_file())?;
     let mut stay = list_kept(site.target, &entries);
     stay.truncate(deploy.keep);
-    stay.extend(history::current_and_serving(&entries).0.map(ToOwned::to_owned));
+    stay.extend(history::current_and_serving(&entries).current.map(ToOwned::to_owned));
     let folder = site.target.releases_folder();
     let found = std::fs::read_dir(&folder)
         .with_context(|| format!("cannot list `{}`", folder.display()))?;

@@ -17,6 +17,9 @@ use xtask_services::status::ServiceStatus;
 /// Interval between two polls of the supervisor's status.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Number of consecutive failed queries that a watch tolerates.
+const MAX_FAILED_QUERIES: usize = 2;
+
 /// Watches the required services of `specs` for `longest`, then checks their health once.
 ///
 /// Returns an error of kind `Negative` with all faults as details, or `Interrupted` after Ctrl-C.
@@ -29,17 +32,8 @@ pub fn watch_stack(
     let deadline = Deadline::after(longest);
     let first = read_service_rows(stack, around)?;
     loop {
-        if around.interrupts.was_interrupted() {
-            return Err(Error::new(
-                ErrorKind::Interrupted,
-                "interrupted while watching the release",
-            ));
-        }
-        let faults = find_faults(specs, &first, &read_service_rows(stack, around)?);
-        if !faults.is_empty() {
-            let error = Error::negative("the release is unhealthy");
-            return Err(faults.into_iter().fold(error, Error::with_detail));
-        }
+        ensure_not_interrupted(around)?;
+        ensure_no_faults(find_faults(specs, &first, &read_service_rows(stack, around)?))?;
         match deadline.remaining() {
             Some(left) => std::thread::sleep(left.min(POLL_INTERVAL)),
             None => return check_stack_health(stack, specs, around),
@@ -62,10 +56,52 @@ pub fn check_stack_health(
             None => faults.push(format!("{}: not running", spec.name)),
         }
     }
+    ensure_no_faults(faults)
+}
+
+/// Returns an error with `faults` as details, if there are any.
+pub(super) fn ensure_no_faults(faults: Vec<String>) -> Result<()> {
     if faults.is_empty() {
         return Ok(());
     }
     Err(faults.into_iter().fold(Error::negative("the release is unhealthy"), Error::with_detail))
+}
+
+/// Watches a release for `longest` by calling `find_faults` each `interval`; any fault fails the watch.
+///
+/// A single failed query is no evidence against the release: `MAX_FAILED_QUERIES` of them in a row are tolerated.
+pub(super) fn watch_by_queries(
+    longest: Duration,
+    interval: Duration,
+    around: &DeployContext<'_>,
+    find_faults: &mut dyn FnMut() -> Result<Vec<String>>,
+) -> Result<()> {
+    let deadline = Deadline::after(longest);
+    let mut misses = 0;
+    loop {
+        ensure_not_interrupted(around)?;
+        let left = deadline.remaining();
+        match find_faults() {
+            Err(_) if misses < MAX_FAILED_QUERIES => {
+                misses += 1;
+                std::thread::sleep(interval);
+                continue;
+            }
+            asked => ensure_no_faults(asked?)?,
+        }
+        misses = 0;
+        match left {
+            Some(left) => std::thread::sleep(left.min(interval)),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn ensure_not_interrupted(around: &DeployContext<'_>) -> Result<()> {
+    if around.interrupts.was_interrupted() {
+        return Err(Error::new(ErrorKind::Interrupted, "interrupted while watching the release"));
+    }
+    Ok(())
 }
 
 fn read_service_rows(stack: &Stack, around: &DeployContext<'_>) -> Result<Vec<ServiceStatus>> {

@@ -16,6 +16,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::pipeline::DeployAction;
+use super::target::{DeployTarget, TargetOwnership};
 use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::files::Disk;
 
@@ -100,6 +101,14 @@ pub fn read_history(file: &Path) -> Result<Vec<DeployEntry>> {
     Ok(parse_history(&std::fs::read(file).with_context(failed)?))
 }
 
+/// Reads all runs of `target`; none if it is free. Returns an error if it belongs to somebody else.
+pub fn read_target_history(target: &DeployTarget) -> Result<Vec<DeployEntry>> {
+    match target.check_ownership()? {
+        TargetOwnership::Ours => read_history(&target.history_file()),
+        TargetOwnership::Free => Ok(Vec::new()),
+    }
+}
+
 /// Parses the content of a history, skipping malformed lines.
 #[must_use]
 pub fn parse_history(bytes: &[u8]) -> Vec<DeployEntry> {
@@ -145,12 +154,23 @@ pub fn is_commit_verified(entries: &[DeployEntry], commit: &str) -> bool {
     last.is_some_and(|entry| entry.outcome == DeployOutcome::Verified)
 }
 
-/// Returns the names of the release to which `current` should point, and of the one that serves.
+/// Names of releases, as the last run of a target left them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CurrentReleases<'a> {
+    /// The release to which `current` should point.
+    pub current: Option<&'a str>,
+    /// The verified release that serves.
+    pub serving: Option<&'a str>,
+}
+
+/// Returns the release to which `current` should point, and the one that serves.
 #[must_use]
-pub fn current_and_serving(entries: &[DeployEntry]) -> (Option<&str>, Option<&str>) {
+pub fn current_and_serving(entries: &[DeployEntry]) -> CurrentReleases<'_> {
     let last = entries.last();
-    let current = last.and_then(|entry| entry.current.as_deref());
-    (current, last.and_then(|entry| entry.serves.as_deref()))
+    CurrentReleases {
+        current: last.and_then(|entry| entry.current.as_deref()),
+        serving: last.and_then(|entry| entry.serves.as_deref()),
+    }
 }
 
 #[cfg(test)]

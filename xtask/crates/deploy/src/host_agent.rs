@@ -11,13 +11,15 @@ use super::DeployContext;
 use super::directory::DirectoryEngine;
 use super::engine::EngineContext;
 use super::executor::{self, DeployRequest, ReleaseSource};
-use super::gates::{self, TargetGateContext};
-use super::history;
+use super::gates::TargetGateContext;
+use super::history::{self, CurrentReleases};
 use super::pipeline::DeployAction;
 use super::release::Release;
+use super::required_variables::check_rollback;
 use super::rollback;
 use super::ssh::UPLOAD_TIMEOUT;
 use super::target::{DeployTarget, TargetOwnership, is_release_name};
+use super::target_gates::check_target_gates;
 use super::verify;
 use super::wire_protocol::{
     HostCommand, HostRequest, HostResponse, ORDER, TargetInspection, WireError,
@@ -75,17 +77,13 @@ fn try_execute(
             Ok(())
         }
         wanted => {
-            let before = if target.check_ownership()? == TargetOwnership::Ours {
-                history::read_history(&target.history_file())?.len()
-            } else {
-                0
-            };
+            let before = history::read_target_history(&target)?.len();
             let done = execute_change(&site, &layer, wanted, warn);
             let entries = history::read_history(&target.history_file())?;
             ended.run = entries.last().filter(|_| entries.len() > before).cloned();
-            let (current, serves) = history::current_and_serving(&entries);
+            let CurrentReleases { current, serving } = history::current_and_serving(&entries);
             ended.current = current.map(str::to_owned);
-            ended.serves = serves.map(str::to_owned);
+            ended.serves = serving.map(str::to_owned);
             done
         }
     }
@@ -108,7 +106,7 @@ fn inspect_target(
         missing: missing.to_vec(),
         ctx: site.ctx,
     };
-    let gates = gates::check_target_gates(&grounds);
+    let gates = check_target_gates(&grounds);
     if !target.check_ownership().is_ok_and(|standing| standing == TargetOwnership::Ours) {
         return Ok(TargetInspection { gates, taken: Vec::new(), kept: Vec::new() });
     }
@@ -163,7 +161,7 @@ fn execute_change(
         }
         HostCommand::Rollback { release, watch_ms } => {
             let release = rollback::choose_rollback(site.target, Some(release))?;
-            gates::check_rollback(layer, deploy, site.target, &release, &site.ctx)?;
+            check_rollback(layer, deploy, site.target, &release, &site.ctx)?;
             executor::rollback_to(site, &release, Duration::from_millis(*watch_ms)).map(drop)
         }
         _ => Ok(()),

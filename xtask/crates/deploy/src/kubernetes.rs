@@ -18,14 +18,14 @@ use serde_json::Value;
 
 use super::DeployContext;
 use super::engine::Engine;
+use super::health::{ensure_no_faults, watch_by_queries};
 use super::release::Release;
 use super::target::DeployTarget;
 use super::tool::{
-    EngineSettings, EngineTool, QUERY_TIMEOUT, ensure_no_faults, parse_json_objects,
-    read_engine_settings, to_args,
+    EngineSettings, EngineTool, QUERY_TIMEOUT, parse_json_objects, read_engine_settings, to_args,
 };
 use xtask_base::deadline::Deadline;
-use xtask_base::error::{Error, ErrorKind, Result, ResultExt as _};
+use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::record::{self, LoadedRecord};
 use xtask_base::words::join_names;
 
@@ -34,9 +34,6 @@ const APPLIED_KIND: &str = "xtask.deploy-applied/1";
 
 /// Time limit of `kubectl apply` and `kubectl delete`: five minutes.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// Number of consecutive failed queries that a watch tolerates.
-const MAX_FAILED_QUERIES: usize = 2;
 
 /// Interval between two polls of a watch; each poll starts processes and queries the cluster.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -298,39 +295,17 @@ impl Engine for KubernetesEngine<'_> {
     }
 
     fn watch(&self, release: &Release, longest: Duration) -> Result<()> {
-        let deadline = Deadline::after(longest);
-        let mut misses = 0;
         let mut first: Option<BTreeMap<String, u64>> = None;
-        loop {
-            if self.ctx.interrupts.was_interrupted() {
-                return Err(Error::new(
-                    ErrorKind::Interrupted,
-                    "interrupted while watching the release",
-                ));
-            }
-            let left = deadline.remaining();
-            let (mut faults, restarts) = match self.inspect_workloads(release) {
-                // A single failed query is no evidence against the release.
-                Err(_) if misses < MAX_FAILED_QUERIES => {
-                    misses += 1;
-                    std::thread::sleep(POLL_INTERVAL);
-                    continue;
-                }
-                asked => asked?,
-            };
-            misses = 0;
+        watch_by_queries(longest, POLL_INTERVAL, &self.ctx, &mut || {
+            let (mut faults, restarts) = self.inspect_workloads(release)?;
             let first = first.get_or_insert_with(|| restarts.clone());
             // A new pod counts from 0: restarts of its containers are a fault.
-            let grew = |(id, count): &(&String, &u64)| *count > first.get(*id).unwrap_or(&0);
-            if restarts.iter().any(|one| grew(&one)) {
+            let grew = |(id, count): (&String, &u64)| *count > *first.get(id).unwrap_or(&0);
+            if restarts.iter().any(grew) {
                 faults.push("a container was restarted".to_owned());
             }
-            ensure_no_faults(faults)?;
-            match left {
-                Some(left) => std::thread::sleep(left.min(POLL_INTERVAL)),
-                None => return Ok(()),
-            }
-        }
+            Ok(faults)
+        })
     }
 
     fn check_health(&self, release: &Release) -> Result<()> {

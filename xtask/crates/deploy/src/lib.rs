@@ -8,6 +8,7 @@
 //! - [`pipeline`] defines the order of the steps and the recovery from a crash within each of them.
 //! - [`executor`] runs the steps and writes each into the [`journal`] before it begins; [`recover`] completes
 //!   or rolls back an interrupted run.
+//! - [`workflow`] is what the commands call; `remote_workflow` the same for another host.
 //! - [`engine::Engine`] performs the steps. [`directory`] serves on this machine; every engine shares the
 //!   steps, journal, history and rollback.
 //! - The engine `ssh` is `directory` on another host: this program is uploaded and receives requests there
@@ -22,6 +23,7 @@ pub mod build;
 mod command_exit;
 pub mod compose;
 pub mod current_link;
+pub mod deployment;
 pub mod directory;
 pub mod engine;
 pub mod engine_commands;
@@ -34,11 +36,16 @@ pub mod host_agent;
 pub mod journal;
 pub mod kubernetes;
 pub mod last_known_state;
+pub mod layer_location;
+pub mod local_gates;
 pub mod persistent_state;
 pub mod pipeline;
 pub mod recover;
 pub mod release;
 pub mod remote;
+mod remote_workflow;
+pub mod report;
+pub mod required_variables;
 pub mod rollback;
 mod run_end;
 pub mod run_history;
@@ -46,9 +53,11 @@ pub mod ssh;
 pub mod stacks;
 pub mod status;
 pub mod target;
+pub mod target_gates;
 pub mod tool;
 pub mod verify;
 pub mod wire_protocol;
+pub mod workflow;
 
 use std::time::Duration;
 
@@ -71,4 +80,9 @@ pub struct DeployContext<'a> {
     pub by: &'a str,
     /// Time limit for each service to become ready.
     pub ready_within: Duration,
+}
+
+/// Returns a duration in milliseconds, for records and the protocol.
+fn to_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::DeployContext;
 use super::command_exit::{check_exit, with_last_lines};
 use super::release::{Release, ReleaseSnapshot};
-use super::stacks;
+use super::stacks::{self, ReleaseStack, StackRole};
 use super::target::DeployTarget;
 use xtask_base::environment::format_compact_time;
 use xtask_base::error::{Error, Result, ResultExt as _};
@@ -96,22 +96,7 @@ pub fn plan_trial(
             ),
         });
     }
-    // Dependents of an unhealthy service cannot be tested.
-    loop {
-        let is_stuck = |need: &usize| left_out.get(need) == Some(&false);
-        let next = (0..layer.services.len()).find(|at| {
-            let service = &layer.services[*at];
-            let can_do_without = |need: &usize| {
-                let rule = service.supervision.fallback.as_ref();
-                rule.is_some_and(|rule| rule.when.contains(&layer.services[*need].name))
-            };
-            !left_out.contains_key(at)
-                && service.needs.iter().any(|need| is_stuck(need) && !can_do_without(need))
-        });
-        let Some(next) = next else { break };
-        left_out.insert(next, false);
-        notes.push(format!("`{}` is not tested", layer.services[next].name));
-    }
+    leave_out_dependents(layer, &mut left_out, &mut notes);
     let chosen: Vec<usize> =
         (0..layer.services.len()).filter(|at| !left_out.contains_key(at)).collect();
     let mut specs = stacks::build_specs(layer, &chosen, &ports, target, release, &release.files());
@@ -129,6 +114,29 @@ pub fn plan_trial(
         }
     }
     Ok(TrialPlan { specs, notes })
+}
+
+/// Leaves out the dependents of unhealthy services, as they cannot be tested.
+fn leave_out_dependents(
+    layer: &Layer,
+    left_out: &mut BTreeMap<usize, bool>,
+    notes: &mut Vec<String>,
+) {
+    loop {
+        let is_stuck = |need: &usize| left_out.get(need) == Some(&false);
+        let next = (0..layer.services.len()).find(|at| {
+            let service = &layer.services[*at];
+            let can_do_without = |need: &usize| {
+                let rule = service.supervision.fallback.as_ref();
+                rule.is_some_and(|rule| rule.when.contains(&layer.services[*need].name))
+            };
+            !left_out.contains_key(at)
+                && service.needs.iter().any(|need| is_stuck(need) && !can_do_without(need))
+        });
+        let Some(next) = next else { return };
+        left_out.insert(next, false);
+        notes.push(format!("`{}` is not tested", layer.services[next].name));
+    }
 }
 
 /// Reports whether a folder of `ones` equals, contains or is inside a folder of `others`.
@@ -152,19 +160,16 @@ fn list_serving(
     around: &DeployContext<'_>,
 ) -> Result<Vec<ServingService>> {
     let mut found = Vec::new();
-    for stack in stacks::list_stacks(target)? {
-        let is_candidate = stack.folder.extension().is_some_and(|name| name == "try");
-        let name = stack.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if is_candidate || name == but.name {
+    for ReleaseStack { release, role, stack } in stacks::list_stacks(target)? {
+        if role == StackRole::Candidate || release.name == but.name {
             continue;
         }
         let Some(page) = client::read_brief_status(&stack, around.world)? else { continue };
         if page.supervisor.is_none() && page.services.iter().all(|row| row.pid.is_none()) {
             continue;
         }
-        let specs = Release::in_target(target, &name)
-            .read_snapshot()
-            .map_or(Vec::new(), |ReleaseSnapshot { specs, .. }| specs);
+        let specs =
+            release.read_snapshot().map_or(Vec::new(), |ReleaseSnapshot { specs, .. }| specs);
         for row in page.services {
             let spec = specs.iter().find(|spec| spec.name == row.service);
             found.push(ServingService {

@@ -132,10 +132,6 @@ pub fn render_plan(
     new: &str,
     old: Option<&str>,
 ) -> Vec<String> {
-    let names = |is: &dyn Fn(&Service) -> bool| {
-        let services = layer.services.iter().filter(|service| is(service));
-        services.map(|service| service.name.clone()).collect::<Vec<_>>()
-    };
     let commands = |moment| {
         let steps = deploy.steps.iter().filter(move |step| step.at == moment);
         steps.map(move |step| format!("{}: {}", moment.name(), step.run.text))
@@ -156,22 +152,9 @@ pub fn render_plan(
                 }
             }
             PipelineStep::Release => lines.extend(commands(StepMoment::Release)),
-            PipelineStep::Try => lines.push(match deploy.engine {
-                DeployEngine::Directory | DeployEngine::Ssh => {
-                    let stand = names(&|service| service.candidate == CandidateMode::Serving);
-                    let besides = match (old, stand.is_empty()) {
-                        (Some(_), false) => {
-                            format!("; it uses the running {}", join_names(&stand, MAX_SHOWN))
-                        }
-                        _ => String::new(),
-                    };
-                    format!("start it on spare ports, until it is ready{besides}")
-                }
-                DeployEngine::Compose => "build and pull its images".to_owned(),
-                DeployEngine::Kubernetes => "have the cluster check its manifests".to_owned(),
-            }),
+            PipelineStep::Try => lines.push(render_trial(layer, deploy, old)),
             PipelineStep::BackUp => {
-                let saved = names(&|service| service.backup.is_some());
+                let saved = list_services(layer, |service| service.backup.is_some());
                 if old.is_some() && !saved.is_empty() {
                     lines.push(format!("back up {}", join_names(&saved, MAX_SHOWN)));
                 }
@@ -196,6 +179,28 @@ pub fn render_plan(
         }
     }
     lines
+}
+
+fn render_trial(layer: &Layer, deploy: &DeployConfig, old: Option<&str>) -> String {
+    match deploy.engine {
+        DeployEngine::Directory | DeployEngine::Ssh => {
+            let used = list_services(layer, |one| one.candidate == CandidateMode::Serving);
+            let besides = match (old, used.is_empty()) {
+                (Some(_), false) => {
+                    format!("; it uses the running {}", join_names(&used, MAX_SHOWN))
+                }
+                _ => String::new(),
+            };
+            format!("start it on spare ports, until it is ready{besides}")
+        }
+        DeployEngine::Compose => "build and pull its images".to_owned(),
+        DeployEngine::Kubernetes => "have the cluster check its manifests".to_owned(),
+    }
+}
+
+fn list_services(layer: &Layer, is_listed: impl Fn(&Service) -> bool) -> Vec<String> {
+    let services = layer.services.iter().filter(|service| is_listed(service));
+    services.map(|service| service.name.clone()).collect()
 }
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ impl RemoteDeploy<'_> {
             files: self.files.clone(),
             by: self.ctx.by.to_owned(),
             variables: variables.collect(),
-            ready_within_ms: u64::try_from(self.ctx.ready_within.as_millis()).unwrap_or(u64::MAX),
+            ready_within_ms: super::to_millis(self.ctx.ready_within),
         }
     }
 

@@ -39,8 +39,7 @@ pub fn choose_rollback_name(
     }
     // In the order of their first deploy, so that two rollbacks go back by two releases.
     let made = |name: &str| entries.iter().position(|entry| entry.release == name);
-    let (current, _) = history::current_and_serving(entries);
-    let current = current.and_then(made);
+    let current = history::current_and_serving(entries).current.and_then(made);
     let before = kept.iter().filter_map(|name| Some((made(name)?, name)));
     let before = before.filter(|(at, _)| current.is_none_or(|current| *at < current));
     match before.max() {

@@ -29,10 +29,9 @@ pub(super) fn conclude_run(
         return Err(failure);
     }
     journal.why = Some(summarize_failure(&failure));
-    journal.printed = extract_printed_lines(&failure);
+    journal.printed = failure.output_lines().map(str::to_owned).collect();
     match choose_recovery(journal.step) {
         StepRecovery::Discard => {
-            let kind = failure.kind();
             discard_run(site, journal).map_err(|next| recovery_failed_error(next, &failure))?;
             let serves = journal.served.as_deref();
             let left = match serves {
@@ -51,12 +50,10 @@ pub(super) fn conclude_run(
                     site.target.layer
                 ),
             };
-            let error = Error::new(kind, failure.message().to_owned());
+            let error = Error::new(failure.kind(), failure.message());
             let error = failure.causes().into_iter().fold(error, Error::with_detail);
-            let error =
-                failure.details().iter().fold(error, |e, detail| e.with_detail(detail.clone()));
-            let error = failure.hints().iter().fold(error, |e, hint| e.with_hint(hint.clone()));
-            Err(error.with_detail(left))
+            let error = failure.details().iter().fold(error, Error::with_detail);
+            Err(failure.hints().iter().fold(error, Error::with_hint).with_detail(left))
         }
         StepRecovery::GoBack | StepRecovery::WatchAgain => {
             let is_interrupted = failure.kind() == ErrorKind::Interrupted;
@@ -80,16 +77,10 @@ fn recovery_failed_error(next: Error, first: &Error) -> Error {
         .with_hint("the next `deploy` or `rollback` of this layer retries the recovery")
 }
 
-/// Returns the lines of program output in the details: those with the prefix `|`.
-fn extract_printed_lines(failure: &Error) -> Vec<String> {
-    let lines = failure.details().iter().flat_map(|detail| detail.lines().map(str::trim_start));
-    lines.filter(|line| line.starts_with('|')).map(str::to_owned).collect()
-}
-
 /// Returns an error as one line for the history, without program output, as that may contain secrets.
 fn summarize_failure(failure: &Error) -> String {
     let mut text = failure.to_string();
-    for detail in failure.details().iter().filter(|detail| !detail.starts_with('|')) {
+    for detail in failure.own_details() {
         text.push_str(&format!("; {}", detail.lines().next().unwrap_or_default()));
     }
     text
@@ -145,7 +136,7 @@ pub(super) fn roll_back_run(
                     let why = journal.why.take().unwrap_or_default();
                     journal.why =
                         Some(format!("{why}; then {}: {}", old.name, summarize_failure(&failure)));
-                    journal.printed.extend(extract_printed_lines(&failure));
+                    journal.printed.extend(failure.output_lines().map(str::to_owned));
                     // Services of the new release must not keep running alongside the old one.
                     site.uninterruptible.stop_others(Some(&old))?;
                     DeployOutcome::RollbackFailed
@@ -194,7 +185,8 @@ fn rolled_back_error(
     let is_bad = kind == ErrorKind::RollbackFailed;
     let kind = if is_interrupted && !is_bad { ErrorKind::Interrupted } else { kind };
     let error = Error::new(kind, what).with_detail(journal.why.clone().unwrap_or_default());
-    let error = journal.printed.iter().fold(error, |error, line| error.with_detail(line.clone()));
+    let printed = journal.printed.iter().map(|line| line.trim_start());
+    let error = printed.fold(error, Error::with_output_line);
     let layer = &site.target.layer;
     let error = match kind {
         ErrorKind::RollbackFailed => error

@@ -2,7 +2,7 @@
 
 use super::history::{self, DeployEntry};
 use super::ssh::SshHost;
-use super::target::{DeployTarget, TargetOwnership};
+use super::target::DeployTarget;
 use xtask_base::environment::Environment;
 use xtask_base::error::Result;
 use xtask_config::{DeployConfig, DeployEngine};
@@ -23,8 +23,5 @@ pub fn fetch_history(
         greeting.check_ownership(&target)?;
         return Ok(greeting.history);
     }
-    match target.check_ownership()? {
-        TargetOwnership::Ours => history::read_history(&target.history_file()),
-        TargetOwnership::Free => Ok(Vec::new()),
-    }
+    history::read_target_history(&target)
 }

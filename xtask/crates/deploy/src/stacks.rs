@@ -36,6 +36,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Number of attempts to send a start request, if supervisors exit concurrently.
 const START_ATTEMPTS: usize = 10;
 
+/// End of the folder name of a candidate's stack.
+const CANDIDATE_SUFFIX: &str = ".try";
+
 /// Role of a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StackRole {
@@ -45,12 +48,19 @@ pub enum StackRole {
     Candidate,
 }
 
+/// A stack with a folder in a target.
+pub struct ReleaseStack {
+    pub release: Release,
+    pub role: StackRole,
+    pub stack: Stack,
+}
+
 /// Returns the stack of a release.
 #[must_use]
 pub fn stack_for_release(target: &DeployTarget, release: &Release, role: StackRole) -> Stack {
     let name = match role {
         StackRole::Serving => release.name.clone(),
-        StackRole::Candidate => format!("{}.try", release.name),
+        StackRole::Candidate => format!("{}{CANDIDATE_SUFFIX}", release.name),
     };
     let folder = target.stacks_folder().join(name);
     Stack { layer: target.layer.clone(), root: release.files(), folder }
@@ -62,14 +72,14 @@ pub fn find_serving_stack(target: &DeployTarget) -> Result<Option<Stack>> {
         return Ok(None);
     }
     let entries = history::read_history(&target.history_file())?;
-    let current = history::current_and_serving(&entries).0;
+    let current = history::current_and_serving(&entries).current;
     Ok(current.map(|name| {
         stack_for_release(target, &Release::in_target(target, name), StackRole::Serving)
     }))
 }
 
 /// Returns all stacks with a folder in `target`.
-pub fn list_stacks(target: &DeployTarget) -> Result<Vec<Stack>> {
+pub fn list_stacks(target: &DeployTarget) -> Result<Vec<ReleaseStack>> {
     let folder = target.stacks_folder();
     let entries = match std::fs::read_dir(&folder) {
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -79,9 +89,13 @@ pub fn list_stacks(target: &DeployTarget) -> Result<Vec<Stack>> {
         entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();
     let stack = |name: &String| {
-        let release = Release::in_target(target, name.strip_suffix(".try").unwrap_or(name));
-        let role = if name.ends_with(".try") { StackRole::Candidate } else { StackRole::Serving };
-        stack_for_release(target, &release, role)
+        let (name, role) = match name.strip_suffix(CANDIDATE_SUFFIX) {
+            Some(name) => (name, StackRole::Candidate),
+            None => (&name[..], StackRole::Serving),
+        };
+        let release = Release::in_target(target, name);
+        let stack = stack_for_release(target, &release, role);
+        ReleaseStack { release, role, stack }
     };
     Ok(names.iter().map(stack).collect())
 }
@@ -201,7 +215,7 @@ pub fn start_stack(
             .map(|(n, env)| (n.clone(), control_socket::encode_env(env)))
             .collect(),
         seen: values.file_stamps().clone(),
-        ready_within_ms: u64::try_from(around.ready_within.as_millis()).unwrap_or(u64::MAX),
+        ready_within_ms: super::to_millis(around.ready_within),
         without: Vec::new(),
         status,
     };
@@ -254,11 +268,9 @@ fn not_ready_error(failures: &[ServiceFailure]) -> Error {
     let names: Vec<&str> = failures.iter().map(|failure| failure.service.as_str()).collect();
     let error = Error::negative(format!("{} did not become ready", names.join(", ")));
     failures.iter().fold(error, |error, failure| {
-        let mut detail = format!("{}: {}", failure.service, failure.why);
-        for line in &failure.lines {
-            detail.push_str(&format!("\n  | {line}"));
-        }
-        error.with_detail(detail)
+        let error = error.with_detail(format!("{}: {}", failure.service, failure.why));
+        let lines = failure.lines.iter();
+        lines.fold(error, |error, line| error.with_output_line(format!("  | {line}")))
     })
 }
 

@@ -1,47 +1,103 @@
-//! Deploy status for `status`: from the records on this machine, and from its running processes.
+//! The `deployed` lines of `status`: from the records on this machine, and from its running processes.
 //!
 //! Read-only, and without a connection: for another host it is the last known state of this clone. For example,
-//! `DeployStatus { release: "20250310T101500Z-4cfd10e1a2b3", is_verified: true, branch: "main", behind: 2, .. }`.
+//! `4cfd10e1a2, verified 2 hours ago, 2 commits behind main`.
 
-use super::history::{self, DeployEntry};
+use super::history::{self, CurrentReleases, DeployEntry};
 use super::last_known_state;
 use super::release::Release;
 use super::stacks::{self, StackRole};
 use super::target::{CurrentLink, DeployTarget, TargetOwnership};
-use xtask_base::environment::Environment;
+use xtask_base::environment::{Environment, format_ago, format_rfc3339};
 use xtask_base::error::Result;
-use xtask_config::{DeployConfig, DeployEngine};
+use xtask_base::words::pluralize;
+use xtask_config::{DeployConfig, DeployEngine, Layer, layer_file_path};
 use xtask_git::{Id, Repo};
+use xtask_report::{DeployedLine, short_id};
 use xtask_services::client;
 use xtask_services::status::ReportedState;
 
 /// Deploy status of a layer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeployStatus {
+#[derive(Default)]
+struct DeployStatus {
     /// Name of the release to which `current` points.
-    pub release: Option<String>,
+    release: Option<String>,
     /// Commit of `release`, in full.
-    pub commit: Option<String>,
+    commit: Option<String>,
     /// Whether `release` serves and is verified.
-    pub is_verified: bool,
+    is_verified: bool,
     /// Start of the last run of `release`, in seconds since the epoch.
-    pub at: Option<i64>,
+    at: Option<i64>,
     /// Time of the last known state, in seconds since the epoch; `None` if the target itself was inspected.
-    pub as_of: Option<i64>,
+    as_of: Option<i64>,
     /// Whether a run is in progress or was interrupted.
-    pub has_open_run: bool,
+    has_open_run: bool,
     /// Difference from the state that the last run left, e.g. `its services are not running`.
-    pub fault: Option<String>,
+    fault: Option<String>,
     /// Branch for the comparison.
-    pub branch: Option<String>,
+    branch: Option<String>,
     /// Number of commits of `branch` that are not deployed; `None` if unknown.
-    pub behind: Option<usize>,
+    behind: Option<usize>,
     /// Whether `branch` contains `commit`; `None` if unknown.
-    pub is_on_branch: Option<bool>,
+    is_on_branch: Option<bool>,
+}
+
+/// Returns a line for each layer with `[deploy]`. If a layer cannot be read, its line is the error.
+pub fn list_deployed_lines(
+    repo: &Repo,
+    layers: &[String],
+    load: &dyn Fn(&str) -> Result<Layer>,
+    world: &Environment,
+) -> Vec<DeployedLine> {
+    let line = |layer: &String| build_deployed_line(repo, layer, load(layer), world);
+    layers.iter().filter_map(line).collect()
+}
+
+fn build_deployed_line(
+    repo: &Repo,
+    layer: &str,
+    loaded: Result<Layer>,
+    world: &Environment,
+) -> Option<DeployedLine> {
+    let unknown = |to: &str, words: String| DeployedLine {
+        layer: layer.to_owned(),
+        to: to.to_owned(),
+        words,
+        ..DeployedLine::default()
+    };
+    let deploy = match loaded {
+        Ok(found) => found.deploy?,
+        Err(failure) => {
+            // An invalid layer without `[deploy]` is reported by the commands that use it.
+            let text = std::fs::read_to_string(repo.root().join(layer_file_path(layer))).ok()?;
+            return text.contains("[deploy").then(|| unknown("", failure.message().to_owned()));
+        }
+    };
+    let found = match read_deploy_status(repo, layer, &deploy, world) {
+        Ok(found) => found,
+        Err(failure) => return Some(unknown(&deploy.to, failure.to_string())),
+    };
+    Some(DeployedLine {
+        layer: layer.to_owned(),
+        to: deploy.to.clone(),
+        ok: found.release.is_none() == found.at.is_none()
+            && (found.is_verified || found.release.is_none())
+            && !found.has_open_run
+            && found.fault.is_none(),
+        words: describe_deployment(&found, &deploy, world.now_seconds()),
+        verified: found.is_verified && found.fault.is_none(),
+        deployed: found.at.map(format_rfc3339),
+        as_of: found.as_of.map(format_rfc3339),
+        unfinished: found.has_open_run,
+        branch: found.branch,
+        behind: found.behind,
+        release: found.release,
+        commit: found.commit,
+    })
 }
 
 /// Returns the deploy status of `layer`. Returns an error if its target is not ours.
-pub fn read_deploy_status(
+fn read_deploy_status(
     repo: &Repo,
     layer: &str,
     deploy: &DeployConfig,
@@ -81,8 +137,8 @@ fn read_target_status(
         return Ok(DeployStatus::default());
     }
     let entries = history::read_history(&target.history_file())?;
-    let (current, serves) = history::current_and_serving(&entries);
-    let mut found = status_from_history(&entries, current, serves);
+    let CurrentReleases { current, serving } = history::current_and_serving(&entries);
+    let mut found = status_from_history(&entries, current, serving);
     let is_as_left = match target.read_current()? {
         CurrentLink::Missing => current.is_none(),
         CurrentLink::Release(name) => current == Some(name.as_str()),
@@ -92,7 +148,7 @@ fn read_target_status(
     if !found.has_open_run && !is_as_left {
         found.fault = Some("`current` was changed manually".to_owned());
     } else if !found.has_open_run
-        && let Some(name) = serves.filter(|_| has_services)
+        && let Some(name) = serving.filter(|_| has_services)
         && !is_running(target, name, world)
     {
         found.fault = Some("its services are not running".to_owned());
@@ -142,4 +198,44 @@ fn compare_with_branch(repo: &Repo, deploy: &DeployConfig, found: &mut DeploySta
         found.behind = Some(repo.count_commits_between(commit, tip)?);
     }
     Ok(())
+}
+
+fn describe_deployment(found: &DeployStatus, deploy: &DeployConfig, now: i64) -> String {
+    let mut words = Vec::new();
+    match (&found.release, &found.commit) {
+        (None, _) if deploy.engine == DeployEngine::Ssh && found.as_of.is_none() => {
+            words.push("not known here; `cargo xtask history` asks the host".to_owned());
+        }
+        (None, _) => words.push("nothing is deployed".to_owned()),
+        (Some(release), commit) => {
+            let commit = commit.as_deref().map_or("an unknown commit", short_id);
+            let is = if found.is_verified { "verified" } else { "NOT verified" };
+            let when = found.at.map_or(String::new(), |at| format!(" {}", format_ago(now, at)));
+            words.push(format!("{commit}, {is}{when}"));
+            words.extend(found.fault.as_ref().map(|fault| format!("but {fault}")));
+            words.push(describe_distance(found));
+            words.push(release.clone());
+        }
+    }
+    if found.has_open_run {
+        words.push("a run is in progress or was interrupted".to_owned());
+    }
+    if let Some(at) = found.as_of {
+        words.push(format!("as of {}", format_ago(now, at)));
+    }
+    words.join(", ")
+}
+
+/// Describes the distance to the branch, e.g. "3 commits behind `main`".
+fn describe_distance(found: &DeployStatus) -> String {
+    match (&found.branch, found.behind, found.is_on_branch) {
+        (Some(branch), Some(0), Some(true)) => format!("up to date with `{branch}`"),
+        (Some(branch), Some(behind), Some(true)) => {
+            format!("{} behind `{branch}`", pluralize(behind, "commit"))
+        }
+        (Some(branch), Some(behind), _) => {
+            format!("not on `{branch}`, which has {} more", pluralize(behind, "commit"))
+        }
+        _ => "distance to the branch unknown".to_owned(),
+    }
 }

@@ -295,9 +295,7 @@ impl DeployTarget {
     /// Returns the holder of the lock, e.g. `deploy by ada, pid 4711`; `None` if it is free. Writes nothing.
     #[must_use]
     pub fn lock_holder(&self) -> Option<String> {
-        // A lock of this process does not count.
-        let own = format!(", pid {}", std::process::id());
-        lock::find_lock_holder(&self.root.join(LOCK_FILE)).filter(|holder| !holder.ends_with(&own))
+        lock::find_lock_holder(&self.root.join(LOCK_FILE))
     }
 
     /// Acquires the lock without waiting: after another run the results of the gates would be stale.

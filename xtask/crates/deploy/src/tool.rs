@@ -119,14 +119,6 @@ pub fn read_engine_settings(release: &Release) -> Result<EngineSettings> {
     })
 }
 
-/// Returns an error with `faults` as details, if there are any.
-pub(super) fn ensure_no_faults(faults: Vec<String>) -> Result<()> {
-    if faults.is_empty() {
-        return Ok(());
-    }
-    Err(faults.into_iter().fold(Error::negative("the release is unhealthy"), Error::with_detail))
-}
-
 pub(super) fn to_args(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }

@@ -34,7 +34,7 @@ pub fn verify_target(site: &EngineContext<'_>) -> Result<Verification> {
     }
     let Some(name) = found.release.clone() else { return Ok(found) };
     let entries = history::read_history(&target.history_file())?;
-    if history::current_and_serving(&entries).1 != Some(name.as_str()) {
+    if history::current_and_serving(&entries).serving != Some(name.as_str()) {
         found.faults.push(format!("the history does not list {name} as serving and verified"));
     }
     let release = Release::in_target(target, &name);

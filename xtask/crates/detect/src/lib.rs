@@ -10,9 +10,11 @@
 // artifacts compiled from the sources of another one.
 const _: Option<&str> = option_env!("XTASK_SOURCES_DETECT");
 
+mod check_templates;
 pub mod default_checks;
 mod detected;
 mod node;
+mod node_commands;
 pub mod packaging;
 mod python;
 pub mod repo_facts;

@@ -190,29 +190,8 @@ pub(super) fn detect_node(tree: &FileTree<'_>) -> Option<NodeProject> {
                 .to_owned(),
         );
     }
-    let lint = script("lint").filter(|lint| {
-        let all = expand_script(tree, lint);
-        let is_changing =
-            MUTATING_FLAGS.iter().any(|word| all.iter().any(|script| script.contains(word)));
-        if is_changing {
-            tree.add_note(format!(
-                "the script `lint` (`{lint}`) changes files or does not end: it has no check"
-            ));
-        }
-        !is_changing
-    });
-    let test = script("test").filter(|test| {
-        let all = expand_script(tree, test);
-        let is_endless = all
-            .iter()
-            .any(|script| script.contains("--watch") && !script.contains("--watch=false"));
-        if is_endless {
-            tree.add_note(format!(
-                "the script `test` (`{test}`) does not end by itself: it has no check"
-            ));
-        }
-        !is_endless && !test.contains("no test specified")
-    });
+    let lint = script("lint").filter(|lint| is_checking(tree, lint));
+    let test = script("test").filter(|test| is_ending(tree, test));
     let is_eslint_file =
         |name: &str| name.starts_with("eslint.config.") || name.starts_with(".eslintrc");
     let is_configured = file.contains_key("eslintConfig") || tree.root_files().any(is_eslint_file);
@@ -230,6 +209,32 @@ pub(super) fn detect_node(tree: &FileTree<'_>) -> Option<NodeProject> {
             && script("dev").or(script("start")).is_some_and(services::is_service_script),
         packages,
     })
+}
+
+/// Whether the script `lint` changes no files and ends; adds a note if not.
+fn is_checking(tree: &FileTree<'_>, lint: &str) -> bool {
+    let all = expand_script(tree, lint);
+    let is_changing =
+        MUTATING_FLAGS.iter().any(|word| all.iter().any(|script| script.contains(word)));
+    if is_changing {
+        tree.add_note(format!(
+            "the script `lint` (`{lint}`) changes files or does not end: it has no check"
+        ));
+    }
+    !is_changing
+}
+
+/// Whether the script `test` runs tests and ends by itself; adds a note if it does not end.
+fn is_ending(tree: &FileTree<'_>, test: &str) -> bool {
+    let all = expand_script(tree, test);
+    let is_endless =
+        all.iter().any(|script| script.contains("--watch") && !script.contains("--watch=false"));
+    if is_endless {
+        tree.add_note(format!(
+            "the script `test` (`{test}`) does not end by itself: it has no check"
+        ));
+    }
+    !is_endless && !test.contains("no test specified")
 }
 
 /// Detects the package manager, by `packageManager` or else by a lock file, and whether its lock file exists.

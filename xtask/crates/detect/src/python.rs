@@ -52,26 +52,7 @@ pub(super) fn detect_python(tree: &FileTree<'_>) -> Option<PythonProject> {
     } else {
         PythonPackageManager::Pip
     };
-    let ini = |file: &str, section: &str| {
-        let text = tree.read_text(file).unwrap_or_default();
-        text.lines().any(|line| line.trim_end() == section)
-    };
-    project.ruff |= tree.has("ruff.toml") || tree.has(".ruff.toml");
-    project.mypy |= tree.has("mypy.ini") || tree.has(".mypy.ini") || ini("setup.cfg", "[mypy]");
-    project.pytest |= tree.has("pytest.ini")
-        || tree.has(".pytest.ini")
-        || tree.has("conftest.py")
-        || tree.has("tests/conftest.py")
-        || ini("setup.cfg", "[tool:pytest]")
-        || ini("tox.ini", "[pytest]");
-    // Test files whose pytest is only an optional dependency still get a note.
-    let is_test = |path: &str| {
-        path.rsplit('/')
-            .next()
-            .is_some_and(|name| name.starts_with("test_") && name.ends_with(".py"))
-    };
-    project.pytest |= project.optional.iter().any(|name| name == "pytest")
-        && (tree.paths_below("tests/").any(is_test) || tree.paths_below("test/").any(is_test));
+    add_config_files(tree, &mut project);
     if installer == PythonPackageManager::Pip {
         for file in &requirements {
             let text = tree.read_text(file).unwrap_or_default();
@@ -99,6 +80,30 @@ pub(super) fn detect_python(tree: &FileTree<'_>) -> Option<PythonProject> {
         has_pytest: is_set_up("pytest", project.pytest),
         packages: project.packages,
     })
+}
+
+/// Adds the tools that are configured in files of their own.
+fn add_config_files(tree: &FileTree<'_>, project: &mut PyprojectToml) {
+    let ini = |file: &str, section: &str| {
+        let text = tree.read_text(file).unwrap_or_default();
+        text.lines().any(|line| line.trim_end() == section)
+    };
+    project.ruff |= tree.has("ruff.toml") || tree.has(".ruff.toml");
+    project.mypy |= tree.has("mypy.ini") || tree.has(".mypy.ini") || ini("setup.cfg", "[mypy]");
+    project.pytest |= tree.has("pytest.ini")
+        || tree.has(".pytest.ini")
+        || tree.has("conftest.py")
+        || tree.has("tests/conftest.py")
+        || ini("setup.cfg", "[tool:pytest]")
+        || ini("tox.ini", "[pytest]");
+    // Test files whose pytest is only an optional dependency still get a note.
+    let is_test = |path: &str| {
+        path.rsplit('/')
+            .next()
+            .is_some_and(|name| name.starts_with("test_") && name.ends_with(".py"))
+    };
+    project.pytest |= project.optional.iter().any(|name| name == "pytest")
+        && (tree.paths_below("tests/").any(is_test) || tree.paths_below("test/").any(is_test));
 }
 
 /// The facts in `pyproject.toml`.

@@ -18,7 +18,7 @@ pub use super::services::DetectedService;
 use super::tree::{FileTree, ReadFile, find_table, find_value, list_keys, list_strings};
 use super::{node, packaging, python, services, setuptools, tool_versions, unchecked_tools};
 use xtask_base::path::RepoPath;
-use xtask_config::{DEPLOYMENT_FOLDER, Forge};
+use xtask_config::Forge;
 
 /// The paths that vendoring may write.
 pub const VENDOR_PATHS: [&str; 16] = [
@@ -125,6 +125,21 @@ pub struct SubProject {
     pub versions: BTreeMap<&'static str, String>,
 }
 
+/// What exists where the toolkit adds files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepoLayout {
+    /// Those of `deployment`, `scripts` and `setup` that exist: the toolkit adds files there, or branches
+    /// often share them.
+    pub folders: Vec<String>,
+    pub has_github: bool,
+    pub has_gitlab_ci: bool,
+    /// The justfile, under the name it has.
+    pub justfile: Option<String>,
+    /// The files in the root, and the existing `VENDOR_PATHS`.
+    pub files: Vec<String>,
+    pub obstacles: Vec<PathObstacle>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepoFacts {
     pub default_branch: String,
@@ -143,18 +158,7 @@ pub struct RepoFacts {
     pub subprojects: Vec<SubProject>,
     /// The required versions by program, e.g. `"python3" -> ">=3.9"`.
     pub versions: BTreeMap<&'static str, String>,
-    pub has_setup: bool,
-    pub has_deployment: bool,
-    /// Those of `deployment`, `scripts` and `setup` that exist: the toolkit adds files there, or branches
-    /// often share them.
-    pub folders: Vec<String>,
-    pub has_github: bool,
-    pub has_gitlab_ci: bool,
-    /// The justfile, under the name it has.
-    pub justfile: Option<String>,
-    /// The files in the root, and the existing `VENDOR_PATHS`.
-    pub files: Vec<String>,
-    pub obstacles: Vec<PathObstacle>,
+    pub layout: RepoLayout,
     pub services: Vec<DetectedService>,
     pub packaging: Packaging,
     /// The `pyproject.toml` edit that keeps the toolkit out of a Python package, if necessary.
@@ -180,6 +184,26 @@ pub fn detect_repo(look: &DetectionInput<'_>) -> RepoFacts {
     let versions = tool_versions::detect_versions(&tree, python.as_ref());
     unchecked_tools::note_unchecked_tools(&tree);
     let setuptools = setuptools::suggest_edit(&tree);
+    RepoFacts {
+        default_branch: look.default_branch.to_owned(),
+        remote: look.remote.clone(),
+        rust,
+        is_cargo_ours,
+        rust_folders,
+        python,
+        node,
+        has_go,
+        subprojects: folders_with,
+        versions,
+        layout: detect_layout(&tree, look.paths),
+        services,
+        packaging: packaging::detect_packaging(&tree),
+        setuptools,
+        notes: tree.into_notes(),
+    }
+}
+
+fn detect_layout(tree: &FileTree<'_>, paths: &[RepoPath]) -> RepoLayout {
     let is_just = |name: &&str| {
         let name = name.to_ascii_lowercase();
         name == "justfile" || name == ".justfile"
@@ -193,33 +217,14 @@ pub fn detect_repo(look: &DetectionInput<'_>) -> RepoFacts {
             .map(|path| (*path).to_owned()),
     );
     files.sort();
-    RepoFacts {
-        default_branch: look.default_branch.to_owned(),
-        remote: look.remote.clone(),
-        rust,
-        is_cargo_ours,
-        rust_folders,
-        python,
-        node,
-        has_go,
-        subprojects: folders_with,
-        versions,
-        has_setup: tree.has_folder("setup"),
-        has_deployment: tree.has_folder(DEPLOYMENT_FOLDER),
-        folders: ["deployment", "scripts", "setup"]
-            .into_iter()
-            .filter(|folder| tree.has_folder(folder))
-            .map(str::to_owned)
-            .collect(),
+    let folders = ["deployment", "scripts", "setup"].into_iter();
+    RepoLayout {
+        folders: folders.filter(|folder| tree.has_folder(folder)).map(str::to_owned).collect(),
         has_github: tree.has_folder(".github"),
         has_gitlab_ci: tree.has(".gitlab-ci.yml"),
         files,
-        obstacles: find_obstacles(look.paths, justfile.is_some()),
+        obstacles: find_obstacles(paths, justfile.is_some()),
         justfile,
-        services,
-        packaging: packaging::detect_packaging(&tree),
-        setuptools,
-        notes: tree.into_notes(),
     }
 }
 
@@ -227,13 +232,13 @@ impl RepoFacts {
     /// Whether `path`, in the root or one of `VENDOR_PATHS`, exists.
     #[must_use]
     pub fn has_file(&self, path: &str) -> bool {
-        self.files.iter().any(|file| file == path)
+        self.layout.files.iter().any(|file| file == path)
     }
 
     /// Returns the obstacle to writing `path`, if any.
     #[must_use]
     pub fn find_obstacle(&self, path: &str) -> Option<&PathObstacle> {
-        self.obstacles.iter().find(|taken| {
+        self.layout.obstacles.iter().find(|taken| {
             let by = taken.existing.as_str();
             let begins = path.get(..by.len()).is_some_and(|start| start.eq_ignore_ascii_case(by));
             let rest = path.get(by.len()..).unwrap_or_default();
@@ -491,10 +496,10 @@ mod tests {
     fn an_empty_repository_is_nothing() {
         let facts = look_at(&[]);
         assert_eq!(words(&facts), "");
-        assert!(facts.is_cargo_ours && facts.obstacles.is_empty() && facts.notes.is_empty());
+        assert!(facts.is_cargo_ours && facts.layout.obstacles.is_empty() && facts.notes.is_empty());
         let only_text = look_at(&[("README.md", "x"), ("setup/run.sh", ""), (".github/x", "")]);
         assert_eq!(words(&only_text), "");
-        assert!(only_text.has_setup && only_text.has_github && !only_text.has_deployment);
+        assert!(only_text.layout.has_github && only_text.layout.folders == ["setup"]);
     }
 
     #[test]
@@ -666,7 +671,7 @@ mod tests {
                 remote: None,
             };
             let facts = detect_repo(&look);
-            facts.obstacles.iter().map(PathObstacle::describe).collect::<Vec<_>>().join("; ")
+            facts.layout.obstacles.iter().map(PathObstacle::describe).collect::<Vec<_>>().join("; ")
         };
         assert_eq!(
             said(b"setup"),
@@ -749,7 +754,7 @@ mod tests {
             remote: None,
         };
         let facts = detect_repo(&look);
-        assert_eq!((facts.rust_folders.len(), facts.obstacles.len()), (MAX_FOLDERS, 1));
+        assert_eq!((facts.rust_folders.len(), facts.layout.obstacles.len()), (MAX_FOLDERS, 1));
         assert!(facts.notes[0].contains("100000 folders"), "{:?}", facts.notes);
     }
 }

@@ -120,6 +120,16 @@ pub struct Repo {
 impl Repo {
     /// Opens the repository that contains `folder`, searching upwards as git does.
     pub fn discover(folder: &Path) -> Result<Repo> {
+        Repo::discover_or_hint(folder, Some(OUTSIDE_HINT))
+    }
+
+    /// Like [`Repo::discover`] for a folder that an argument names: `-C` would not help.
+    pub fn discover_argument(folder: &Path) -> Result<Repo> {
+        Repo::discover_or_hint(folder, None)
+    }
+
+    /// Opens the repository of `folder`. Returns an error with `hint` if there is none.
+    fn discover_or_hint(folder: &Path, hint: Option<&str>) -> Result<Repo> {
         let options = || {
             let mut options = gix::open::Options::default();
             // Git checks the round trip of line ends (`core.safecrlf`) on `git add`, not when it
@@ -139,14 +149,14 @@ impl Repo {
         let git = match opened {
             Ok(git) if is_own(&git) => git,
             Err(cause) if !safe_directory::is_trust_error(&cause) => {
-                return Err(open_error(folder, cause));
+                return Err(open_error(folder, cause, hint));
             }
             // Git decides by `safe.directory` whether a repository of another user is trusted.
             _ => {
                 let found = safe_directory::find_trusted_git_dir(folder)?;
                 let options = options().with(gix::sec::Trust::Full).bail_if_untrusted(false);
                 let opened = gix::ThreadSafeRepository::open_opts(found, options);
-                opened.map_err(|cause| open_error(folder, cause))?
+                opened.map_err(|cause| open_error(folder, cause, hint))?
             }
         };
         Repo::from_gix(git.to_thread_local())
@@ -179,7 +189,7 @@ impl Repo {
                 let options = gix::open::Options::default().with(gix::sec::Trust::Full);
                 let options = options.config_overrides(overrides);
                 gix::ThreadSafeRepository::open_opts(&told, options)
-                    .map_err(|cause| open_error(&told, cause))
+                    .map_err(|cause| open_error(&told, cause, Some(OUTSIDE_HINT)))
             };
         let git = match &tree {
             Some(tree) => open(Some(tree))?,
@@ -394,11 +404,14 @@ impl Repo {
     }
 }
 
-fn open_error(folder: &Path, cause: gix::Error) -> Error {
+/// The hint if the working folder is in no repository.
+const OUTSIDE_HINT: &str = "change to the repository, or name a folder of it with -C";
+
+fn open_error(folder: &Path, cause: gix::Error, hint: Option<&str>) -> Error {
     let text = format!("{cause:?}");
     if cause.is_not_found() && text.contains("Could not find a git repository") {
-        return Error::unable(format!("`{}` is not inside a git repository", folder.display()))
-            .with_hint("change to the repository, or name a folder of it with -C");
+        let error = Error::unable(format!("`{}` is not inside a git repository", folder.display()));
+        return hint.into_iter().fold(error, Error::with_hint);
     }
     Error::unable(format!("cannot open the repository at `{}`", folder.display())).with_cause(cause)
 }

@@ -10,6 +10,7 @@
 // Recompiles this crate if its sources change, even in a target folder that several checkouts share.
 const _: Option<&str> = option_env!("XTASK_SOURCES_REPORT");
 
+mod deployed_line;
 mod progress;
 #[cfg(feature = "checks")]
 pub mod running_checks;
@@ -17,6 +18,7 @@ pub mod running_checks;
 use anstyle::AnsiColor;
 pub use anstyle::Style;
 
+pub use deployed_line::DeployedLine;
 pub use progress::{LiveLines, StderrProgress};
 
 pub use xtask_base::words::pluralize;

@@ -14,7 +14,7 @@ pub mod copy_transform;
 mod file_renames;
 pub mod manifest;
 pub mod parts;
-mod toml_edits;
+pub mod toml_edits;
 pub mod toolkit;
 pub mod upgrade;
 pub mod version_status;

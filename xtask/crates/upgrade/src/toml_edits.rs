@@ -184,7 +184,8 @@ fn value_end(value: &Spanned<DeValue<'_>>) -> usize {
 }
 
 /// Quotes a text as a TOML string.
-pub(super) fn quote_toml(text: &str) -> String {
+#[must_use]
+pub fn quote_toml(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {

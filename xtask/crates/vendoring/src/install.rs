@@ -8,6 +8,8 @@
 //! {"old": "9bd1f0...", "new": "4b825d..."}
 //! ```
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use xtask_base::error::{Error, Result, ResultExt as _};
@@ -128,9 +130,44 @@ fn roll_back_install(repo: &Repo, old: Option<Id>, new: Id, disk: &Disk<'_>) -> 
         drop(repo.checkout_tree(Some(new), old.unwrap_or_else(|| repo.empty_tree())));
     }
     let root = repo.root();
-    let (mut foreign, mut restored) = (Vec::new(), Vec::new());
     let changed = repo.compare_trees(old, Some(new), &AllPaths)?;
-    for (path, EntryPair { one, two }) in &changed {
+    let (restored, foreign) = remove_written_files(repo, &changed, disk)?;
+    let mut folders: Vec<RepoPath> = changed
+        .iter()
+        .filter(|(_, pair)| pair.one.is_none())
+        .flat_map(|(path, _)| path.ancestors().collect::<Vec<_>>())
+        .collect();
+    folders.sort();
+    folders.dedup();
+    for folder in folders.iter().rev() {
+        // A folder with other files stays.
+        drop(disk.remove_empty_folder(&folder.to_disk_path(root)));
+    }
+    if !restored.is_empty() {
+        repo.restore_staged(&restored)?;
+    }
+    disk.remove_file(&pending_install_file(repo))
+        .with_context(|| "cannot remove the record of an earlier `vendor`")?;
+    match foreign.is_empty() {
+        true => Ok(()),
+        false => Err(Error::unable(format!(
+            "changed by somebody else, and left as is: {}",
+            join_names(&foreign, 5)
+        ))
+        .with_hint("`git status` there shows them; everything else was restored")),
+    }
+}
+
+/// Removes the new files that hold only what was being written. Returns the paths to restore from HEAD, and those
+/// with foreign content.
+fn remove_written_files(
+    repo: &Repo,
+    changed: &BTreeMap<RepoPath, EntryPair>,
+    disk: &Disk<'_>,
+) -> Result<(Vec<RepoPath>, Vec<String>)> {
+    let root = repo.root();
+    let (mut restored, mut foreign) = (Vec::new(), Vec::new());
+    for (path, EntryPair { one, two }) in changed {
         let file = path.to_disk_path(root);
         let there = match file.symlink_metadata() {
             Ok(meta) if meta.is_file() => std::fs::read(&file).ok(),
@@ -160,30 +197,7 @@ fn roll_back_install(repo: &Repo, old: Option<Id>, new: Id, disk: &Disk<'_>) -> 
             _ => foreign.push(path.to_string()),
         }
     }
-    let mut folders: Vec<RepoPath> = changed
-        .iter()
-        .filter(|(_, pair)| pair.one.is_none())
-        .flat_map(|(path, _)| path.ancestors().collect::<Vec<_>>())
-        .collect();
-    folders.sort();
-    folders.dedup();
-    for folder in folders.iter().rev() {
-        // A folder with other files stays.
-        drop(disk.remove_empty_folder(&folder.to_disk_path(root)));
-    }
-    if !restored.is_empty() {
-        repo.restore_staged(&restored)?;
-    }
-    disk.remove_file(&pending_install_file(repo))
-        .with_context(|| "cannot remove the record of an earlier `vendor`")?;
-    match foreign.is_empty() {
-        true => Ok(()),
-        false => Err(Error::unable(format!(
-            "changed by somebody else, and left as is: {}",
-            join_names(&foreign, 5)
-        ))
-        .with_hint("`git status` there shows them; everything else was restored")),
-    }
+    Ok((restored, foreign))
 }
 
 /// Removes CR bytes, which a checkout may have added to line endings.

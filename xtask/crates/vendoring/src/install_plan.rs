@@ -10,15 +10,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::target::VendorTarget;
-use super::templates::render_templates;
+use super::templates::{RenderedTemplate, render_templates};
 use walkdir::{DirEntry, WalkDir};
 use xtask_base::error::{Error, Result};
 use xtask_base::name::NAME;
 use xtask_base::path::RepoPath;
 use xtask_config::DEPLOYMENT_FOLDER;
 use xtask_config::toolchain::{self, TOOLCHAIN_FILES};
-use xtask_detect::repo_facts::ManualEdit;
-use xtask_detect::repo_facts::{DetectedRemote, DetectionInput, detect_repo};
+use xtask_detect::repo_facts::{
+    DetectedRemote, DetectionInput, ManualEdit, RepoFacts, detect_repo,
+};
 use xtask_git::{self as repo, AllPaths, FileMode, Repo, TreeChange};
 use xtask_upgrade::cargo_entries::{self, CargoEdit, CargoPackage, LauncherTargetDir};
 use xtask_upgrade::manifest::{MANIFEST_NAME, VendorManifest, compute_checksum};
@@ -41,6 +42,8 @@ pub struct VendorPlan {
     pub kept: Vec<String>,
     /// Edits that remain to be made manually.
     pub by_hand: Vec<ManualEdit>,
+    /// Whether `cargo xtask` runs there only after some of these edits.
+    pub needs_cargo_edits: bool,
     /// Notes for the user.
     pub notes: Vec<String>,
     /// Whether the repository has a remote.
@@ -68,21 +71,9 @@ struct PlannedFiles {
 
 /// Returns the default parts for a repository: with `services` only if it has layers or recognized services.
 pub fn detect_parts(target: &VendorTarget, around: &VendorContext) -> Result<ToolkitParts> {
-    let listed = match target.tree {
-        Some(tree) => target.repo.list_tree(tree, &AllPaths)?,
-        None => BTreeMap::new(),
-    };
-    let paths: Vec<RepoPath> = listed.into_keys().collect();
-    let read = |path: &str| target.read_on_disk(path);
-    let look = DetectionInput {
-        name: NAME,
-        paths: &paths,
-        read: &read,
-        default_branch: &around.default_branch,
-        remote: around.remote.clone(),
-    };
-    let facts = detect_repo(&look);
-    let has_layers = facts.folders.iter().any(|folder| folder == DEPLOYMENT_FOLDER);
+    let paths: Vec<RepoPath> = list_tracked(target)?.into_keys().collect();
+    let facts = detect_facts(target, NAME, &paths, around);
+    let has_layers = facts.layout.folders.iter().any(|folder| folder == DEPLOYMENT_FOLDER);
     Ok(ToolkitParts::default_parts(!facts.services.is_empty() || has_layers))
 }
 
@@ -95,27 +86,14 @@ pub fn plan_install(
     toolkit: &Toolkit,
     around: VendorContext,
 ) -> Result<VendorPlan> {
-    let listed = match target.tree {
-        Some(tree) => target.repo.list_tree(tree, &AllPaths)?,
-        None => BTreeMap::new(),
-    };
+    let listed = list_tracked(target)?;
     let links = listed.iter().filter(|(_, entry)| entry.mode == FileMode::Gitlink);
     let mut others: Vec<String> = links.map(|(path, _)| path.to_string()).collect();
     others.extend(find_packages_on_disk(target.repo.root()));
     let paths: Vec<RepoPath> = listed.into_keys().collect();
+    let facts = detect_facts(target, &toolkit.spec.name, &paths, &around);
     let read = |path: &str| target.read_on_disk(path);
-    let VendorContext { default_branch, remote, source, protected } = around;
-    let protected = protected.unwrap_or_else(|| vec![default_branch.clone()]);
-    let has_remote = remote.is_some();
-    let name = &toolkit.spec.name;
-    let look = DetectionInput {
-        name,
-        paths: &paths,
-        read: &read,
-        default_branch: &default_branch,
-        remote,
-    };
-    let facts = detect_repo(&look);
+    let protected = around.protected.unwrap_or_else(|| vec![around.default_branch.clone()]);
     let starters = render_templates(&facts, &read, &toolkit.spec, &protected);
     let mut files = PlannedFiles {
         texts: BTreeMap::new(),
@@ -123,85 +101,22 @@ pub fn plan_install(
         by_hand: Vec::new(),
         obstacles: target.obstacles.clone(),
     };
-    plan_cargo_entries(target, &paths, &others, name, &mut files)?;
-    if !files.obstacles.is_empty() {
-        let refused = Error::negative("cannot vendor the toolkit; nothing was changed");
-        return Err(files
-            .obstacles
-            .into_iter()
-            .fold(refused, Error::with_detail)
-            .with_hint("move the obstacles away, commit, and try again")
-            .with_hint("or give it another name: `--name NAME` puts all of it under `NAME/` and `cargo NAME`"));
-    }
-    let cargo = RepoPath::new("Cargo.toml");
-    let cargo_text = match files.texts.get(&cargo) {
-        Some((_, content)) => String::from_utf8(content.clone()).ok(),
-        None => target.read_text("Cargo.toml")?,
-    };
-    if let Some(text) = cargo_text
-        .and_then(|text| cargo_entries::exclude_from_publish(&text, &starters.toolkit_paths))
-    {
-        if !files.edited.contains(&"Cargo.toml".to_owned()) {
-            files.edited.push("Cargo.toml".to_owned());
-        }
-        files.texts.insert(cargo, (target.file_mode("Cargo.toml")?, text.into_bytes()));
-    }
-    let mut manifest = VendorManifest {
-        version: toolkit.version.clone(),
-        source,
-        commit: toolkit.commit.to_string(),
-        parts: toolkit.spec.parts.clone(),
-        files: BTreeMap::new(),
-        placed: BTreeMap::new(),
-    };
-    let mut created: Vec<String> = files
-        .texts
-        .keys()
-        .map(ToString::to_string)
-        .filter(|path| !files.edited.contains(path))
-        .collect();
-    let mut templates = BTreeMap::new();
-    for (path, entry) in toolkit.templates() {
-        templates.insert(toolkit.read_content(*entry)?, path.to_string());
-    }
-    for (path, entry) in toolkit.files() {
-        let content = toolkit.read_content(*entry)?;
-        manifest.files.insert(
-            path.to_string(),
-            compute_checksum(&content, entry.mode == FileMode::Executable),
-        );
-        files.texts.insert(path.clone(), (entry.mode, content));
-    }
-    for starter in starters.files {
-        let content = starter.text.into_bytes();
-        // A starter that is identical to the toolkit's template is updated by `upgrade` like the toolkit.
-        if let Some(template) = templates.get(&content) {
-            manifest.files.insert(starter.path.to_owned(), compute_checksum(&content, false));
-            manifest.placed.insert(starter.path.to_owned(), template.clone());
-        }
-        created.push(starter.path.to_owned());
-        files.texts.insert(RepoPath::new(starter.path), (FileMode::File, content));
-    }
-    for lines in starters.by_hand {
-        match target.read_text(&lines.path)? {
-            Some(text) if lines.can_append => {
-                files.edited.push(lines.path.clone());
-                let file = (target.file_mode(&lines.path)?, append_lines(&text, &lines.lines));
-                files.texts.insert(RepoPath::new(lines.path), file);
-            }
-            _ => files.by_hand.push(lines),
-        }
-    }
-    files.texts.insert(
-        RepoPath::new(format!("{name}/{MANIFEST_NAME}")),
-        (FileMode::File, manifest.to_toml().into_bytes()),
-    );
+    plan_cargo_entries(target, &paths, &others, &toolkit.spec.name, &mut files)?;
+    files.ensure_no_obstacles()?;
+    let needs_cargo_edits = !files.by_hand.is_empty();
+    exclude_from_publish(target, &starters.toolkit_paths, &mut files)?;
+    let is_new = |path: &String| !files.edited.contains(path);
+    let mut created: Vec<String> =
+        files.texts.keys().map(ToString::to_string).filter(is_new).collect();
+    created.extend(starters.files.iter().map(|starter| starter.path.to_owned()));
     created.sort();
+    add_toolkit_files(toolkit, around.source, starters.files, &mut files)?;
+    add_manual_lines(target, starters.by_hand, &mut files)?;
     files.edited.sort();
     let changes = files.texts.into_iter().map(|(path, (mode, content))| {
         Ok((path, Some(repo::TreeEntry { mode, id: into.write_blob(&content)? })))
     });
-    let mut notes = facts.notes.clone();
+    let mut notes = facts.notes;
     notes.extend(starters.notes);
     Ok(VendorPlan {
         changes: changes.collect::<Result<_>>()?,
@@ -212,9 +127,119 @@ pub fn plan_install(
         // Missing lines of `.gitignore` are in `by_hand` or `edited`.
         kept: starters.kept.into_iter().filter(|path| path != ".gitignore").collect(),
         by_hand: files.by_hand,
+        needs_cargo_edits,
         notes,
-        has_remote,
+        has_remote: around.remote.is_some(),
     })
+}
+
+fn list_tracked(target: &VendorTarget) -> Result<BTreeMap<RepoPath, repo::TreeEntry>> {
+    target.tree.map_or(Ok(BTreeMap::new()), |tree| target.repo.list_tree(tree, &AllPaths))
+}
+
+fn detect_facts(
+    target: &VendorTarget,
+    name: &str,
+    paths: &[RepoPath],
+    around: &VendorContext,
+) -> RepoFacts {
+    let read = |path: &str| target.read_on_disk(path);
+    let (default_branch, remote) = (&around.default_branch, around.remote.clone());
+    detect_repo(&DetectionInput { name, paths, read: &read, default_branch, remote })
+}
+
+impl PlannedFiles {
+    fn ensure_no_obstacles(&self) -> Result<()> {
+        if self.obstacles.is_empty() {
+            return Ok(());
+        }
+        let refused = Error::negative("cannot vendor the toolkit; nothing was changed");
+        Err(self
+            .obstacles
+            .iter()
+            .fold(refused, Error::with_detail)
+            .with_hint("move the obstacles away, commit, and try again")
+            .with_hint("or give it another name: `--name NAME` puts all of it under `NAME/` and `cargo NAME`"))
+    }
+}
+
+/// Excludes the paths of the toolkit from the package in the root, if it is published.
+fn exclude_from_publish(
+    target: &VendorTarget,
+    toolkit_paths: &[String],
+    files: &mut PlannedFiles,
+) -> Result<()> {
+    let cargo = RepoPath::new("Cargo.toml");
+    let text = match files.texts.get(&cargo) {
+        Some((_, content)) => String::from_utf8(content.clone()).ok(),
+        None => target.read_text("Cargo.toml")?,
+    };
+    let edited = text.and_then(|text| cargo_entries::exclude_from_publish(&text, toolkit_paths));
+    if let Some(text) = edited {
+        if !files.edited.contains(&"Cargo.toml".to_owned()) {
+            files.edited.push("Cargo.toml".to_owned());
+        }
+        files.texts.insert(cargo, (target.file_mode("Cargo.toml")?, text.into_bytes()));
+    }
+    Ok(())
+}
+
+/// Adds the files of the toolkit, the starter files, and the manifest that lists them.
+fn add_toolkit_files(
+    toolkit: &Toolkit,
+    source: Option<String>,
+    starters: Vec<RenderedTemplate>,
+    files: &mut PlannedFiles,
+) -> Result<()> {
+    let mut manifest = VendorManifest {
+        version: toolkit.version.clone(),
+        source,
+        commit: toolkit.commit.to_string(),
+        parts: toolkit.spec.parts.clone(),
+        files: BTreeMap::new(),
+        placed: BTreeMap::new(),
+    };
+    let mut templates = BTreeMap::new();
+    for (path, entry) in toolkit.templates() {
+        templates.insert(toolkit.read_content(*entry)?, path.to_string());
+    }
+    for (path, entry) in toolkit.files() {
+        let content = toolkit.read_content(*entry)?;
+        let checksum = compute_checksum(&content, entry.mode == FileMode::Executable);
+        manifest.files.insert(path.to_string(), checksum);
+        files.texts.insert(path.clone(), (entry.mode, content));
+    }
+    for starter in starters {
+        let content = starter.text.into_bytes();
+        // A starter that is identical to the toolkit's template is updated by `upgrade` like the toolkit.
+        if let Some(template) = templates.get(&content) {
+            manifest.files.insert(starter.path.to_owned(), compute_checksum(&content, false));
+            manifest.placed.insert(starter.path.to_owned(), template.clone());
+        }
+        files.texts.insert(RepoPath::new(starter.path), (FileMode::File, content));
+    }
+    let path = RepoPath::new(format!("{}/{MANIFEST_NAME}", toolkit.spec.name));
+    files.texts.insert(path, (FileMode::File, manifest.to_toml().into_bytes()));
+    Ok(())
+}
+
+/// Appends the lines to files where that is possible, and leaves the others to the user.
+fn add_manual_lines(
+    target: &VendorTarget,
+    edits: Vec<ManualEdit>,
+    files: &mut PlannedFiles,
+) -> Result<()> {
+    for edit in edits {
+        match target.read_text(&edit.path)? {
+            Some(text) if edit.can_append => {
+                files.edited.push(edit.path.clone());
+                let file = (target.file_mode(&edit.path)?, append_lines(&text, &edit.lines));
+                files.texts.insert(RepoPath::new(edit.path), file);
+            }
+            _ => files.by_hand.push(edit),
+        }
+    }
+    Ok(())
 }
 
 /// Depth below the root of the search for untracked packages.

@@ -9,6 +9,10 @@ const _: Option<&str> = option_env!("XTASK_SOURCES_VENDORING");
 
 pub mod install;
 pub mod install_plan;
+pub mod protected_branches;
 mod recipes;
+mod report;
+mod sync_config;
 pub mod target;
 pub mod templates;
+mod validate_config;

@@ -10,7 +10,8 @@ use super::install::has_pending_install;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::words::join_names;
-use xtask_git::{FileMode, Id, Repo, TreeChange, TreeEntry, can_write_in};
+use xtask_config::SyncConfig;
+use xtask_git::{FileMode, Id, Repo, Revision, TreeChange, TreeEntry, can_write_in};
 use xtask_upgrade::manifest::MANIFEST_NAME;
 
 /// A repository that has passed the checks of `open`.
@@ -33,15 +34,14 @@ impl VendorTarget {
         if !folder.is_dir() {
             return Err(Error::usage(format!("`{place}` is not a folder")));
         }
-        let repo = Repo::discover(folder).map_err(|cause| {
+        let repo = Repo::discover_argument(folder).map_err(|cause| {
             let refused =
                 Error::usage(format!("cannot vendor into `{place}`: {}", cause.message()));
             let refused = cause.causes().into_iter().fold(refused, Error::with_detail);
             let full = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
             let is_repository = full.ancestors().any(|above| above.join(".git").exists());
             if is_repository || folder.join("HEAD").is_file() {
-                let hints = cause.hints().iter().filter(|hint| !hint.contains("-C"));
-                hints.fold(refused, |refused, hint| refused.with_hint(hint.clone()))
+                cause.hints().iter().fold(refused, Error::with_hint)
             } else {
                 refused.with_hint("`git init` creates a repository")
             }
@@ -226,6 +226,28 @@ impl VendorTarget {
             join_names(&closed, 3)
         ))
         .with_hint("ask whoever owns it, or work in a clone of your own"))
+    }
+
+    /// Returns a note if the canonical branch already exists and is not the current one.
+    #[must_use]
+    pub fn note_canonical_branch(&self) -> Option<String> {
+        let branch = SyncConfig::default().branch;
+        let head = self.repo.head().ok()?.branch;
+        let remotes = self.repo.remote_names();
+        let mut names = vec![format!("refs/heads/{branch}")];
+        names.extend(remotes.iter().map(|remote| format!("refs/remotes/{remote}/{branch}")));
+        let there = names
+            .iter()
+            .find(|name| matches!(self.repo.parse_revision(name), Ok(Revision::Commit(_))))?;
+        if head.as_deref() == Some(&branch) {
+            return None;
+        }
+        let there = there.strip_prefix("refs/heads/").or(there.strip_prefix("refs/remotes/"))?;
+        Some(format!(
+            "`{there}` already exists, and all other branches get the toolkit from it: add it there \
+             (`git switch {branch}`, then vendor), and `cargo xtask propagate` brings it to this branch. On this branch \
+             alone hooks cannot be installed"
+        ))
     }
 
     /// Splits the paths of `changes` into new and existing ones.

@@ -12,19 +12,19 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::recipes;
+use super::sync_config::render_sync_config;
+use super::validate_config::render_validate_config;
 use xtask_base::error::Error;
 use xtask_base::words::join_names;
 use xtask_config::{
     BRANCHES_FILE, DEFAULT_LAYER, Forge, Layer, SYNC_FILE, VALIDATE_FILE, find_rule_faults,
     layer_file_path,
 };
-use xtask_detect::default_checks;
 use xtask_detect::repo_facts::{ManualEdit, RepoFacts};
-use xtask_detect::subfolder_checks::rewrite_for_folder;
 use xtask_detect::tree::ReadFile;
 use xtask_upgrade::copy_spec::CopySpec;
+use xtask_upgrade::toml_edits::quote_toml;
 
-const SYNC_TEMPLATE: &str = include_str!("starters/sync.toml");
 const BRANCHES_TEMPLATE: &str = include_str!("starters/branches.toml");
 const LOCAL_TEMPLATE: &str = include_str!("starters/local.toml");
 const DEPLOYMENT_TEMPLATE: &str = include_str!("starters/deployment.md");
@@ -36,9 +36,9 @@ const REQUEST_TEMPLATE: &str = include_str!("starters/orchestration-pr.md");
 const LOCAL_FILE: &str = "deployment/local.toml";
 const DEPLOYMENT_FILE: &str = "deployment/README.md";
 const IGNORE_FILE: &str = ".gitignore";
-const ATTRIBUTES_FILE: &str = ".gitattributes";
+pub(super) const ATTRIBUTES_FILE: &str = ".gitattributes";
 const JUST_FILE: &str = "justfile";
-const GITHUB_FILE: &str = ".github/workflows/orchestration.yml";
+pub(super) const GITHUB_FILE: &str = ".github/workflows/orchestration.yml";
 const GITHUB_REQUEST_FILE: &str = ".github/PULL_REQUEST_TEMPLATE/orchestration-pr.md";
 const GITLAB_FILE: &str = ".gitlab/orchestration.yml";
 const GITLAB_CI_FILE: &str = ".gitlab-ci.yml";
@@ -49,46 +49,6 @@ const IGNORED: &str = "/target/";
 
 /// Excludes the toolkit from the language statistics of GitHub and GitLab.
 const VENDORED: &str = "/xtask/** linguist-vendored";
-
-/// Files that are often the same on every branch; they are suggested as comments, not managed by default.
-const OFTEN_SHARED: [&str; 36] = [
-    ".editorconfig",
-    ".eslintrc.json",
-    ".flake8",
-    ".gitattributes",
-    ".gitignore",
-    ".gitlab-ci.yml",
-    ".node-version",
-    ".nvmrc",
-    ".pre-commit-config.yaml",
-    ".prettierrc",
-    ".pylintrc",
-    ".python-version",
-    ".ruff.toml",
-    "Makefile",
-    "clippy.toml",
-    "components.json",
-    "drizzle.config.ts",
-    "eslint.config.js",
-    "eslint.config.mjs",
-    "justfile",
-    "launch.py",
-    "mypy.ini",
-    "package.json",
-    "pyproject.toml",
-    "pytest.ini",
-    "requirements-dev.txt",
-    "requirements.txt",
-    "ruff.toml",
-    "rust-toolchain.toml",
-    "rustfmt.toml",
-    "setup.cfg",
-    "tailwind.config.ts",
-    "tox.ini",
-    "tsconfig.json",
-    "uv.lock",
-    "vite.config.ts",
-];
 
 /// A new file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -271,7 +231,7 @@ impl TemplateRenderer<'_> {
 
     fn add_recipes(&mut self) {
         let ours = self.shape.rename_text(&self.shape.parts.filter_justfile(JUSTFILE_TEMPLATE));
-        let Some(theirs) = self.facts.justfile.clone() else {
+        let Some(theirs) = self.facts.layout.justfile.clone() else {
             if self.is_free(JUST_FILE) {
                 self.add_file(JUST_FILE, ours);
             }
@@ -345,10 +305,10 @@ impl TemplateRenderer<'_> {
     fn add_forge_files(&mut self) {
         let facts = self.facts;
         let forge = facts.remote.as_ref().and_then(|remote| remote.forge);
-        let by_gitlab = forge.is_none() && facts.has_gitlab_ci;
+        let by_gitlab = forge.is_none() && facts.layout.has_gitlab_ci;
         let is_gitlab = forge == Some(Forge::GitLab) || by_gitlab;
         let is_new = facts.remote.is_none() && !by_gitlab;
-        let is_github = forge == Some(Forge::GitHub) || facts.has_github || is_new;
+        let is_github = forge == Some(Forge::GitHub) || facts.layout.has_github || is_new;
         if is_github {
             self.add_toolkit_file(GITHUB_FILE, GITHUB_TEMPLATE);
             self.add_toolkit_file(GITHUB_REQUEST_FILE, REQUEST_TEMPLATE);
@@ -425,7 +385,8 @@ fn list_toolkit_paths(
     }
     for file in placed.iter().filter(|file| !file.path.starts_with(".git")) {
         let folder = file.path.split_once('/').map(|(folder, _)| folder);
-        let is_whole = folder.is_some_and(|folder| !facts.folders.iter().any(|own| own == folder));
+        let is_whole =
+            folder.is_some_and(|folder| !facts.layout.folders.iter().any(|own| own == folder));
         found.insert(match folder {
             Some(folder) if is_whole => format!("{folder}/"),
             _ => file.path.to_owned(),
@@ -435,125 +396,6 @@ fn list_toolkit_paths(
         placed.iter().filter(|file| file.path.starts_with(".git")).map(|file| file.path.to_owned()),
     );
     [format!("{}/", shape.name)].into_iter().chain(found).collect()
-}
-
-/// Renders `setup/sync.toml`, with the `placed` files as managed paths.
-fn render_sync_config(facts: &RepoFacts, placed: &[RenderedTemplate]) -> String {
-    // In a folder that the repository already has, only the added files are managed.
-    let theirs: Vec<&str> = ["deployment", "scripts", "setup"]
-        .into_iter()
-        .filter(|folder| facts.folders.iter().any(|theirs| theirs == folder))
-        .collect();
-    let mut managed: Vec<&str> = vec!["/.cargo/config.toml", "/xtask/"];
-    managed.extend(
-        [("deployment", "/deployment/"), ("setup", "/setup/")]
-            .into_iter()
-            .filter(|(folder, _)| !theirs.contains(folder))
-            .filter(|(_, rule)| placed.iter().any(|file| file.path.starts_with(&rule[1..])))
-            .map(|(_, rule)| rule),
-    );
-    if facts.is_cargo_ours {
-        managed.extend(["/Cargo.lock", "/Cargo.toml"]);
-    }
-    let mut managed: Vec<String> = managed.into_iter().map(str::to_owned).collect();
-    let is_covered = |path: &str| {
-        let folder = path.split_once('/').map_or("", |(folder, _)| folder);
-        matches!(folder, "setup" | "deployment") && !theirs.contains(&folder)
-            || path == ATTRIBUTES_FILE
-    };
-    let others = placed.iter().map(|file| file.path).filter(|path| !is_covered(path));
-    // `setup/sync.toml` itself is not in `placed` yet.
-    let itself = theirs.contains(&"setup").then_some(SYNC_FILE);
-    let others = others.chain(itself);
-    managed.extend(others.map(|path| format!("/{path}")));
-    managed.sort();
-    let mut include = String::new();
-    let workflow = format!("/{GITHUB_FILE}");
-    for path in &managed {
-        if *path == workflow {
-            // The default token of GitHub Actions cannot push workflows, so every push of `propagate` would fail.
-            push_line(
-                &mut include,
-                "  # GitHub lets CI push this one only with a token that may write workflows:",
-            );
-            push_line(&mut include, &format!("  # {},", quote_toml(path)));
-        } else {
-            push_line(&mut include, &format!("  {},", quote_toml(path)));
-        }
-    }
-    let mut shared: Vec<String> = theirs.iter().map(|folder| format!("{folder}/")).collect();
-    shared.extend(OFTEN_SHARED.into_iter().filter(|path| facts.has_file(path)).map(str::to_owned));
-    if !shared.is_empty() {
-        push_line(
-            &mut include,
-            "  # These are here, and often the same on every branch; take in what should be:",
-        );
-    }
-    for path in shared {
-        push_line(&mut include, &format!("  # {},", quote_toml(&format!("/{path}"))));
-    }
-    let remote = facts.remote.as_ref();
-    let name = remote.map_or("origin", |remote| remote.name.as_str());
-    let forge = if remote.is_some_and(|remote| remote.forge.is_none()) {
-        "# forge = \"github\" # or gitlab, bitbucket: the name of the host does not tell\n"
-    } else {
-        ""
-    };
-    // The remote name is replaced last, because it may contain any text, such as a placeholder.
-    SYNC_TEMPLATE
-        .replace("[\"<include>\"]", &format!("[\n{include}]"))
-        .replace("# <forge>\n", forge)
-        .replace("\"<remote>\"", &quote_toml(name))
-}
-
-/// Renders `setup/validate.toml` from the detected checks.
-fn render_validate_config(facts: &RepoFacts) -> String {
-    let mut text = String::from(
-        "# What a healthy checkout of this repository is. `cargo xtask validate` runs it; `--fast` skips what\n\
-         # has passed in this very state, `--skip-tests` leaves tests out, `--list` shows what was understood.\n\n",
-    );
-    let root = default_checks::render_checks(&|word| match word {
-        "canonical" | "tests" => true,
-        word => facts.meets_condition(word),
-    });
-    text.push_str(&default_checks::with_versions(&root, &facts.versions));
-    let named = |text: &str| {
-        let names = text.lines().filter_map(|line| line.strip_prefix("name = "));
-        names.map(|name| name.trim_matches(['"', '\'']).to_owned()).collect()
-    };
-    let mut present: BTreeSet<String> = named(&text);
-    for inner in &facts.subprojects {
-        let checks = default_checks::render_conditional_checks(&|word| {
-            word == "tests" || inner.meets_condition(word)
-        });
-        let mut versions = facts.versions.clone();
-        versions.extend(inner.versions.clone());
-        let checks = default_checks::with_versions(&checks, &versions);
-        text.push_str(&rewrite_for_folder(&checks, &inner.folder, &mut present));
-    }
-    let folders: Vec<&str> = facts
-        .rust_folders
-        .iter()
-        .map(String::as_str)
-        .filter(|folder| is_plain_folder(folder))
-        .collect();
-    if !folders.is_empty() {
-        text.push_str("\n[[check]]\nname = \"cargo\"\nphase = \"environment\"\ntool = \"cargo\"\nttl = \"1h\"\n");
-    }
-    for folder in folders {
-        let name = folder.replace('/', "-");
-        text.push_str(&format!(
-            "\n[[check]]\nname = \"format-{name}\"\nphase = \"quality\"\nrun = \"cargo fmt --all --check\"\n\
-             cwd = \"{folder}\"\ninputs = [\"{folder}/**/{{*.rs,Cargo.toml,rustfmt.toml,.rustfmt.toml}}\"]\n\
-             tools = [\"rustfmt\"]\nttl = \"10m\"\n"
-        ));
-    }
-    text
-}
-
-/// Reports whether a folder name is literal in a glob and valid in a check name.
-fn is_plain_folder(folder: &str) -> bool {
-    folder.len() <= 80 && folder.chars().all(|c| c.is_ascii_alphanumeric() || "._/-".contains(c))
 }
 
 /// Renders `deployment/local.toml`, with recognized services as comments.
@@ -575,22 +417,8 @@ fn render_local_layer(facts: &RepoFacts) -> String {
     text
 }
 
-fn push_line(text: &mut String, line: &str) {
+pub(super) fn push_line(text: &mut String, line: &str) {
     writeln!(text, "{line}").expect("because writing to a string cannot fail");
-}
-
-/// Quotes a text as a TOML basic string.
-fn quote_toml(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 #[cfg(test)]
