@@ -51,10 +51,13 @@ pub struct RefPushPreview {
     pub is_new: bool,
 }
 
+/// The name of the program.
+pub const GIT: &str = "git";
+
 /// Returns whether a process name belongs to git, e.g. `git` or `git-remote-https`.
 #[must_use]
 pub fn is_git(name: &str) -> bool {
-    name == "git" || name.starts_with("git-")
+    name == GIT || name.starts_with("git-")
 }
 
 /// Git commands that can move refs: running one clears the ref cache.
@@ -105,7 +108,7 @@ impl Repo {
         if args.iter().any(|word| REF_MOVING_COMMANDS.contains(word)) && !args.contains(&"list") {
             self.forget_refs();
         }
-        let git = Program::new("git", self.root()).env("LANGUAGE", "C");
+        let git = Program::new(GIT, self.root()).env("LANGUAGE", "C");
         let git = match self.needs_git_dir {
             true => git.env("GIT_DIR", self.git_folder()).env("GIT_WORK_TREE", self.root()),
             false => git,

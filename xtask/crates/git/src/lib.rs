@@ -64,7 +64,7 @@ pub use checkout_tree::can_write_in;
 pub use commits::{CommitInfo, MergeBaseFinder, NewCommit, ReplayedCommit, Signature};
 pub use file_globs::{FileGlobs, FoundFiles, IgnoreRules, SearchScope, may_match_behind_link};
 pub use filters::Filters;
-pub use git_cli::{PUSHING, PushHookMode, RefPushPreview, is_git};
+pub use git_cli::{GIT, PUSHING, PushHookMode, RefPushPreview, is_git};
 pub use gix::ObjectId as Id;
 pub use head::{Head, branch_of_ref, short_ref};
 pub use hooks_folder::{HooksFolder, HooksPathScope};

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::GIT;
 use xtask_base::error::{Error, Result};
 use xtask_base::process::Program;
 
@@ -32,7 +33,7 @@ pub(super) fn is_trust_error(cause: &gix::Error) -> bool {
 /// a hint.
 pub(super) fn find_trusted_git_dir(folder: &Path) -> Result<PathBuf> {
     use std::os::unix::ffi::OsStrExt;
-    let git = Program::new("git", folder).env("LANGUAGE", "C");
+    let git = Program::new(GIT, folder).env("LANGUAGE", "C");
     let asked = git
         .args(["rev-parse", "--absolute-git-dir"])
         .with_full_output()

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use gix::url::Scheme;
 
-use super::Repo;
+use super::{GIT, Repo};
 use xtask_base::error::{Error, Result};
 use xtask_base::process::Program;
 
@@ -25,7 +25,7 @@ impl Repo {
         let Some(place) = folder.to_str() else {
             return Err(failed().with_detail(format!("`{}` is not UTF-8", folder.display())));
         };
-        let cloned = Program::new("git", above)
+        let cloned = Program::new(GIT, above)
             .args(["clone", "--quiet", "--no-checkout", "--template=", "--", address, place])
             .env("GIT_TERMINAL_PROMPT", "0")
             .run_with_timeout(CLONE_TIMEOUT)?;

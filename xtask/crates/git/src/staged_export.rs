@@ -13,8 +13,8 @@ use std::path::Path;
 
 use gix::index::entry::Flags;
 
-use super::Repo;
 use super::local_git::{LocalGit, NO_HOOKS, split_at_nul};
+use super::{GIT, Repo};
 use xtask_base::error::{Result, ResultExt};
 use xtask_base::files::Disk;
 use xtask_base::path::RepoPath;
@@ -96,7 +96,7 @@ impl Repo {
         // Monitors of the real worktree do not know this one.
         let off = ["core.sparseCheckout", "core.fsmonitor", "core.untrackedCache"];
         let off = off.iter().flat_map(|name| ["-c".to_owned(), format!("{name}=false")]);
-        let program = Program::new("git", tree).args(NO_HOOKS).args(off).args(args);
+        let program = Program::new(GIT, tree).args(NO_HOOKS).args(off).args(args);
         LocalGit(program)
             .env("GIT_DIR", self.git_folder())
             .env("GIT_WORK_TREE", tree)

@@ -176,15 +176,7 @@ pub fn find_return_target(repo: &Repo, chosen: &ChosenBackup) -> Result<Option<R
         .with_hint(hint_restore_paths(&chosen.id)));
     }
     let typed = record.branch.clone().unwrap_or_else(|| repo.short_id(before));
-    let mut goal = RecoveryTarget {
-        branch: None,
-        commit: before,
-        typed,
-        branch_before: None,
-        remote_branch: None,
-        upstream: None,
-        own_commits: 0,
-    };
+    let mut goal = RecoveryTarget::at(before, typed);
     if let Some(branch) = &record.branch {
         // A deleted branch is recreated at its old commit.
         let tip = repo.resolve_ref(&format!("refs/heads/{branch}"))?.unwrap_or(before);

@@ -15,7 +15,7 @@ use super::target::{self, RecoveryTarget};
 use xtask_base::environment::format_ago;
 use xtask_base::error::Result;
 use xtask_base::words::{join_names, pluralize};
-use xtask_git::{Repo, Tools};
+use xtask_git::{GIT, Repo, Tools};
 use xtask_sync::classify::PathClass;
 use xtask_sync::context;
 use xtask_sync::run::{SyncInspection, SyncOptions, inspect_checkout};
@@ -45,7 +45,7 @@ impl RecoveryStep {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            RecoveryStep::Git => "git",
+            RecoveryStep::Git => GIT,
             RecoveryStep::Environment => "environment",
             RecoveryStep::Ports => "ports",
             RecoveryStep::Services => "services",
@@ -180,9 +180,8 @@ fn diagnose_git(
             "the index is locked: git is running here, or has crashed and left `{lock}`"
         ));
     }
-    let is_elsewhere = seen.head.branch != goal.branch || seen.head.commit != goal.commit;
     let is_leaving = options.is_requested(RecoveryStep::Git)
-        && (!problems.is_empty() || options.to.is_some() && is_elsewhere);
+        && (!problems.is_empty() || options.to.is_some() && !goal.is_at(&seen.head));
     let actions = if is_leaving { plan_git_actions(repo, now, seen, goal) } else { Vec::new() };
     RecoveryPart { step: RecoveryStep::Git, problems, actions }
 }

@@ -152,8 +152,7 @@ pub fn reset_worktree(
     repo.remove_operation_files(&saved.traces, tools.disk)?;
     let kept = keep_lost_commits(repo, tools, saved, goal)?;
     check_out_target(repo, tools, goal)?;
-    let head = repo.head()?;
-    if head.branch == goal.branch && head.commit == goal.commit {
+    if goal.is_at(&repo.head()?) {
         return Ok(kept);
     }
     Err(Error::unable(format!("`{}` was moved concurrently", goal.typed))
@@ -208,8 +207,7 @@ fn check_out_target(repo: &Repo, tools: &Tools<'_>, goal: &RecoveryTarget) -> Re
             }
         }
     }
-    let head = repo.head()?;
-    if head.branch == goal.branch && head.commit == goal.commit {
+    if goal.is_at(&repo.head()?) {
         return Ok(());
     }
     check_step(tools, "switch")?;

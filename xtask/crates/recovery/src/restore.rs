@@ -424,9 +424,10 @@ pub fn needs_reset(
     goal: Option<&RecoveryTarget>,
 ) -> Result<bool> {
     let Some(goal) = goal else { return Ok(false) };
-    let head = repo.head()?;
-    let is_elsewhere = head.branch != goal.branch || head.commit != goal.commit;
-    if is_elsewhere || repo.current_operation().is_some() || repo.read_index()?.has_conflicts() {
+    if !goal.is_at(&repo.head()?)
+        || repo.current_operation().is_some()
+        || repo.read_index()?.has_conflicts()
+    {
         return Ok(true);
     }
     // Files that differ from HEAD now and not in the backup; an interrupted reset also leaves such files.

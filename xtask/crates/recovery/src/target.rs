@@ -4,7 +4,7 @@
 
 use xtask_base::error::{Error, Result};
 use xtask_base::words::pluralize;
-use xtask_git::{Id, Repo, Revision, short_ref};
+use xtask_git::{Head, Id, Repo, Revision, short_ref};
 use xtask_sync::backup::MovedBranch;
 
 /// The target of a reset.
@@ -26,6 +26,26 @@ pub struct RecoveryTarget {
 }
 
 impl RecoveryTarget {
+    /// Returns a target at `commit`, with a detached HEAD.
+    #[must_use]
+    pub fn at(commit: Id, typed: impl Into<String>) -> RecoveryTarget {
+        RecoveryTarget {
+            branch: None,
+            commit,
+            typed: typed.into(),
+            branch_before: None,
+            remote_branch: None,
+            upstream: None,
+            own_commits: 0,
+        }
+    }
+
+    /// Returns whether `head` is at the target.
+    #[must_use]
+    pub fn is_at(&self, head: &Head) -> bool {
+        head.branch == self.branch && head.commit == self.commit
+    }
+
     /// Returns the move of the branch, if it moves.
     #[must_use]
     pub fn to_moved_branch(&self) -> Option<MovedBranch> {
@@ -59,16 +79,7 @@ fn resolve_named(repo: &Repo, named: &str) -> Result<RecoveryTarget> {
         && let Some(commit) = repo.resolve_ref(&format!("refs/heads/{named}"))?
     {
         let branch = Some(named.to_owned()).filter(|name| repo.find_other_worktree(name).is_none());
-        let typed = named.to_owned();
-        return Ok(RecoveryTarget {
-            branch,
-            commit,
-            typed,
-            branch_before: None,
-            remote_branch: None,
-            upstream: None,
-            own_commits: 0,
-        });
+        return Ok(RecoveryTarget { branch, ..RecoveryTarget::at(commit, named) });
     }
     let found = repo.parse_revision(named).map_err(|failure| {
         Error::usage(format!("`--to {named}` is neither a branch nor a commit here"))
@@ -78,16 +89,7 @@ fn resolve_named(repo: &Repo, named: &str) -> Result<RecoveryTarget> {
     let Revision::Commit(commit) = found else {
         return Err(Error::usage(format!("`--to {named}` names several commits")));
     };
-    let typed = named.to_owned();
-    Ok(RecoveryTarget {
-        branch: None,
-        commit,
-        typed,
-        branch_before: None,
-        remote_branch: None,
-        upstream: None,
-        own_commits: 0,
-    })
+    Ok(RecoveryTarget::at(commit, named))
 }
 
 fn find_default_target(repo: &Repo) -> Result<RecoveryTarget> {
@@ -109,15 +111,7 @@ fn find_default_target(repo: &Repo) -> Result<RecoveryTarget> {
     };
     let typed = short_ref(&name).to_owned();
     if repo.find_other_worktree(&default).is_some() {
-        return Ok(RecoveryTarget {
-            branch: None,
-            commit,
-            typed,
-            branch_before: None,
-            remote_branch: None,
-            upstream: None,
-            own_commits: 0,
-        });
+        return Ok(RecoveryTarget::at(commit, typed));
     }
     let from = local.filter(|local| *local != commit);
     let own = match from {
