@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use super::local_git::LocalGit;
 use super::push::unreachable_remote_error;
 use super::{Id, Repo, Revision, branch_of_ref};
 use xtask_base::error::{Error, Result};
@@ -85,7 +86,7 @@ impl Repo {
     /// Returns an error if git is older than `OLDEST_GIT`. A version that cannot be parsed is
     /// accepted.
     pub fn check_git_version(&self) -> Result<()> {
-        let asked = self.local_git(["version"]).run()?;
+        let asked = LocalGit(self.git_command(["version"])).run()?;
         let version = asked.stdout.trim().trim_start_matches("git version ");
         let mut numbers = version.split('.').map(str::parse::<u32>);
         let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
