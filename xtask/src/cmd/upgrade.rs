@@ -23,13 +23,12 @@ use xtask_hooks::installation;
 use xtask_report::{self as report, Verbosity};
 use xtask_sync::worktree_lock::LockWorktree as _;
 use xtask_upgrade::cargo_entries::{self, CargoEdit};
+use xtask_upgrade::conflict_files::{UpgradeConflict, describe_conflict, write_conflict_files};
 use xtask_upgrade::copy_spec::CopySpec;
+use xtask_upgrade::merge_paths::ConflictResolution;
 use xtask_upgrade::parts::ToolkitParts;
 use xtask_upgrade::toolkit::{self, Toolkit};
-use xtask_upgrade::upgrade::{
-    ConflictResolution, UpgradePlan, commit_upgrade, describe_conflict, plan_upgrade,
-    read_canonical_manifest, write_conflict_files,
-};
+use xtask_upgrade::upgrade::{UpgradePlan, commit_upgrade, plan_upgrade, read_canonical_manifest};
 
 /// How often the upgrade is repeated if the canonical branch moves concurrently.
 const MAX_ROUNDS: u32 = 8;
@@ -59,20 +58,7 @@ pub(super) fn run(session: &Session, args: &Args) -> CommandResult {
     let looked =
         plan_upgrade(&repo.in_memory(), &toolkit, address.clone(), &sides, &session.tools())?;
     session.warn_about_context(&looked.context);
-    for (path, from) in &looked.left_alone {
-        session.print_info(&match from {
-            Some(from) => format!(
-                "`{path}` has changed in the toolkit, but is not a managed path and was not updated. Compare \
-                 it with `{from}` of the new version"
-            ),
-            None => format!("`{path}` is no longer part of the toolkit; it is kept, and is yours now"),
-        });
-    }
-    if looked.new.source != looked.old.source
-        && let Some(source) = &looked.new.source
-    {
-        session.print_info(&format!("the new source of upgrades is {source}"));
-    }
+    note_left_alone(session, &looked);
     if looked.is_current() {
         if !args.check && !args.dry_run {
             // An earlier run may have been interrupted while writing its last files.
@@ -85,21 +71,7 @@ pub(super) fn run(session: &Session, args: &Args) -> CommandResult {
         ));
         return Ok(SUCCESS);
     }
-    let less: Vec<&str> = ToolkitParts::known_names()
-        .into_iter()
-        .filter(|part| looked.old.parts.has_part(part) && !looked.new.parts.has_part(part))
-        .collect();
-    if less.contains(&"services") {
-        refuse_while_services_run(session, &repo)?;
-        session.print_info(
-            "`deployment/` and the recipes that start services are kept, but no command runs them any more",
-        );
-    }
-    if less.contains(&"checks") {
-        session.print_info(
-            "`setup/validate.toml` is kept, but commits are not checked by it any more",
-        );
-    }
+    note_removed_parts(session, &repo, &looked)?;
     if args.check {
         report::print_output(&format!(
             "xtask {} is behind {}\n",
@@ -109,22 +81,53 @@ pub(super) fn run(session: &Session, args: &Args) -> CommandResult {
         return Ok(ErrorKind::Negative.exit_code());
     }
     show_changes(session, &looked)?;
-    if args.dry_run {
-        return match looked.conflicts.is_empty() {
-            true => {
-                session.print_info("nothing was written");
-                Ok(SUCCESS)
-            }
-            false => Err(conflict_error(
-                &looked,
-                looked.conflicts.iter().map(|(conflict, _)| {
-                    format!("{}: {}", conflict.path, describe_conflict(&conflict.kind))
-                }),
-            )
-            .with_hint("without `--dry-run` their texts are written to files that you can edit")),
-        };
+    if !args.dry_run {
+        return upgrade_with_retries(session, &repo, &toolkit, address, &sides, args);
     }
-    upgrade_with_retries(session, &repo, &toolkit, address, &sides, args)
+    if looked.conflicts.is_empty() {
+        session.print_info("nothing was written");
+        return Ok(SUCCESS);
+    }
+    let lines = looked.conflicts.iter().map(|UpgradeConflict { conflict, .. }| {
+        format!("{}: {}", conflict.path, describe_conflict(&conflict.kind))
+    });
+    Err(conflict_error(&looked, lines)
+        .with_hint("without `--dry-run` their texts are written to files that you can edit"))
+}
+
+/// Prints the files outside of `xtask/` that are not updated, and the new source of upgrades.
+fn note_left_alone(session: &Session, plan: &UpgradePlan) {
+    for (path, from) in &plan.left_alone {
+        session.print_info(&match from {
+            Some(from) => format!(
+                "`{path}` has changed in the toolkit, but is not a managed path and was not updated. Compare \
+                 it with `{from}` of the new version"
+            ),
+            None => format!("`{path}` is no longer part of the toolkit; it is kept, and is yours now"),
+        });
+    }
+    if plan.new.source != plan.old.source
+        && let Some(source) = &plan.new.source
+    {
+        session.print_info(&format!("the new source of upgrades is {source}"));
+    }
+}
+
+/// Prints what removing parts of the toolkit means. Fails if services run and would not be shown any more.
+fn note_removed_parts(session: &Session, repo: &Repo, plan: &UpgradePlan) -> Result<()> {
+    let is_removed = |part: &str| plan.old.parts.has_part(part) && !plan.new.parts.has_part(part);
+    if is_removed("services") {
+        refuse_while_services_run(session, repo)?;
+        session.print_info(
+            "`deployment/` and the recipes that start services are kept, but no command runs them any more",
+        );
+    }
+    if is_removed("checks") {
+        session.print_info(
+            "`setup/validate.toml` is kept, but commits are not checked by it any more",
+        );
+    }
+    Ok(())
 }
 
 /// Fails if services run here: a program without the part `services` could neither show nor stop them.
@@ -208,7 +211,7 @@ fn upgrade_with_retries(
             return Ok(SUCCESS);
         }
         if !upgrade.conflicts.is_empty() {
-            let lines = write_conflict_files(repo, &upgrade, &tools)?;
+            let lines = write_conflict_files(repo, &upgrade.conflicts, &tools)?;
             return Err(conflict_error(&upgrade, lines.into_iter())
                 .with_hint(format!(
                     "edit the files named above until no marker is left, then run `{}` again",
@@ -218,26 +221,7 @@ fn upgrade_with_retries(
                     "or add `--ours PATH` (the version here) or `--theirs PATH` (the new version)",
                 ));
         }
-        session.print_info("building the new version …");
-        // The hooks' build folder is used, so that the build also serves the hooks' program.
-        let installing = installation::lock_installation(repo)?;
-        let said = session
-            .hook_builder(repo)
-            .try_build(upgrade.tree, &build_launcher_workspace())
-            .map_err(|failure| {
-                let why = failure.message().to_owned();
-                let refused = Error::new(
-                    failure.kind(),
-                    format!(
-                        "xtask {} was not installed, and nothing has changed: {why}",
-                        upgrade.describe_new_version()
-                    ),
-                );
-                let all = failure.details().iter().chain(failure.hints()).cloned();
-                all.fold(refused, Error::with_detail)
-            })?;
-        drop(installing);
-        session.print_info(&format!("built: {said}"));
+        build_new_version(session, repo, &upgrade)?;
         repo.check_state_format()?;
         if let Some(commit) = commit_upgrade(repo, &upgrade, &tools)? {
             report::print_output(&format!(
@@ -253,6 +237,23 @@ fn upgrade_with_retries(
     }
     Err(Error::unable("the canonical branch keeps moving")
         .with_hint("nothing was changed; try again"))
+}
+
+/// Builds the new version. The hooks' build folder is used, so that the build also serves the hooks' program.
+fn build_new_version(session: &Session, repo: &Repo, upgrade: &UpgradePlan) -> Result<()> {
+    session.print_info("building the new version …");
+    let _installing = installation::lock_installation(repo)?;
+    let built = session.hook_builder(repo).try_build(upgrade.tree, &build_launcher_workspace());
+    let said = built.map_err(|failure| {
+        let (version, why) = (upgrade.describe_new_version(), failure.message());
+        let refused = Error::new(
+            failure.kind(),
+            format!("xtask {version} was not installed, and nothing has changed: {why}"),
+        );
+        failure.details().iter().chain(failure.hints()).fold(refused, Error::with_detail)
+    })?;
+    session.print_info(&format!("built: {said}"));
+    Ok(())
 }
 
 /// Returns the command as typed, without `--ours` and `--theirs`.

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use xtask_upgrade::cargo_alias::{LauncherTargetDir, add_alias};
 use xtask_upgrade::cargo_entries::{
-    CargoEdit, CargoPackage, LauncherTargetDir, add_alias, add_locked_package, add_workspace_member,
+    CargoEdit, CargoPackage, add_locked_package, add_workspace_member,
 };
 
 use crate::builds::homes;

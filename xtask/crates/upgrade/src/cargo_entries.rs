@@ -1,5 +1,5 @@
-//! Edits the cargo files of a repository so that `cargo xtask` works: an alias, a workspace member, and a package
-//! in the lock file.
+//! Edits the cargo files of a repository so that `cargo xtask` works: a workspace member, and a package in the lock
+//! file (`cargo_alias` adds the alias).
 //!
 //! Existing lines are never changed or moved: lines are added, or the result says why not. Edits are idempotent: the
 //! edit of an edited text is `CargoEdit::UpToDate`. For example, `add_workspace_member` changes
@@ -32,16 +32,6 @@ pub enum CargoEdit {
     NameTaken(String),
 }
 
-/// The target folder of the launcher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LauncherTargetDir {
-    /// That of the repository's own workspace.
-    Workspace,
-    /// A folder below the toolkit. Only for a repository without any Rust, because the setting would apply to its
-    /// packages, too.
-    Toolkit,
-}
-
 /// A folder of the repository with a `Cargo.toml`.
 #[derive(Clone, Copy, Debug)]
 pub struct CargoPackage<'a> {
@@ -57,45 +47,6 @@ const VERSION: &str = "0.0.0";
 /// Returns the folder of the launcher, e.g. `xtask/launcher`.
 fn launcher_folder(name: &str) -> String {
     format!("{name}/launcher")
-}
-
-/// Returns the command of the alias without options that only some repositories need.
-fn base_alias_command(name: &str) -> String {
-    format!("run --quiet --package {name} --example {name}")
-}
-
-/// Returns the text of a cargo configuration with an outdated alias updated, or `None` if there is no outdated
-/// alias of ours.
-#[must_use]
-pub fn update_alias(text: &str, name: &str) -> Option<String> {
-    // The alias of versions in which the launcher was not an example yet.
-    let before = format!("run --quiet --package {name} --");
-    let alias = base_alias_command(name);
-    let old = [format!("\"{before}"), format!("'{before}")];
-    let is_old = old.iter().any(|old| text.contains(old.as_str())) && !text.contains(&alias);
-    is_old.then(|| text.replace(&before, &format!("{alias} --")))
-}
-
-/// Options for a repository with `build.target`: the launcher and the toolkit must be built for the host. The
-/// launcher passes the variable on.
-const HOST_TARGET_ARGS: &str = " --target host-tuple --config env.XTASK_TARGET='host-tuple'";
-
-/// Options for a repository with a Rust toolchain that is too old for the toolkit.
-const STABLE_TOOLCHAIN_ARGS: &str = " --config env.XTASK_TOOLCHAIN='stable'";
-
-/// Returns the setting of the launcher's target folder for a repository without Rust. It differs from the target
-/// folder of the toolkit, which has a program of the same name.
-fn target_dir_setting(name: &str) -> String {
-    format!("target-dir = \"{name}/target/launcher\"")
-}
-
-/// Returns the comment at the start of a new cargo configuration.
-fn config_header(name: &str) -> String {
-    format!(
-        "# `cargo {name}` from every folder and every worktree: the launcher builds and runs what is in `{name}/`.\n\
-         #\n\
-         # It is a string, because cargo joins the lists of a checkout that lies inside another one.\n"
-    )
 }
 
 /// The start of a new lock file, up to the package of the launcher.
@@ -119,92 +70,6 @@ const NEWEST_LOCK: i64 = 4;
 pub fn parse_package_name(text: &str) -> Option<String> {
     let file = TomlDocument::parse(text).ok()?;
     find_value(file.table.get_ref(), "package", "name").and_then(value_str).map(str::to_owned)
-}
-
-/// Adds the alias to the cargo configuration at the root; `text` is `None` if there is no such file.
-///
-/// If the file of the old name (`.cargo/config`) exists, cargo reads that one, so `text` must be its text.
-#[must_use]
-pub fn add_alias(
-    text: Option<&str>,
-    builds: LauncherTargetDir,
-    is_toolchain_old: bool,
-    name: &str,
-) -> CargoEdit {
-    let target_folder = target_dir_setting(name);
-    let Some(text) = text else {
-        let folder = match builds {
-            LauncherTargetDir::Workspace => String::new(),
-            LauncherTargetDir::Toolkit => format!(
-                "\n# There is no Rust here but the toolkit, so the root gets no `target`.\n\
-                 [build]\n{target_folder}\n"
-            ),
-        };
-        return CargoEdit::Changed(format!(
-            "{}[alias]\n{name} = {}\n{folder}",
-            config_header(name),
-            quote_toml(&alias_command(name, false, is_toolchain_old))
-        ));
-    };
-    let file = match TomlDocument::parse(text) {
-        Ok(file) => file,
-        Err(why) => {
-            let words = alias_command(name, false, is_toolchain_old);
-            return manual_edit(why, format!("[alias]\n{name} = {}\n", quote_toml(&words)));
-        }
-    };
-    let root = file.table.get_ref();
-    let is_for_host = find_value(root, "build", "target").is_some();
-    let wanted = alias_command(name, is_for_host, is_toolchain_old);
-    let entry = format!("{name} = {}", quote_toml(&wanted));
-    let lines = format!("[alias]\n{entry}\n");
-    let mut inserts = Vec::new();
-    match find_value(root, "alias", name) {
-        None => match file.insert_in_table("alias", &[&entry]) {
-            Some(more) => inserts.extend(more),
-            None => return manual_edit("`alias` is not a table".to_owned(), lines),
-        },
-        Some(value) => {
-            let present = join_alias_words(value);
-            if !present.starts_with(&base_alias_command(name)) {
-                return CargoEdit::NameTaken(format!(
-                    "`cargo {name}` is already an alias for `{present}`"
-                ));
-            }
-            if is_for_host && !present.contains(HOST_TARGET_ARGS) {
-                let why = "`build.target` is set, and the launcher has to run on this machine";
-                return manual_edit(why.to_owned(), lines);
-            }
-            if is_toolchain_old && !present.contains(STABLE_TOOLCHAIN_ARGS) {
-                let why = "the Rust of this repository is too old for the toolkit";
-                return manual_edit(why.to_owned(), lines);
-            }
-        }
-    }
-    if builds == LauncherTargetDir::Toolkit && find_value(root, "build", "target-dir").is_none() {
-        match file.insert_in_table("build", &[&target_folder]) {
-            Some(more) => inserts.extend(more),
-            None => {
-                return manual_edit(
-                    "`build` is not a table".to_owned(),
-                    format!("{lines}[build]\n{target_folder}\n"),
-                );
-            }
-        }
-    }
-    if inserts.is_empty() {
-        return CargoEdit::UpToDate;
-    }
-    verify_edit(file.with_inserts(inserts), lines, |text| {
-        add_alias(Some(text), builds, is_toolchain_old, name)
-    })
-}
-
-/// Returns the command of the alias for a repository.
-fn alias_command(name: &str, is_for_host: bool, is_toolchain_old: bool) -> String {
-    let for_host = if is_for_host { HOST_TARGET_ARGS } else { "" };
-    let with_stable = if is_toolchain_old { STABLE_TOOLCHAIN_ARGS } else { "" };
-    format!("{}{for_host}{with_stable} --", base_alias_command(name))
 }
 
 /// Adds the launcher to the workspace in the `Cargo.toml` at the root; `text` is `None` if there is no such file.
@@ -435,19 +300,23 @@ impl<'a> Workspace<'a> {
 }
 
 /// Returns the new text if editing it again finds it up to date, and the manual lines otherwise.
-fn verify_edit(text: String, lines: String, again: impl Fn(&str) -> CargoEdit) -> CargoEdit {
+pub(super) fn verify_edit(
+    text: String,
+    lines: String,
+    again: impl Fn(&str) -> CargoEdit,
+) -> CargoEdit {
     match again(&text) {
         CargoEdit::UpToDate => CargoEdit::Changed(text),
         _ => manual_edit("its layout is not supported".to_owned(), lines),
     }
 }
 
-fn manual_edit(why: String, lines: String) -> CargoEdit {
+pub(super) fn manual_edit(why: String, lines: String) -> CargoEdit {
     CargoEdit::Manual { reason: why, lines }
 }
 
 /// Returns the value `key` in the top-level table `table`.
-fn find_value<'t, 'a>(
+pub(super) fn find_value<'t, 'a>(
     root: &'t DeTable<'a>,
     table: &str,
     key: &str,
@@ -455,17 +324,8 @@ fn find_value<'t, 'a>(
     root.get(table)?.get_ref().as_table()?.get(key)
 }
 
-fn value_str<'t>(value: &'t Spanned<DeValue<'_>>) -> Option<&'t str> {
+pub(super) fn value_str<'t>(value: &'t Spanned<DeValue<'_>>) -> Option<&'t str> {
     value.get_ref().as_str()
-}
-
-/// Returns the words of an alias (a string or a list), joined by single spaces.
-fn join_alias_words(value: &Spanned<DeValue<'_>>) -> String {
-    let words: Vec<&str> = match value.get_ref() {
-        DeValue::Array(list) => list.iter().filter_map(value_str).collect(),
-        other => other.as_str().unwrap_or_default().split_whitespace().collect(),
-    };
-    words.join(" ")
 }
 
 /// Returns the paths of a list without leading `./` and trailing `/`.
@@ -517,6 +377,7 @@ fn find_outermost_folders<'a>(packages: &[CargoPackage<'a>], name: &str) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cargo_alias::{self, LauncherTargetDir, config_header, target_dir_setting};
 
     const NAME: &str = "xtask";
 
@@ -525,7 +386,7 @@ mod tests {
         builds: LauncherTargetDir,
         is_toolchain_old: bool,
     ) -> CargoEdit {
-        super::add_alias(text, builds, is_toolchain_old, NAME)
+        cargo_alias::add_alias(text, builds, is_toolchain_old, NAME)
     }
 
     fn add_workspace_member(text: Option<&str>, packages: &[CargoPackage<'_>]) -> CargoEdit {
@@ -537,11 +398,11 @@ mod tests {
     }
 
     fn update_alias(text: &str) -> Option<String> {
-        super::update_alias(text, NAME)
+        cargo_alias::update_alias(text, NAME)
     }
 
     fn alias_command(is_for_host: bool, is_toolchain_old: bool) -> String {
-        super::alias_command(NAME, is_for_host, is_toolchain_old)
+        cargo_alias::alias_command(NAME, is_for_host, is_toolchain_old)
     }
 
     const ONE: &str = r#""xtask/launcher""#;

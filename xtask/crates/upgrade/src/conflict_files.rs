@@ -10,7 +10,9 @@ use xtask_base::digest;
 use xtask_base::error::{Result, ResultExt as _};
 use xtask_base::files::Disk;
 use xtask_base::path::RepoPath;
-use xtask_git::{Repo, TreeEntry};
+use xtask_base::words::pluralize;
+use xtask_changes::cherry_pick::{ConflictKind, PathConflict};
+use xtask_git::{Repo, Tools, TreeEntry};
 
 /// The three versions of a path in a merge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,13 @@ pub struct MergeTriple {
     pub ours: Option<TreeEntry>,
     /// The version of the new toolkit.
     pub theirs: Option<TreeEntry>,
+}
+
+/// A conflict of an upgrade.
+#[derive(Clone, Debug)]
+pub struct UpgradeConflict {
+    pub conflict: PathConflict,
+    pub versions: MergeTriple,
 }
 
 impl MergeTriple {
@@ -83,5 +92,48 @@ impl MergeTriple {
     pub fn remove_conflict(&self, repo: &Repo, disk: &Disk<'_>) {
         // A leftover does no harm: other conflicts have other folders.
         drop(disk.remove_folder(&self.conflict_folder(repo)));
+    }
+}
+
+/// Writes the files for resolving the conflicts. Returns a line for each conflict, with its file or its cause.
+pub fn write_conflict_files(
+    repo: &Repo,
+    conflicts: &[UpgradeConflict],
+    tools: &Tools<'_>,
+) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for UpgradeConflict { conflict, versions: three } in conflicts {
+        let path = &conflict.path;
+        lines.push(match &conflict.kind {
+            ConflictKind::Lines { text, line_ranges: at } => {
+                let file = three.write_conflict(repo, tools.disk, text)?;
+                let places = pluralize(at.len(), "place");
+                let mut line =
+                    format!("{path}: both changed the same lines, in {places}: {}", file.display());
+                for other in three.find_earlier_conflicts(repo) {
+                    line.push_str(&format!(" (an earlier conflict of it: {})", other.display()));
+                }
+                line
+            }
+            other => format!("{path}: {}", describe_conflict(other)),
+        });
+    }
+    Ok(lines)
+}
+
+/// Describes a conflict in one line.
+#[must_use]
+pub fn describe_conflict(clash: &ConflictKind) -> String {
+    match clash {
+        ConflictKind::Lines { .. } => "both changed the same lines".to_owned(),
+        ConflictKind::DeletedByUs => "removed here, but changed in the new version".to_owned(),
+        ConflictKind::DeletedByThem => "changed here, but removed in the new version".to_owned(),
+        ConflictKind::NotText => "both changed it, and it is binary".to_owned(),
+        ConflictKind::NotMerged(_) => {
+            "both changed it, and git's attributes forbid merging it".to_owned()
+        }
+        ConflictKind::InTheWay(other) => {
+            format!("`{other}` is in its place here; move it away on the branch first")
+        }
     }
 }

@@ -7,12 +7,15 @@
 // Recompiles this crate if its sources change, even in a target folder that several checkouts share.
 const _: Option<&str> = option_env!("XTASK_SOURCES_UPGRADE");
 
+mod base_finder;
+pub mod cargo_alias;
 pub mod cargo_entries;
 pub mod conflict_files;
 pub mod copy_spec;
 pub mod copy_transform;
 mod file_renames;
 pub mod manifest;
+pub mod merge_paths;
 pub mod parts;
 pub mod toml_edits;
 pub mod toolkit;

@@ -58,6 +58,12 @@ pub struct VendorManifest {
 }
 
 impl VendorManifest {
+    /// Returns the version and the commit, e.g. `0.2.0 (1a2b3c4d5e)`.
+    #[must_use]
+    pub fn describe_version(&self) -> String {
+        format!("{} ({})", self.version, self.commit.get(..10).unwrap_or(&self.commit))
+    }
+
     /// Renders the file.
     #[must_use]
     pub fn to_toml(&self) -> String {

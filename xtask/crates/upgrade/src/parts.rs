@@ -113,8 +113,7 @@ impl ToolkitParts {
     }
 
     /// Returns the names of all parts.
-    #[must_use]
-    pub fn known_names() -> Vec<&'static str> {
+    fn known_names() -> Vec<&'static str> {
         REQUIRED_PARTS.into_iter().chain(OPTIONAL_PARTS.iter().map(|part| part.name)).collect()
     }
 

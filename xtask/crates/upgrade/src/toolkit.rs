@@ -70,104 +70,75 @@ impl Toolkit {
         };
         let tree = repo.tree_of(commit)?;
         let place = repo.root().display().to_string();
-        let Some(package) = repo.entry_at(tree, &RepoPath::new(PACKAGE))? else {
-            return Err(not_toolkit_error(&place, &format!("it has no `{PACKAGE}`")));
-        };
-        if repo.entry_at(tree, &RepoPath::new(COPY))?.is_some() {
-            return Err(Error::usage(format!(
-                "`{place}` is not a checkout of the toolkit: it has a vendored copy (`{COPY}`)"
-            ))
-            .with_hint("use the original repository; a copy has local changes"));
-        }
-        let text = repo.read_blob(package.id)?;
-        let ToolkitPackage { version, excluded: left_out } =
-            parse_package(&text).map_err(|why| match why {
-                PackageFault::Invalid(why) => {
-                    not_toolkit_error(&place, &format!("`{PACKAGE}` {why}"))
-                }
-                PackageFault::NewerFormat(format) => Error::unable(format!(
-                    "the toolkit in `{place}` has a layout that this xtask does not know \
-                     (format {format}; it knows up to {FORMAT})"
-                ))
-                .with_hint(
-                    "first upgrade to an earlier version with `--ref`: it knows the newer layout",
-                ),
-            })?;
-        let has = |path: &str| Ok(repo.entry_at(tree, &RepoPath::new(path))?.is_some());
+        let package = read_package_text(&repo, tree, &place)?;
+        let ToolkitPackage { version, excluded } =
+            parse_package(&package).map_err(|fault| fault.into_error(&place))?;
         if shape.name != SOURCE {
-            if !has(NAME_FILE)? {
-                return Err(too_old_error(&place, "does not support another name"));
-            }
-            if let Some(lock) = repo.entry_at(tree, &RepoPath::new("xtask/Cargo.lock"))? {
-                let lock = String::from_utf8_lossy(&repo.read_blob(lock.id)?).into_owned();
-                if lock.contains(&format!("\nname = \"{}\"\n", shape.name)) {
-                    return Err(Error::usage(format!(
-                        "the toolkit already depends on a package named `{}`",
-                        shape.name
-                    ))
-                    .with_hint("use another name, such as `--name tasks`"));
-                }
-            }
+            check_other_name(&repo, tree, &place, &shape.name)?;
         }
-        let has_parts = String::from_utf8_lossy(&text).contains("\n[features]\n");
+        let has_parts = String::from_utf8_lossy(&package).contains("\n[features]\n");
         if !shape.parts.is_all() && !has_parts {
             return Err(too_old_error(&place, "does not support `--parts`"));
         }
-        let mut contents = Vec::new();
-        for (path, entry) in repo.list_tree(tree, &PathsBelow(&RepoPath::new("xtask")))? {
-            if left_out.match_with_folders(path_in_toolkit(&path).as_bytes(), false) == Some(true) {
-                continue;
-            }
-            if let Some(why) = find_path_fault(&path, entry) {
-                return Err(Error::usage(format!("cannot vendor the toolkit in `{place}`: {why}")));
-            }
-            if path.as_bytes() != README_PATHS.0.as_bytes() {
-                contents.push((path, entry, repo.read_blob(entry.id)?));
-            }
-        }
-        let absent = |(path, _, content): &(RepoPath, TreeEntry, Vec<u8>)| {
+        let contents = read_contents(&repo, tree, &place, &excluded)?;
+        let (files, templates, transformed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let spec = shape;
+        let mut toolkit =
+            Toolkit { repo, commit, version, spec, has_parts, files, templates, transformed };
+        toolkit.add_contents(contents)?;
+        toolkit.add_readme(tree)?;
+        Ok(toolkit)
+    }
+
+    /// Adds the files of a copy and the templates.
+    fn add_contents(&mut self, contents: Vec<FileContent>) -> Result<()> {
+        let absent = |(path, _, content): &FileContent| {
             let text = std::str::from_utf8(content).unwrap_or_default();
-            shape.parts.absent_modules(&path_in_toolkit(path), text)
+            self.spec.parts.absent_modules(&path_in_toolkit(path), text)
         };
-        let modules: BTreeSet<String> = match shape.parts.is_all() {
+        let modules: BTreeSet<String> = match self.spec.parts.is_all() {
             true => BTreeSet::new(),
             false => contents.iter().flat_map(absent).collect(),
         };
-        let (mut files, mut templates) = (BTreeMap::new(), BTreeMap::new());
-        let mut changed = BTreeMap::new();
-        let mut fit = |path: &RepoPath, entry: TreeEntry, content: &[u8]| -> Result<TreeEntry> {
-            let Some(content) = transform_file(path, content, &shape) else { return Ok(entry) };
-            let id = repo.blob_id(&content)?;
-            changed.insert(id, content);
-            Ok(TreeEntry { id, ..entry })
-        };
         for (path, entry, content) in contents {
-            let entry = fit(&path, entry, &content)?;
+            let entry = self.transform(&path, entry, &content)?;
             if path.as_bytes().starts_with(TEMPLATES_FOLDER.as_bytes()) {
-                templates.insert(path.clone(), entry);
+                self.templates.insert(path.clone(), entry);
             }
-            if !shape.parts.excludes_file(&path_in_toolkit(&path), &modules) {
-                files.insert(RepoPath::new(shape.to_copy_path(&path.to_string())), entry);
+            if !self.spec.parts.excludes_file(&path_in_toolkit(&path), &modules) {
+                let place = RepoPath::new(self.spec.to_copy_path(&path.to_string()));
+                self.files.insert(place, entry);
             }
         }
+        Ok(())
+    }
+
+    /// Adds the manual of a copy.
+    fn add_readme(&mut self, tree: Id) -> Result<()> {
         for name in [README_PATHS.0, OLD_README] {
-            if let Some(entry) = repo.entry_at(tree, &RepoPath::new(name))? {
+            if let Some(entry) = self.repo.entry_at(tree, &RepoPath::new(name))? {
                 let path = RepoPath::new(README_PATHS.1);
-                let entry = fit(&path, entry, &repo.read_blob(entry.id)?)?;
-                files.insert(RepoPath::new(shape.to_copy_path(README_PATHS.1)), entry);
+                let content = self.repo.read_blob(entry.id)?;
+                let entry = self.transform(&path, entry, &content)?;
+                let place = RepoPath::new(self.spec.to_copy_path(README_PATHS.1));
+                self.files.insert(place, entry);
                 break;
             }
         }
-        Ok(Toolkit {
-            repo,
-            commit,
-            version,
-            spec: shape,
-            has_parts,
-            files,
-            templates,
-            transformed: changed,
-        })
+        Ok(())
+    }
+
+    /// Returns the entry of a file as a copy gets it; content that differs from the commit is kept.
+    fn transform(
+        &mut self,
+        path: &RepoPath,
+        entry: TreeEntry,
+        content: &[u8],
+    ) -> Result<TreeEntry> {
+        let Some(content) = transform_file(path, content, &self.spec) else { return Ok(entry) };
+        let id = self.repo.blob_id(&content)?;
+        self.transformed.insert(id, content);
+        Ok(TreeEntry { id, ..entry })
     }
 
     /// Reads the same commit for another shape.
@@ -269,6 +240,62 @@ impl Toolkit {
     }
 }
 
+/// A file of the commit, with its content.
+type FileContent = (RepoPath, TreeEntry, Vec<u8>);
+
+/// Reads `xtask/Cargo.toml`. Returns an error if the repository is not that of the toolkit.
+fn read_package_text(repo: &Repo, tree: Id, place: &str) -> Result<Vec<u8>> {
+    let Some(package) = repo.entry_at(tree, &RepoPath::new(PACKAGE))? else {
+        return Err(not_toolkit_error(place, &format!("it has no `{PACKAGE}`")));
+    };
+    if repo.entry_at(tree, &RepoPath::new(COPY))?.is_some() {
+        return Err(Error::usage(format!(
+            "`{place}` is not a checkout of the toolkit: it has a vendored copy (`{COPY}`)"
+        ))
+        .with_hint("use the original repository; a copy has local changes"));
+    }
+    repo.read_blob(package.id)
+}
+
+/// Returns an error if the commit does not support another name, or depends on a package of this `name`.
+fn check_other_name(repo: &Repo, tree: Id, place: &str, name: &str) -> Result<()> {
+    if repo.entry_at(tree, &RepoPath::new(NAME_FILE))?.is_none() {
+        return Err(too_old_error(place, "does not support another name"));
+    }
+    if let Some(lock) = repo.entry_at(tree, &RepoPath::new("xtask/Cargo.lock"))? {
+        let lock = String::from_utf8_lossy(&repo.read_blob(lock.id)?).into_owned();
+        if lock.contains(&format!("\nname = \"{name}\"\n")) {
+            return Err(Error::usage(format!(
+                "the toolkit already depends on a package named `{name}`"
+            ))
+            .with_hint("use another name, such as `--name tasks`"));
+        }
+    }
+    Ok(())
+}
+
+/// Reads the files below `xtask/` except the `excluded` ones.
+fn read_contents(
+    repo: &Repo,
+    tree: Id,
+    place: &str,
+    excluded: &PathPatterns,
+) -> Result<Vec<FileContent>> {
+    let mut contents = Vec::new();
+    for (path, entry) in repo.list_tree(tree, &PathsBelow(&RepoPath::new("xtask")))? {
+        if excluded.match_with_folders(path_in_toolkit(&path).as_bytes(), false) == Some(true) {
+            continue;
+        }
+        if let Some(why) = find_path_fault(&path, entry) {
+            return Err(Error::usage(format!("cannot vendor the toolkit in `{place}`: {why}")));
+        }
+        if path.as_bytes() != README_PATHS.0.as_bytes() {
+            contents.push((path, entry, repo.read_blob(entry.id)?));
+        }
+    }
+    Ok(contents)
+}
+
 /// Returns a path relative to `xtask/`.
 fn path_in_toolkit(path: &RepoPath) -> String {
     let path = path.to_string();
@@ -360,6 +387,21 @@ struct ToolkitPackage {
 enum PackageFault {
     NewerFormat(i64),
     Invalid(&'static str),
+}
+
+impl PackageFault {
+    fn into_error(self, place: &str) -> Error {
+        match self {
+            PackageFault::Invalid(why) => not_toolkit_error(place, &format!("`{PACKAGE}` {why}")),
+            PackageFault::NewerFormat(format) => Error::unable(format!(
+                "the toolkit in `{place}` has a layout that this xtask does not know \
+                 (format {format}; it knows up to {FORMAT})"
+            ))
+            .with_hint(
+                "first upgrade to an earlier version with `--ref`: it knows the newer layout",
+            ),
+        }
+    }
 }
 
 /// Parses `xtask/Cargo.toml`.

@@ -11,16 +11,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::cargo_entries;
-use super::conflict_files::MergeTriple;
+use super::base_finder::{BaseFinder, matches_checksum};
+use super::cargo_alias;
+use super::conflict_files::{MergeTriple, UpgradeConflict};
 use super::file_renames;
-use super::manifest::{MANIFEST, VendorManifest, compute_checksum, has_executable_suffix};
+use super::manifest::{MANIFEST, VendorManifest, compute_checksum};
+use super::merge_paths::{ConflictResolution, PathMerge};
 use super::toolkit::{CommitOrder, Toolkit};
+use super::version_status::find_manifest;
 use xtask_base::error::{Error, Result};
 use xtask_base::name::NAME;
 use xtask_base::path::RepoPath;
-use xtask_base::words::pluralize;
-use xtask_changes::cherry_pick::{ConflictKind, PathChange, PathConflict, cherry_pick_changes};
+use xtask_changes::cherry_pick::PathChange;
 use xtask_changes::fast_forward_branch::{
     CanonicalBranch, fast_forward_canonical, locate_canonical_branch,
 };
@@ -32,15 +34,6 @@ use xtask_git::{
 };
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::managed::ManagedPaths;
-
-/// How to resolve the conflicts at some paths without editing.
-#[derive(Clone, Debug, Default)]
-pub struct ConflictResolution {
-    /// The paths at which the version of the canonical branch is kept.
-    pub ours: BTreeSet<RepoPath>,
-    /// The paths at which the new version is taken.
-    pub theirs: BTreeSet<RepoPath>,
-}
 
 /// The plan of an upgrade.
 pub struct UpgradePlan {
@@ -58,7 +51,7 @@ pub struct UpgradePlan {
     /// The paths with local changes that the new version does not touch.
     pub kept: Vec<RepoPath>,
     /// The unresolved conflicts, with their three versions.
-    pub conflicts: Vec<(PathConflict, MergeTriple)>,
+    pub conflicts: Vec<UpgradeConflict>,
     /// The conflicts that were resolved with `ConflictResolution` or by editing.
     pub resolved: Vec<MergeTriple>,
     /// Vendored files outside of `xtask/` that are not updated, because they are not managed, each with the path of
@@ -80,13 +73,13 @@ impl UpgradePlan {
     /// Returns the new version, e.g. `0.2.0 (1a2b3c4d5e)`.
     #[must_use]
     pub fn describe_new_version(&self) -> String {
-        format!("{} ({})", self.new.version, short_id(&self.new.commit))
+        self.new.describe_version()
     }
 
     /// Returns the present version, e.g. `0.1.0 (5e4d3c2b1a)`.
     #[must_use]
     pub fn describe_old_version(&self) -> String {
-        format!("{} ({})", self.old.version, short_id(&self.old.commit))
+        self.old.describe_version()
     }
 
     /// Returns the message of the commit.
@@ -116,10 +109,6 @@ impl UpgradePlan {
     }
 }
 
-fn short_id(id: &str) -> &str {
-    id.get(..10).unwrap_or(id)
-}
-
 /// Reads the manifest on the canonical branch.
 pub fn read_canonical_manifest(repo: &Repo) -> Result<VendorManifest> {
     let context = context::read_context(repo)?;
@@ -128,16 +117,13 @@ pub fn read_canonical_manifest(repo: &Repo) -> Result<VendorManifest> {
 }
 
 fn read_manifest(repo: &Repo, tree: Id, branch: &str) -> Result<VendorManifest> {
-    let Some(entry) = repo.entry_at(tree, &RepoPath::new(MANIFEST))? else {
-        return Err(Error::usage(format!(
-            "`{branch}` has no `{MANIFEST}`: no toolkit was vendored there"
-        ))
-        .with_hint("in a checkout of the toolkit, `cargo xtask vendor DIR` adds it to a repository")
-        .with_hint(format!(
-            "if another branch has it, `cargo xtask reverse-sync BRANCH COMMIT` copies it to `{branch}`"
-        )));
-    };
-    VendorManifest::parse(&repo.read_blob(entry.id)?)
+    find_manifest(repo, tree)?.ok_or_else(|| {
+        Error::usage(format!("`{branch}` has no `{MANIFEST}`: no toolkit was vendored there"))
+            .with_hint("in a checkout of the toolkit, `cargo xtask vendor DIR` adds it to a repository")
+            .with_hint(format!(
+                "if another branch has it, `cargo xtask reverse-sync BRANCH COMMIT` copies it to `{branch}`"
+            ))
+    })
 }
 
 /// Plans the upgrade to a toolkit. Objects are written into `repo`, which may be in memory; no ref or file is
@@ -154,7 +140,6 @@ pub fn plan_upgrade(
     let tree = repo.tree_of(ground.tip)?;
     let old = read_manifest(repo, tree, &ground.branch)?;
     check_not_older(&old, toolkit)?;
-    let managed = ManagedPaths::new(&context.config, None);
     let placed = old.placed.clone();
     let (tree, old, moved) = follow_moves(repo, tree, old, toolkit)?;
     let comes = read_incoming_files(toolkit, &old)?;
@@ -166,50 +151,128 @@ pub fn plan_upgrade(
         files: comes.iter().map(|(path, file)| (path.clone(), file.checksum.clone())).collect(),
         placed: old.placed.clone(),
     };
-    let history = BaseFinder {
-        repo,
-        tip: ground.tip,
-        old: &old,
-        toolkit,
-        placed: &placed,
-        old_paths: &moved,
+    let planner = PathPlanner {
+        bases: BaseFinder {
+            repo,
+            tip: ground.tip,
+            old: &old,
+            toolkit,
+            placed: &placed,
+            old_paths: &moved,
+        },
+        tree,
+        branch: &ground.branch,
+        managed: ManagedPaths::new(&context.config, None),
+        incoming: &comes,
     };
-    let mut threes = Vec::new();
-    let (mut kept, mut left) = (Vec::new(), Vec::new());
-    let names: BTreeSet<&String> = old.files.keys().chain(comes.keys()).collect();
-    for name in names {
-        let path = RepoPath::new(name.as_str());
-        let ours = repo.entry_at(tree, &path)?;
-        let (came, file) = (old.files.get(name), comes.get(name));
-        if came == file.map(|file| &file.checksum) {
-            let is_same = ours.is_some_and(|ours| matches_checksum(repo, ours, came));
-            if !is_same {
-                kept.push(path);
+    let DecidedPaths { triples: mut threes, kept, left_alone } = planner.decide_paths(&mut new)?;
+    threes.extend(plan_alias_updates(repo, tree)?);
+    check_case_collisions(repo, tree, &threes)?;
+    let version = format!("xtask {}", new.describe_version());
+    let labels = (&ground.branch[..], &version[..]);
+    let done = PathMerge { repo, tools, tree, triples: &threes, labels }.merge_paths(sides)?;
+    let tree = match done.conflicts.is_empty() {
+        true => write_manifest(repo, done.tree, &new)?,
+        false => tree,
+    };
+    Ok(UpgradePlan {
+        context,
+        canonical_branch: ground,
+        old,
+        new,
+        changed: done.changed,
+        merged: done.merged,
+        kept,
+        conflicts: done.conflicts,
+        resolved: done.resolved,
+        left_alone,
+        moved_count: moved.len(),
+        tree,
+    })
+}
+
+fn write_manifest(repo: &Repo, tree: Id, manifest: &VendorManifest) -> Result<Id> {
+    let id = repo.write_blob(manifest.to_toml().as_bytes())?;
+    let entry = TreeEntry { mode: FileMode::File, id };
+    repo.write_tree(Some(tree), &[(RepoPath::new(MANIFEST), Some(entry))])
+}
+
+/// What an upgrade does with a path of the old or the new version.
+enum PathDecision {
+    /// The new version does not change it, and neither did anybody here.
+    UpToDate,
+    /// It has local changes, and the new version does not touch it.
+    Kept,
+    /// The new toolkit does not have this file outside of `xtask/`: it belongs to the repository from now on.
+    Released,
+    /// It is outside of `xtask/` and not managed, so it is not updated.
+    Unmanaged {
+        /// The path of its template.
+        template: String,
+    },
+    Merge(MergeTriple),
+}
+
+/// Decides what happens to each path.
+struct PathPlanner<'a> {
+    bases: BaseFinder<'a>,
+    tree: Id,
+    branch: &'a str,
+    managed: ManagedPaths,
+    incoming: &'a BTreeMap<String, IncomingFile>,
+}
+
+/// What happens to all paths.
+#[derive(Default)]
+struct DecidedPaths {
+    triples: Vec<MergeTriple>,
+    kept: Vec<RepoPath>,
+    /// As in `UpgradePlan`.
+    left_alone: Vec<(String, Option<String>)>,
+}
+
+impl PathPlanner<'_> {
+    /// Decides about all paths, and removes from the `new` manifest what is left alone.
+    fn decide_paths(&self, new: &mut VendorManifest) -> Result<DecidedPaths> {
+        let old = self.bases.old;
+        let mut found = DecidedPaths::default();
+        let names: BTreeSet<&String> = old.files.keys().chain(self.incoming.keys()).collect();
+        for name in names {
+            match self.decide(name)? {
+                PathDecision::UpToDate => {}
+                PathDecision::Kept => found.kept.push(RepoPath::new(name.as_str())),
+                PathDecision::Released => {
+                    found.left_alone.push((name.clone(), None));
+                    new.placed.remove(name);
+                }
+                PathDecision::Unmanaged { template } => {
+                    found.left_alone.push((name.clone(), Some(template)));
+                    new.files.extend(old.files.get(name).map(|came| (name.clone(), came.clone())));
+                }
+                PathDecision::Merge(three) => found.triples.push(three),
             }
-            continue;
         }
-        if let Some(from) = old.placed.get(name) {
-            if file.is_none() {
-                // A file that the new toolkit does not have belongs to the repository from now on.
-                left.push((name.clone(), None));
-                new.placed.remove(name);
-                continue;
-            }
-            if !managed.contains_path(path.as_bytes()) {
-                left.push((name.clone(), Some(from.clone())));
-                new.files.extend(came.map(|came| (name.clone(), came.clone())));
-                continue;
-            }
+        Ok(found)
+    }
+
+    fn decide(&self, name: &str) -> Result<PathDecision> {
+        let BaseFinder { repo, old, .. } = self.bases;
+        let path = RepoPath::new(name);
+        let ours = repo.entry_at(self.tree, &path)?;
+        let came = old.files.get(name).map(String::as_str);
+        let file = self.incoming.get(name);
+        let is_unchanged = ours.is_some_and(|ours| matches_checksum(repo, ours, came));
+        if came == file.map(|file| file.checksum.as_str()) {
+            return Ok(if is_unchanged { PathDecision::UpToDate } else { PathDecision::Kept });
         }
-        if !managed.contains_path(path.as_bytes()) {
-            return Err(Error::usage(format!(
-                "`{path}` is not a managed path, so it cannot be upgraded"
-            ))
-            .with_hint(format!(
-                "add `/{NAME}/` to `[managed] include` of `{SYNC_FILE}` on `{}`, and remove it from \
-                 `exclude`",
-                ground.branch
-            )));
+        let is_managed = self.managed.contains_path(path.as_bytes());
+        match old.placed.get(name) {
+            Some(_) if file.is_none() => return Ok(PathDecision::Released),
+            Some(template) if !is_managed => {
+                return Ok(PathDecision::Unmanaged { template: template.clone() });
+            }
+            None if !is_managed => return Err(unmanaged_error(&path, self.branch)),
+            _ => {}
         }
         let theirs = match file {
             Some(file) => {
@@ -217,46 +280,37 @@ pub fn plan_upgrade(
             }
             None => None,
         };
-        let base = match (ours, came) {
-            (Some(ours), Some(_)) if matches_checksum(repo, ours, came) => Some(ours),
-            (_, Some(came)) => Some(history.find_base(&path, came)?),
-            (_, None) => None,
+        let base = match came {
+            Some(_) if is_unchanged => ours,
+            Some(came) => Some(self.bases.find_base(&path, came)?),
+            None => None,
         };
-        threes.push(MergeTriple { path, base, ours, theirs });
+        Ok(PathDecision::Merge(MergeTriple { path, base, ours, theirs }))
     }
-    // In earlier versions the launcher was a binary, and now it is an example.
+}
+
+fn unmanaged_error(path: &RepoPath, branch: &str) -> Error {
+    Error::usage(format!("`{path}` is not a managed path, so it cannot be upgraded")).with_hint(
+        format!(
+            "add `/{NAME}/` to `[managed] include` of `{SYNC_FILE}` on `{branch}`, and remove it from \
+             `exclude`"
+        ),
+    )
+}
+
+/// Plans the new alias: in earlier versions the launcher was a binary, and now it is an example.
+fn plan_alias_updates(repo: &Repo, tree: Id) -> Result<Vec<MergeTriple>> {
+    let mut threes = Vec::new();
     for name in [".cargo/config.toml", ".cargo/config"] {
         let path = RepoPath::new(name);
         let Some(ours) = repo.entry_at(tree, &path)? else { continue };
         let text = String::from_utf8(repo.read_blob(ours.id)?).ok();
-        if let Some(now) = text.as_deref().and_then(|text| cargo_entries::update_alias(text, NAME))
-        {
-            let theirs = TreeEntry { mode: ours.mode, id: repo.write_blob(now.as_bytes())? };
-            threes.push(MergeTriple {
-                path,
-                base: Some(ours),
-                ours: Some(ours),
-                theirs: Some(theirs),
-            });
+        if let Some(now) = text.as_deref().and_then(|text| cargo_alias::update_alias(text, NAME)) {
+            let theirs = Some(TreeEntry { mode: ours.mode, id: repo.write_blob(now.as_bytes())? });
+            threes.push(MergeTriple { path, base: Some(ours), ours: Some(ours), theirs });
         }
     }
-    check_case_collisions(repo, tree, &threes)?;
-    let mut upgrade = UpgradePlan {
-        context,
-        canonical_branch: ground,
-        old,
-        new,
-        kept,
-        left_alone: left,
-        moved_count: moved.len(),
-        tree,
-        changed: Vec::new(),
-        merged: Vec::new(),
-        conflicts: Vec::new(),
-        resolved: Vec::new(),
-    };
-    merge_paths(repo, &mut upgrade, &threes, sides, tools)?;
-    Ok(upgrade)
+    Ok(threes)
 }
 
 /// Applies the file moves of the new toolkit to the tree and the manifest. Returns both, and the previous paths of
@@ -323,13 +377,6 @@ fn check_case_collisions(repo: &Repo, tree: Id, threes: &[MergeTriple]) -> Resul
     }
 }
 
-/// Returns whether a file has the checksum `came`.
-fn matches_checksum(repo: &Repo, entry: TreeEntry, came: Option<&String>) -> bool {
-    let is_file = matches!(entry.mode, FileMode::File | FileMode::Executable);
-    let mark = |content: Vec<u8>| compute_checksum(&content, entry.mode == FileMode::Executable);
-    is_file && repo.read_blob(entry.id).is_ok_and(|content| Some(&mark(content)) == came)
-}
-
 /// A file of the new toolkit.
 struct IncomingFile {
     entry: TreeEntry,
@@ -369,159 +416,20 @@ fn check_not_older(old: &VendorManifest, toolkit: &Toolkit) -> Result<()> {
     }
     if toolkit.version == old.version && age == CommitOrder::Unknown {
         return Err(Error::negative(format!(
-            "cannot determine whether {} is newer than the vendored {} ({}); nothing was changed",
+            "cannot determine whether {} is newer than the vendored {}; nothing was changed",
             toolkit.describe_version(),
-            old.version,
-            short_id(&old.commit)
+            old.describe_version()
         ))
         .with_hint("it has the same version, and its history does not contain the vendored commit")
         .with_hint("a shallow clone has no history: `git fetch --unshallow` there"));
     }
     Err(Error::negative(format!(
-        "{} is older than the vendored {} ({}); nothing was changed",
+        "{} is older than the vendored {}; nothing was changed",
         toolkit.describe_version(),
-        old.version,
-        short_id(&old.commit)
+        old.describe_version()
     ))
     .with_hint("use `--ref` for another branch, tag or commit of it")
     .with_hint("to go back, `git revert` the commit of the upgrade on the canonical branch"))
-}
-
-/// Finds the vendored content of a file, to be the base of a merge.
-struct BaseFinder<'a> {
-    repo: &'a Repo,
-    tip: Id,
-    old: &'a VendorManifest,
-    toolkit: &'a Toolkit,
-    /// The path of the template, by the path of each file outside of `xtask/`.
-    placed: &'a BTreeMap<String, String>,
-    /// The previous paths of moved files, by their new ones.
-    old_paths: &'a BTreeMap<RepoPath, RepoPath>,
-}
-
-impl BaseFinder<'_> {
-    /// Returns a path as it was vendored: from the toolkit at its commit, or from the history of the repository
-    /// back to the commit that wrote the manifest. If it is not found, returns an entry with the null ID, which
-    /// equals no other, so that changes on both sides conflict.
-    fn find_base(&self, path: &RepoPath, came: &str) -> Result<TreeEntry> {
-        let mode = if has_executable_suffix(came) { FileMode::Executable } else { FileMode::File };
-        let path = self.old_paths.get(path).unwrap_or(path);
-        let from = self.placed.get(&path.to_string());
-        let there = from.map_or(path.clone(), |from| RepoPath::new(from.as_str()));
-        if let Ok(commit) = Id::from_hex(self.old.commit.as_bytes()) {
-            for (mode, content) in
-                self.toolkit.find_earlier_contents(commit, &there, &self.old.parts)?
-            {
-                if compute_checksum(&content, mode == FileMode::Executable) == came {
-                    return Ok(TreeEntry { mode, id: self.repo.write_blob(&content)? });
-                }
-            }
-        }
-        let manifest = RepoPath::new(MANIFEST);
-        let now = self.repo.entry_at(self.repo.tree_of(self.tip)?, &manifest)?;
-        for commit in self.repo.commits_between(None, self.tip, true)? {
-            let tree = self.repo.tree_of(commit)?;
-            if self.repo.entry_at(tree, &manifest)? != now {
-                break;
-            }
-            let entry = self.repo.entry_at(tree, path)?;
-            if let Some(entry) = entry
-                && matches_checksum(self.repo, entry, Some(&came.to_owned()))
-            {
-                return Ok(entry);
-            }
-        }
-        Ok(TreeEntry { mode, id: self.repo.null_id() })
-    }
-}
-
-/// Merges all paths, and stores the results in `upgrade`.
-fn merge_paths(
-    repo: &Repo,
-    upgrade: &mut UpgradePlan,
-    threes: &[MergeTriple],
-    sides: &ConflictResolution,
-    tools: &Tools<'_>,
-) -> Result<()> {
-    let tree = upgrade.tree;
-    let names = (
-        upgrade.canonical_branch.branch.clone(),
-        format!("xtask {}", upgrade.describe_new_version()),
-    );
-    let labels = (&names.0[..], &names.1[..]);
-    let change = |three: &MergeTriple| PathChange {
-        path: three.path.clone(),
-        // For a text, an unknown base is the same as no base.
-        old: three.base.filter(|base| {
-            base.id != repo.null_id() || three.ours.is_none() || three.theirs.is_none()
-        }),
-        new: three.theirs,
-    };
-    let mut changes: BTreeMap<RepoPath, PathChange> =
-        threes.iter().map(|three| (three.path.clone(), change(three))).collect();
-    let all: Vec<PathChange> = changes.values().cloned().collect();
-    let first = cherry_pick_changes(repo, tools.disk, tree, &all, labels)?;
-    let of = |path: &RepoPath| threes.iter().find(|three| three.path == *path);
-    let mut open = BTreeMap::new();
-    for conflict in first.conflicts {
-        let Some(three) = of(&conflict.path) else { continue };
-        let path = conflict.path.clone();
-        let is_in_the_way = matches!(conflict.kind, ConflictKind::InTheWay(_));
-        let decided = match three.read_resolution(repo, &names.0)? {
-            _ if is_in_the_way => None,
-            _ if sides.theirs.contains(&path) => Some(three.theirs),
-            _ if sides.ours.contains(&path) => Some(three.ours),
-            Some(text) if matches!(conflict.kind, ConflictKind::Lines { .. }) => {
-                let mode = three.theirs.or(three.ours).map_or(FileMode::File, |entry| entry.mode);
-                Some(Some(TreeEntry { mode, id: repo.write_blob(&text)? }))
-            }
-            _ => None,
-        };
-        match decided {
-            Some(new) => {
-                upgrade.resolved.push(three.clone());
-                changes.insert(path.clone(), PathChange { path, old: three.ours, new });
-            }
-            None => {
-                open.insert(path, (conflict, three.clone()));
-            }
-        }
-    }
-    for named in sides.ours.iter().chain(&sides.theirs) {
-        if !upgrade.resolved.iter().any(|three| three.path == *named) {
-            return Err(Error::usage(format!("`{named}` is not in conflict"))
-                .with_hint("run without `--ours` and `--theirs` to list the conflicts"));
-        }
-    }
-    let all: Vec<PathChange> = changes.into_values().collect();
-    let carried = cherry_pick_changes(repo, tools.disk, tree, &all, labels)?;
-    for conflict in carried.conflicts {
-        // A resolution may block another path, e.g. a file where a folder must be.
-        if let Some(three) = of(&conflict.path) {
-            open.insert(conflict.path.clone(), (conflict, three.clone()));
-        }
-    }
-    upgrade.conflicts = open.into_values().collect();
-    upgrade.changed = carried.changed;
-    upgrade.merged = upgrade
-        .changed
-        .iter()
-        .filter(|change| {
-            let three = of(&change.path);
-            let is_decided = upgrade.resolved.iter().any(|one| one.path == change.path);
-            three.is_some_and(|three| three.theirs.is_some() && change.new != three.theirs)
-                && !is_decided
-        })
-        .map(|change| change.path.clone())
-        .collect();
-    if !upgrade.conflicts.is_empty() {
-        return Ok(());
-    }
-    let manifest = upgrade.new.to_toml();
-    let entry = TreeEntry { mode: FileMode::File, id: repo.write_blob(manifest.as_bytes())? };
-    upgrade.tree =
-        repo.write_tree(Some(carried.tree), &[(RepoPath::new(MANIFEST), Some(entry))])?;
-    Ok(())
 }
 
 /// Commits an upgrade without conflicts to the canonical branch. Returns the commit, or `None` if the branch has
@@ -548,47 +456,4 @@ pub fn commit_upgrade(repo: &Repo, upgrade: &UpgradePlan, tools: &Tools<'_>) -> 
         three.remove_conflict(repo, tools.disk);
     }
     Ok(Some(new))
-}
-
-/// Writes the files for resolving the conflicts. Returns a line for each conflict, with its file or its cause.
-pub fn write_conflict_files(
-    repo: &Repo,
-    upgrade: &UpgradePlan,
-    tools: &Tools<'_>,
-) -> Result<Vec<String>> {
-    let mut lines = Vec::new();
-    for (conflict, three) in &upgrade.conflicts {
-        let path = &conflict.path;
-        lines.push(match &conflict.kind {
-            ConflictKind::Lines { text, line_ranges: at } => {
-                let file = three.write_conflict(repo, tools.disk, text)?;
-                let places = pluralize(at.len(), "place");
-                let mut line =
-                    format!("{path}: both changed the same lines, in {places}: {}", file.display());
-                for other in three.find_earlier_conflicts(repo) {
-                    line.push_str(&format!(" (an earlier conflict of it: {})", other.display()));
-                }
-                line
-            }
-            other => format!("{path}: {}", describe_conflict(other)),
-        });
-    }
-    Ok(lines)
-}
-
-/// Describes a conflict in one line.
-#[must_use]
-pub fn describe_conflict(clash: &ConflictKind) -> String {
-    match clash {
-        ConflictKind::Lines { .. } => "both changed the same lines".to_owned(),
-        ConflictKind::DeletedByUs => "removed here, but changed in the new version".to_owned(),
-        ConflictKind::DeletedByThem => "changed here, but removed in the new version".to_owned(),
-        ConflictKind::NotText => "both changed it, and it is binary".to_owned(),
-        ConflictKind::NotMerged(_) => {
-            "both changed it, and git's attributes forbid merging it".to_owned()
-        }
-        ConflictKind::InTheWay(other) => {
-            format!("`{other}` is in its place here; move it away on the branch first")
-        }
-    }
 }

@@ -1,10 +1,11 @@
 //! The status of a vendored toolkit for `status`: its version, the files with local changes, and whether the
 //! canonical branch has another version. For example: `0.1.0 (1a2b3c4d5e); xtask/src/cli.rs was changed here`.
 
-use super::manifest::{MANIFEST, VendorManifest, compute_checksum};
+use super::base_finder::matches_checksum;
+use super::manifest::{MANIFEST, VendorManifest};
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
-use xtask_git::{FileMode, Id, Repo, TreeEntry};
+use xtask_git::{Id, Repo};
 
 /// The status of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,13 +28,7 @@ pub fn read_version_status(
     let mut changed = Vec::new();
     for (name, came) in &manifest.files {
         let entry = repo.entry_at(tree, &RepoPath::new(name.as_str()))?;
-        let is_same = match entry {
-            Some(TreeEntry { mode: mode @ (FileMode::File | FileMode::Executable), id }) => {
-                compute_checksum(&repo.read_blob(id)?, mode == FileMode::Executable) == *came
-            }
-            _ => false,
-        };
-        if !is_same {
+        if !entry.is_some_and(|entry| matches_checksum(repo, entry, Some(came))) {
             changed.push(name.clone());
         }
     }
@@ -46,7 +41,8 @@ pub fn read_version_status(
     Ok(Some(VersionStatus { manifest, changed, canonical }))
 }
 
-fn find_manifest(repo: &Repo, tree: Id) -> Result<Option<VendorManifest>> {
+/// Reads the manifest in `tree`; `None` if there is no copy.
+pub(super) fn find_manifest(repo: &Repo, tree: Id) -> Result<Option<VendorManifest>> {
     let entry = repo.entry_at(tree, &RepoPath::new(MANIFEST))?;
     entry.map(|entry| VendorManifest::parse(&repo.read_blob(entry.id)?)).transpose()
 }

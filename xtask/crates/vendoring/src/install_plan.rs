@@ -21,7 +21,8 @@ use xtask_detect::repo_facts::{
     DetectedRemote, DetectionInput, ManualEdit, RepoFacts, detect_repo,
 };
 use xtask_git::{self as repo, AllPaths, FileMode, Repo, TreeChange};
-use xtask_upgrade::cargo_entries::{self, CargoEdit, CargoPackage, LauncherTargetDir};
+use xtask_upgrade::cargo_alias::{self, LauncherTargetDir};
+use xtask_upgrade::cargo_entries::{self, CargoEdit, CargoPackage};
 use xtask_upgrade::manifest::{MANIFEST_NAME, VendorManifest, compute_checksum};
 use xtask_upgrade::parts::ToolkitParts;
 use xtask_upgrade::toolkit::Toolkit;
@@ -307,7 +308,7 @@ fn plan_cargo_entries(
         let channel = text.as_deref().and_then(toolchain::parse_channel);
         is_toolchain_old |= channel.is_some_and(|channel| toolchain::is_too_old(&channel));
     }
-    let alias = cargo_entries::add_alias(
+    let alias = cargo_alias::add_alias(
         target.read_text(config)?.as_deref(),
         builds,
         is_toolchain_old,
