@@ -165,3 +165,21 @@ fn toolkit_works_in_a_conflicting_rust_workspace() {
     assert_eq!(ran.success().out, "ours\n");
     rust.run("cargo", &["test", "--quiet", "--locked", "--workspace"], &variables).success();
 }
+
+#[test]
+fn recorded_renames_lead_to_present_files() {
+    let toolkit = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(toolkit.join("crates/upgrade/src/renames.txt")).unwrap();
+    let renames: Vec<(&str, &str)> =
+        text.lines().map(|line| line.split_once(' ').expect("a line is `OLD NEW`")).collect();
+    for (old, _) in &renames {
+        let mut path = *old;
+        for (from, to) in &renames {
+            if *from == path {
+                path = to;
+            }
+        }
+        assert!(toolkit.join(path).is_file(), "`{old}` leads to `{path}`");
+        assert!(!toolkit.join(old).exists(), "`{old}` is still there");
+    }
+}
