@@ -2,6 +2,9 @@
 //! the folders already, and a Rust workspace whose versions are at odds with ours. In each it is built, and does
 //! its day's work. In the exhaustive circle it is the real one, built from the crates that are there.
 
+use std::fs;
+use std::path::Path;
+
 use crate::builds::homes;
 use crate::testkit::{Lab, Place, Ran, port};
 

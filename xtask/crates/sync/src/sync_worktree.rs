@@ -71,7 +71,7 @@ pub fn sync_worktree(
     let outcome = apply_plan(repo, *planned, options, tools)?;
     if outcome.needs_cleanup {
         synced.report.warnings.push(
-            "sync is complete, but its temporary files could not be removed; the next run removes              them"
+            "sync is complete, but its temporary files could not be removed; the next run removes them"
                 .to_owned(),
         );
     }
@@ -122,7 +122,7 @@ fn report_plan(
     let unknown = planned.plan.count(PathClass::Unknown);
     if unknown > 0 && options.overwrite != OverwritePolicy::Force {
         report.warnings.push(format!(
-            "{} cannot be decided: shallow clone without the needed history; `git fetch              --unshallow` fetches it",
+            "{} cannot be decided: shallow clone without the needed history; `git fetch --unshallow` fetches it",
             pluralize(unknown, "path")
         ));
         failure = Some(ErrorKind::Unable);
