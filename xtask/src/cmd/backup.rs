@@ -45,14 +45,14 @@ pub(super) fn run(session: &Session, args: &BackupArgs) -> CommandResult {
         return Ok(SUCCESS);
     }
     let label = args.label.as_deref();
-    let wish = BackupOptions {
+    let options = BackupOptions {
         purpose: "backup",
         label,
         leaves: None,
         limits: BACKUP_LIMITS,
         replaced_paths: &[],
     };
-    let made = save_worktree(&repo, &tools, &seen, &wish)?;
+    let made = save_worktree(&repo, &tools, &seen, &options)?;
     if args.json {
         print_report(Some(&made), &made.not_covered)?;
     } else {

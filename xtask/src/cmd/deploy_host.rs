@@ -54,7 +54,7 @@ pub(super) fn run(mut world: Environment, args: &[OsString]) -> CommandResult {
     }
     let interrupts = Interrupts::install_handlers();
     let _held = interrupts.defer_signals();
-    let order = read_order(interrupts.interrupt_notifier())?;
+    let request = read_order(interrupts.interrupt_notifier())?;
     leave_session();
     let (say, written) = spawn_line_writer();
     let beats = say.clone();
@@ -69,7 +69,7 @@ pub(super) fn run(mut world: Environment, args: &[OsString]) -> CommandResult {
             }
         }
     });
-    let variables = order.variables.iter();
+    let variables = request.variables.iter();
     world.variables.extend(variables.map(|(name, value)| (name.into(), value.into())));
     let ended = {
         let tell =
@@ -81,10 +81,10 @@ pub(super) fn run(mut world: Environment, args: &[OsString]) -> CommandResult {
             disk: &Disk::real(),
             interrupts: &interrupts,
             tell: &tell,
-            by: &order.by,
-            ready_within: Duration::from_millis(order.ready_within_ms),
+            by: &request.by,
+            ready_within: Duration::from_millis(request.ready_within_ms),
         };
-        execute_request(&order, around, &warn)
+        execute_request(&request, around, &warn)
     };
     drop(say.try_send(to_json_line(&HostMessage::Ended(Box::new(ended)))));
     drop(say.try_send(String::new()));

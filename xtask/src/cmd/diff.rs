@@ -14,17 +14,20 @@ pub(super) fn run(session: &Session, args: &DiffArgs) -> CommandResult {
     let repo = session.open_repo()?;
     let context = context::read_context(&repo)?;
     let canonical = context.canonical.commit.to_string();
-    let wishes =
+    let sync_options =
         SyncOptions { only: session.repo_paths(&repo, &args.paths)?, ..SyncOptions::plain() };
     let tools = session.tools();
-    let decided = match inspect_checkout(&repo, context, &wishes, ScanDepth::Everything, &tools)? {
-        SyncInspection::Planned(decided) => decided,
-        SyncInspection::OnCanonical(context) => {
-            session
-                .print_info(&format!("`{}` is the canonical branch itself", context.config.branch));
-            return Ok(SUCCESS);
-        }
-    };
+    let decided =
+        match inspect_checkout(&repo, context, &sync_options, ScanDepth::Everything, &tools)? {
+            SyncInspection::Planned(decided) => decided,
+            SyncInspection::OnCanonical(context) => {
+                session.print_info(&format!(
+                    "`{}` is the canonical branch itself",
+                    context.config.branch
+                ));
+                return Ok(SUCCESS);
+            }
+        };
     let mut paths: Vec<RepoPath> = Vec::new();
     let mut untracked: Vec<RepoPath> = Vec::new();
     for item in decided.plan.items.iter().filter(|item| item.class != PathClass::InSync) {

@@ -73,13 +73,13 @@ pub(super) fn run(world: Environment, args: &[OsString]) -> CommandResult {
         repo.schedule_sharing();
         let done = dispatch_hook(&session, &repo, hook, number, args.get(2..).unwrap_or_default());
         done.or_else(|failure| {
-            let line = format!("{name} did nothing: {}", error_line(&failure));
+            let line = format!("{name} hook skipped: {}", error_line(&failure));
             print_hook_message(&substitute_program(&session, &repo, &line));
             Ok(SUCCESS)
         })
     });
     done.or_else(|failure| {
-        print_hook_message(&format!("{name} did nothing: {}", error_line(&failure)));
+        print_hook_message(&format!("{name} hook skipped: {}", error_line(&failure)));
         Ok(SUCCESS)
     })
 }
@@ -228,11 +228,11 @@ fn announce_changes(
     let Some(places) = places else {
         print_hook_message(&if repo.push_url(remote).is_some() {
             format!(
-                "cannot derive the URL of a pull request into `{canonical}` from the remote's address; \
-                 is opened; `forge` in `setup/sync.toml` can say which service it is"
+                "cannot derive the pull request URL for `{canonical}` from the URL of the remote; \
+                 set `forge` in `setup/sync.toml` to the hosting service"
             )
         } else {
-            format!("they reach other branches once they are on `{canonical}`")
+            format!("other branches get these changes once they are merged into `{canonical}`")
         });
         return;
     };

@@ -19,12 +19,12 @@ pub(super) fn run(session: &Session, args: &InstallHooksArgs) -> CommandResult {
     session.warn_about_context(&context);
     let from =
         if args.this_program { ProgramOrigin::RunningProgram } else { ProgramOrigin::Canonical };
-    let wish = InstallOptions { program_origin: from, force: args.force, dry_run: args.dry_run };
+    let options = InstallOptions { program_origin: from, force: args.force, dry_run: args.dry_run };
     if !args.dry_run {
         // The hooks use these names, not those in the files of the branch that is checked out.
         context::save_canonical_names(&repo, &context::find_canonical_names(&repo)?)?;
     }
-    let done = install_all(&session.hook_builder(&repo), &context, wish)?;
+    let done = install_all(&session.hook_builder(&repo), &context, options)?;
     if args.dry_run {
         session.print_info("dry run, nothing is written; this would be done:");
     }

@@ -225,7 +225,7 @@ fn repair_worktree(
         session.print_info(&format!("{}, as {}", describe_saved(&made), made.id));
         render_left_out(&made).iter().for_each(|line| report::print_warning(line));
         let checked = match found.is_leaving {
-            true => reset::check_reset(repo, &made, &found.goal),
+            true => reset::check_reset(repo, &made, &found.recovery_target),
             false => Ok(()),
         };
         let is_leaving = found.is_leaving && checked.is_ok();

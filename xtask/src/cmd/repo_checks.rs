@@ -32,8 +32,8 @@ fn describe_error(failure: &Error) -> String {
 impl RepoCheckRunner<'_> {
     /// Checks the current commit against the rule for `branch`.
     fn check_branch_rule(&self, context: &SyncContext, branch: &str) -> Result<CheckFinding> {
-        let look = BranchInspector::new(self.repo, context, self.tools.world.now_seconds())?;
-        let checked = check_branch(&look, branch, Ok(self.repo.head()?.commit));
+        let inspector = BranchInspector::new(self.repo, context, self.tools.world.now_seconds())?;
+        let checked = check_branch(&inspector, branch, Ok(self.repo.head()?.commit));
         let lines = checked.render_findings().join("\n");
         Ok(match checked.worst_severity() {
             None => Ok(checked.describe()),
@@ -59,17 +59,17 @@ impl RepoChecks for RepoCheckRunner<'_> {
             let Some(context) = context::find_canonical_context(self.repo)? else {
                 return Ok(None);
             };
-            let looked = inspect_checkout(
+            let inspection = inspect_checkout(
                 self.repo,
                 context,
                 &SyncOptions::plain(),
                 ScanDepth::Everything,
                 &self.tools,
             )?;
-            Ok(Some(looked))
+            Ok(Some(inspection))
         };
-        let looked = find().map_err(|failure: Error| describe_error(&failure))?;
-        let decided = match looked {
+        let inspection = find().map_err(|failure: Error| describe_error(&failure))?;
+        let decided = match inspection {
             None => return Ok("no canonical branch to compare with".to_owned()),
             Some(SyncInspection::OnCanonical(context)) => {
                 return Ok(format!("`{}` is the canonical branch", context.config.branch));

@@ -49,15 +49,15 @@ pub(super) fn run(session: &Session, args: &RestoreArgs) -> CommandResult {
     };
     if args.dry_run {
         let chosen = choose_backup(&repo, &args.id, meant)?;
-        let goal = find_return_target(&repo, &chosen)?;
-        return print_preview(session, &repo, &chosen, goal.as_ref());
+        let recovery_target = find_return_target(&repo, &chosen)?;
+        return print_preview(session, &repo, &chosen, recovery_target.as_ref());
     }
     let tools = session.tools();
     let (_lock, mended) = tools.lock_worktree(&repo)?;
     session.warn_recovered(mended);
     let chosen = choose_backup(&repo, &args.id, meant)?;
-    let goal = find_return_target(&repo, &chosen)?;
-    let is_going = needs_reset(&repo, &chosen, goal.as_ref())?;
+    let recovery_target = find_return_target(&repo, &chosen)?;
+    let is_going = needs_reset(&repo, &chosen, recovery_target.as_ref())?;
     if !is_going && chosen.is_whole {
         check_repo_ready(&repo, &tools).map_err(|refused| {
             refused
@@ -72,9 +72,9 @@ pub(super) fn run(session: &Session, args: &RestoreArgs) -> CommandResult {
         return Ok(if is_all { SUCCESS } else { ErrorKind::Negative.exit_code() });
     }
     let first = save_current_state(session, &repo, &chosen, is_going)?;
-    let goal = goal.as_ref().filter(|_| is_going);
+    let recovery_target = recovery_target.as_ref().filter(|_| is_going);
     let say = |text: &str| session.print_info(text);
-    match restore::apply_backup(&repo, &tools, &chosen, goal, &first, &say) {
+    match restore::apply_backup(&repo, &tools, &chosen, recovery_target, &first, &say) {
         Ok(done) => print_result(session, &repo, &chosen, &done, &first),
         Err(failure) => Err(failure.with_hint(format!(
             "the previous state is backed up: `cargo xtask restore {}` restores it",
@@ -199,11 +199,11 @@ fn print_preview(
     session: &Session,
     repo: &Repo,
     chosen: &ChosenBackup,
-    goal: Option<&RecoveryTarget>,
+    recovery_target: Option<&RecoveryTarget>,
 ) -> CommandResult {
-    let is_going = needs_reset(repo, chosen, goal)?;
-    if let Some(goal) = goal.filter(|_| is_going) {
-        session.print_info(&format!("would first check out {}", goal.describe(repo)));
+    let is_going = needs_reset(repo, chosen, recovery_target)?;
+    if let Some(recovery_target) = recovery_target.filter(|_| is_going) {
+        session.print_info(&format!("would first check out {}", recovery_target.describe(repo)));
         let files = chosen.files.iter().map(|file| &file.path);
         let copies = chosen.copies.iter().map(|(_, copy)| &copy.path);
         let lines: String = files.chain(copies).map(render_path).collect();

@@ -36,9 +36,9 @@ fn try_install_hooks(session: &Session) -> Result<bool> {
         return Ok(true);
     }
     let context = context::read_context(&repo)?;
-    let wish =
+    let options =
         InstallOptions { program_origin: ProgramOrigin::Canonical, force: false, dry_run: false };
-    match install_all(&session.hook_builder(&repo), &context, wish) {
+    match install_all(&session.hook_builder(&repo), &context, options) {
         Ok(done) => {
             report::print_output(&render_installed(&done, session.verbosity))?;
             Ok(true)

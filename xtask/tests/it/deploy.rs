@@ -253,7 +253,7 @@ fn status_shows_the_deployed_release_and_commits_behind() {
     site.repo.git(&["checkout", "main", "--", "deployment", "setup"]);
     site.repo.commit("other");
     status("not on `other`, which has 1 commit more");
-    // One that is not well any more, and a run that was cut short.
+    // One that is not well any more, and a run that was interrupted.
     site.repo.git(&["switch", "--quiet", "main"]);
     site.repo.lab.place("target").write("shared/broken-v1", "");
     site.repo.xtask(&["deploy", "prod", "--yes", "--watch", "4s"]).status(5);
@@ -274,7 +274,7 @@ fn candidate_that_never_gets_ready_changes_nothing() {
     let lab = Lab::new();
     let site = Site::new(&lab);
     site.version("v0 broken");
-    site.deploy().status(1).says("v0 is broken").says("nothing serves, as before");
+    site.deploy().status(1).says("v0 is broken").says("no release is serving (unchanged)");
     assert!(site.says().is_none() && site.releases() == 0);
     site.version("v1 well");
     site.deploy().success();
@@ -293,7 +293,7 @@ fn release_that_dies_during_watch_is_rolled_back() {
     site.repo.write("deployment/prod.toml", site.layer("target", "", ""));
     site.version("v0 dies");
     let ran = site.repo.xtask(&["deploy", "prod", "--yes", "--watch", "4s"]).status(1);
-    ran.says("nothing serves, as before");
+    ran.says("no release is serving (unchanged)");
     assert!(site.says().is_none() && !site.target().join("current").exists());
     site.version("v1 well");
     site.repo.xtask(&watched).success();

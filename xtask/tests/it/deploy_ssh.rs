@@ -240,7 +240,7 @@ fn remote_deploy_failures_give_the_same_exit_codes() {
     let site = &far.site;
     site.version("v0 broken");
     let ran = far.deploy().status(1).says("the candidate").says("v0 is broken");
-    ran.says("nothing serves, as before");
+    ran.says("no release is serving (unchanged)");
     assert_eq!((site.releases(), far.count("incoming")), (0, 0));
     site.version("v1 well");
     far.deploy().success();
@@ -410,8 +410,10 @@ fn remote_deploy_survives_lost_connection_and_excludes_others() {
     }
     assert_eq!(second.wait().unwrap().code(), Some(3));
     fs::remove_file(&held).unwrap();
-    far.xtask(&["deploy", "prod", "--verify"]).status(1).says("was cut short");
-    far.xtask(&["rollback", "prod", &far.site.current(), "--yes"]).success().says("cut short");
+    far.xtask(&["deploy", "prod", "--verify"]).status(1).says("was interrupted");
+    far.xtask(&["rollback", "prod", &far.site.current(), "--yes"])
+        .success()
+        .says("was interrupted");
     far.serves("v1");
     assert_eq!(far.outcomes(), ["verified", "failed", "verified"]);
 }

@@ -198,7 +198,7 @@ fn failed_compose_build_changes_nothing_and_unhealthy_release_rolls_back() {
     // The first of all has nothing to go back to, and ends what it has begun.
     site.flag("no-up-v1");
     site.flag("ill-v1");
-    site.deploy().status(1).says("is unhealthy").says("nothing serves, as before");
+    site.deploy().status(1).says("is unhealthy").says("no release is serving (unchanged)");
     let told = site.told();
     let last = told.lines().last().unwrap();
     assert_eq!(last, "docker --context far compose --project-name repo-prod down --remove-orphans");
@@ -354,7 +354,7 @@ fn rejected_manifests_change_nothing_and_stuck_rollout_rolls_back() {
     let lab = Lab::new();
     let site = Tooled::new(&lab, KUBERNETES);
     site.flag("stuck-v1");
-    site.deploy().status(1).says("timed out").says("nothing serves, as before");
+    site.deploy().status(1).says("timed out").says("no release is serving (unchanged)");
     let told = site.told();
     assert!(told.lines().last().unwrap().contains(" delete deployment/web "), "{told}");
     assert!(!told.contains("delete service"), "{told}");
@@ -473,5 +473,5 @@ fn service_commands_of_a_compose_layer_invoke_compose() {
     ran.says("kubectl --context c --namespace shop scale");
     lab.place("").write_executable("bin/kubectl", "#!/bin/sh\nexit 7\n");
     site.xtask(&["start", "--layer", "prod"]).status(1).says("exited with code 7");
-    site.xtask(&["start"]).status(2).says("there is no layer `local`");
+    site.xtask(&["start"]).status(2).says("no such layer: `local`");
 }

@@ -318,7 +318,7 @@ fn extract_usage_errors_name_the_cause() {
     let lab = Lab::new();
     let repo = scene(&lab);
     let before = repo.git(&["for-each-ref"]);
-    repo.xtask(&["extract", "nowhere"]).status(2).says("there is no branch `nowhere`");
+    repo.xtask(&["extract", "nowhere"]).status(2).says("no such branch: `nowhere`");
     repo.xtask(&["extract", "orchestration-tools"]).status(2).says("canonical branch itself");
     repo.xtask(&["extract", CHANGES]).status(2).says("the changes branch itself");
     repo.xtask(&["extract", "one", "--base", "nonsense"]).status(2).says("invalid revision");

@@ -372,7 +372,7 @@ fn newer_fix_record_is_not_undone() {
         &format!("the fix record of run `{newer}`"),
         &[&["validate", "--undo", "last"], &["validate", "--undo", newer]],
     );
-    // Nor does a fix of our own make anybody forget that one of it was cut short.
+    // Nor does a fix of our own make anybody forget that one of it was interrupted.
     let before = bytes_below(repo.dir.join(fixes).join(newer).as_std_path());
     assert!(!before.is_empty());
     run();

@@ -576,7 +576,7 @@ fn recover_failing_at_any_step_loses_nothing() {
             let told = format!("{fault:?} at {at}: {done:?}");
             // That something was left to tidy up is no failure.
             assert!(done.is_ok() || steps > at, "{told}");
-            // The next command puts right what was cut short; then the backup, if there is one, has it all.
+            // The next command puts right what was interrupted; then the backup, if there is one, has it all.
             match backups(&place).first() {
                 None => {
                     with_tools(&place, &world(&place), |repo, tools| {

@@ -126,7 +126,7 @@ fn unsuitable_commits_are_refused_before_anything_changes() {
     let all = refused(&["feature", "main", &application, "feature", "nonsense", "feature~3"]);
     let all = all.says("is not on `feature`").says("changes no managed file");
     all.says("is a merge; `--mainline 1`").says("invalid revision `nonsense`");
-    refused(&["nowhere", "main"]).says("there is no branch `nowhere`");
+    refused(&["nowhere", "main"]).says("no such branch: `nowhere`");
     refused(&["orchestration-tools", "main"]).says("is the canonical branch itself");
     refused(&["feature", "feature", "--mainline", "3"]).says("has 2 parents, not 3");
     refused(&["feature", "feature..feature"]).says("names no commit");

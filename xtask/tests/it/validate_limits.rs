@@ -438,7 +438,7 @@ fn failing_disk_changes_no_result_and_loses_no_data() {
             let repo = original.in_copy(&copy);
             let (done, _) = run_with(&repo, validate, fault, at);
             assert!(done.is_err(), "{name}");
-            // A fix that was cut short is put back by the next undo; nothing of it is lost.
+            // A fix that was interrupted is put back by the next undo; nothing of it is lost.
             if repo.read("src/vain") != "precious\n" {
                 repo.xtask(&["validate", "--undo", "last"]).success();
             }

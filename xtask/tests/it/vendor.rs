@@ -511,7 +511,7 @@ fn upgrade_failing_at_any_step_is_all_or_nothing() {
                     assert_eq!(place.status(), "?? loose\n", "step {at}");
                 }
             }
-            // Whatever was cut short, the next command puts right, and the upgrade can be made.
+            // Whatever was interrupted, the next command puts right, and the upgrade can be made.
             with_tools(&place, &world(&place), |repo, tools| tools.lock_worktree(repo).map(drop))
                 .unwrap();
             let again = with_tools(&place, &world(&place), work);

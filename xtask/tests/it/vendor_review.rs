@@ -58,7 +58,7 @@ fn killed_vendor_is_rolled_back_by_the_next_run() {
     let script = "cd ../toolkit && exec \"$0\" vendor ../guest";
     guest.run("sh", &["-c", script, program.as_str()], &[("PATH", &path)]);
     assert_eq!(guest.read("xtask/notes.txt"), "one\ntwo\nth");
-    vendor(&toolkit, &["--dry-run"]).status(3).says("was cut short");
+    vendor(&toolkit, &["--dry-run"]).status(3).says("was interrupted");
     vendor(&toolkit, &[]).success().says("its changes were rolled back");
     assert_eq!(guest.read("xtask/notes.txt"), NOTES);
     guest.git(&["diff", "--quiet"]);

@@ -46,7 +46,7 @@ pub const NEWER_MESSAGE: &str = "it was written by a newer xtask";
 /// names its content.
 #[must_use]
 pub fn newer_record_error(what: &str, path: &Path) -> Error {
-    Error::unable(format!("{what} was written by a newer xtask, and stays as it is"))
+    Error::unable(format!("{what} was written by a newer xtask, and was not changed"))
         .with_detail(path.display().to_string())
         .with_hint(upgrade_hint("CANONICAL"))
 }
@@ -57,7 +57,7 @@ pub fn newer_record_error(what: &str, path: &Path) -> Error {
 pub fn upgrade_hint(canonical: &str) -> String {
     format!(
         "`git checkout {canonical} -- {NAME}` takes the newer toolkit into this branch, or switch to a \
-         branch that has it; `cargo xtask install-hooks` then renews what hooks run"
+         branch that has it; then `cargo xtask install-hooks` reinstalls the hooks"
     )
 }
 

@@ -113,11 +113,11 @@ pub fn needs_check(context: &SyncContext, branch: &str) -> bool {
 /// other branches.
 #[must_use]
 pub fn check_branch(
-    look: &BranchInspector<'_>,
+    inspector: &BranchInspector<'_>,
     branch: &str,
     commit: Result<Id, UnknownReason>,
 ) -> CheckedBranch {
-    let context = look.context;
+    let context = inspector.context;
     let (id, rule) = (commit.as_ref().ok().copied(), find_rule(&context.branches.rules, branch));
     let checked = |by, facts, findings| CheckedBranch {
         branch: branch.to_owned(),
@@ -135,9 +135,9 @@ pub fn check_branch(
         Err(unknown) => return checked(by, None, vec![unknown_finding(&unknown)]),
     };
     let Some(rule) = rule else { return checked(by, None, Vec::new()) };
-    match look.collect_facts(branch, commit, rule) {
+    match inspector.collect_facts(branch, commit, rule) {
         Ok(facts) => {
-            let proposal = suggest_branch_name(look.repo, context, branch, rule);
+            let proposal = suggest_branch_name(inspector.repo, context, branch, rule);
             let findings = evaluate_rule(rule, &facts, proposal.as_deref());
             checked(by, Some(facts), findings)
         }

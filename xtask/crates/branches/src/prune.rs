@@ -109,24 +109,24 @@ impl KeepReason {
 /// Assesses the named branches, or all local ones. A named branch can be deleted even if it never
 /// had commits of its own.
 pub fn list_candidates(
-    look: &BranchInspector<'_>,
+    inspector: &BranchInspector<'_>,
     named: &[String],
 ) -> Result<Vec<PruneCandidate>> {
-    let repo = look.repo;
+    let repo = inspector.repo;
     let in_use = repo.branches_in_use()?;
     if named.is_empty() {
         let all = repo.branches_below("refs/heads/")?.into_iter();
         let all = all.filter_map(|(branch, commit)| Some((branch, commit.ok()?)));
         return Ok(all
-            .map(|(branch, commit)| assess_branch(look, &in_use, branch, commit))
+            .map(|(branch, commit)| assess_branch(inspector, &in_use, branch, commit))
             .collect());
     }
     let mut rows = Vec::new();
     for branch in named {
         let Some(commit) = repo.resolve_ref(&format!("refs/heads/{branch}"))? else {
-            let elsewhere = find_branch_commit(repo, look.context, branch)?.is_some();
+            let elsewhere = find_branch_commit(repo, inspector.context, branch)?.is_some();
             let missing = Error::usage(format!("no such branch: `{branch}`"));
-            let remote = quote_for_shell(&look.context.config.remote);
+            let remote = quote_for_shell(&inspector.context.config.remote);
             return Err(if elsewhere {
                 let branch = quote_for_shell(branch);
                 missing.with_hint(format!(
@@ -136,54 +136,54 @@ pub fn list_candidates(
                 missing.with_hint("`git branch` lists the local branches")
             });
         };
-        let mut row = assess_branch(look, &in_use, branch.clone(), commit);
+        let mut row = assess_branch(inspector, &in_use, branch.clone(), commit);
         if row.verdict == PruneVerdict::Kept(KeepReason::NoCommits) {
-            row.verdict = PruneVerdict::Merged(base_name(look, branch), MergeKind::Commits);
+            row.verdict = PruneVerdict::Merged(base_name(inspector, branch), MergeKind::Commits);
         }
         rows.push(row);
     }
     Ok(rows)
 }
 
-fn base_name(look: &BranchInspector<'_>, branch: &str) -> String {
-    merge_targets(look, branch).map_or_else(
+fn base_name(inspector: &BranchInspector<'_>, branch: &str) -> String {
+    merge_targets(inspector, branch).map_or_else(
         |_| String::new(),
         |found| found.first().map_or(String::new(), |source| source.display_name.clone()),
     )
 }
 
 fn assess_branch(
-    look: &BranchInspector<'_>,
+    inspector: &BranchInspector<'_>,
     in_use: &[BranchInUse],
     branch: String,
     commit: Id,
 ) -> PruneCandidate {
-    let verdict = find_verdict(look, in_use, &branch, commit);
+    let verdict = find_verdict(inspector, in_use, &branch, commit);
     let unknown = |failure: Error| PruneVerdict::Kept(KeepReason::Unknown(failure.to_string()));
     PruneCandidate { verdict: verdict.unwrap_or_else(unknown), branch, commit }
 }
 
 /// Returns the branches to search for the branch's work: its base, or without a rule, all shared
 /// branches.
-fn merge_targets(look: &BranchInspector<'_>, branch: &str) -> Result<Vec<SharedBranch>> {
-    let rules = &look.context.branches.rules;
+fn merge_targets(inspector: &BranchInspector<'_>, branch: &str) -> Result<Vec<SharedBranch>> {
+    let rules = &inspector.context.branches.rules;
     Ok(match find_rule(rules, branch).and_then(|rule| rule.base.as_deref()) {
         Some(base) => {
-            let remote = &look.context.config.remote;
-            SharedBranch::find(look.repo, remote, base)?.into_iter().collect()
+            let remote = &inspector.context.config.remote;
+            SharedBranch::find(inspector.repo, remote, base)?.into_iter().collect()
         }
-        None => look.shared_branches().to_vec(),
+        None => inspector.shared_branches().to_vec(),
     })
 }
 
 fn find_verdict(
-    look: &BranchInspector<'_>,
+    inspector: &BranchInspector<'_>,
     in_use: &[BranchInUse],
     branch: &str,
     tip: Id,
 ) -> Result<PruneVerdict> {
-    if is_shared(look.context, branch)
-        || look.shared_branches().iter().any(|one| one.branch == branch)
+    if is_shared(inspector.context, branch)
+        || inspector.shared_branches().iter().any(|one| one.branch == branch)
     {
         return Ok(PruneVerdict::Kept(KeepReason::Shared));
     }
@@ -192,13 +192,14 @@ fn find_verdict(
         let place = format!("{how} in {}", place.root.display());
         return Ok(PruneVerdict::Kept(KeepReason::InUse(place)));
     }
-    if let Err(UnknownReason { reason, next_step }) = look.check_full_history() {
+    if let Err(UnknownReason { reason, next_step }) = inspector.check_full_history() {
         return Ok(PruneVerdict::Kept(KeepReason::Unknown(format!("{reason}; {next_step}"))));
     }
-    let sources = merge_targets(look, branch)?;
+    let sources = merge_targets(inspector, branch)?;
     let mut kept = KeepReason::Unknown("its base is not in this clone".to_owned());
     for source in &sources {
-        let BranchComparison { own, merged, .. } = look.compare_with(branch, tip, source.commit)?;
+        let BranchComparison { own, merged, .. } =
+            inspector.compare_with(branch, tip, source.commit)?;
         if let Some(how) = merged {
             return Ok(PruneVerdict::Merged(source.display_name.clone(), how));
         }

@@ -155,7 +155,7 @@ pub fn render_review_comment(
     push_line(
         &mut text,
         &format!(
-            "These are collected on `{changes}`, ready to be taken into `{canonical}` once they are \
+            "These are collected on `{changes}`, to be merged into `{canonical}` once they are \
              approved:\n"
         ),
     );
@@ -164,7 +164,7 @@ pub fn render_review_comment(
     }
     push_line(
         &mut text,
-        &format!("\nAs of {}. To take them in:\n", &summary.tip[..10.min(summary.tip.len())]),
+        &format!("\nAs of {}. To apply them:\n", &summary.tip[..10.min(summary.tip.len())]),
     );
     push_line(&mut text, &format!("```sh\ncargo xtask promote {}\n```", quote_for_shell(branch)));
     text

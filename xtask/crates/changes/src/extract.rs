@@ -99,31 +99,38 @@ pub fn extract_changes(
     let memory = if options.dry_run { Some(repo.in_memory()) } else { None };
     let place = memory.as_ref().unwrap_or(repo);
     for _ in 0..MAX_ATTEMPTS {
-        let ExtractInputs { context, source, waiting } = read_inputs(repo, options)?;
+        let ExtractInputs { context, source, changes_branch } = read_inputs(repo, options)?;
         let own = find_source_changes(place, &context, source, options.base, tools.progress)?;
         let none = BTreeSet::new();
-        let built =
-            match build_changes_branch(place, tools.disk, &context, &waiting, Some(&own), &none) {
-                Ok(built) => built,
-                Err(BuildError::Conflict(conflict)) => {
-                    return Err(ExtractError::Conflict(Box::new(context), conflict));
-                }
-                Err(BuildError::Failed(failure)) => return Err(failure.into()),
-            };
+        let built = match build_changes_branch(
+            place,
+            tools.disk,
+            &context,
+            &changes_branch,
+            Some(&own),
+            &none,
+        ) {
+            Ok(built) => built,
+            Err(BuildError::Conflict(conflict)) => {
+                return Err(ExtractError::Conflict(Box::new(context), conflict));
+            }
+            Err(BuildError::Failed(failure)) => return Err(failure.into()),
+        };
         let summary = match built.own_commit {
             Some(_) => Some(build_summary(place, &own, &built.changed)?),
             None => None,
         };
-        if options.dry_run || move_changes_branch(repo, &context, &waiting, &built, options, tools)?
+        if options.dry_run
+            || move_changes_branch(repo, &context, &changes_branch, &built, options, tools)?
         {
-            let kept = if options.push && !options.dry_run && waiting.local.is_some() {
+            let kept = if options.push && !options.dry_run && changes_branch.local.is_some() {
                 update_local_branch(repo, &context, &own, options, tools)?
             } else {
                 None
             };
             return Ok(ExtractOutcome {
                 context,
-                changes_branch: waiting,
+                changes_branch,
                 source_changes: own,
                 built,
                 summary,
@@ -143,7 +150,7 @@ pub fn extract_changes(
 struct ExtractInputs {
     context: SyncContext,
     source: SourceBranch,
-    waiting: ChangesBranch,
+    changes_branch: ChangesBranch,
 }
 
 /// Reads the inputs of an attempt, after a fetch if it will be pushed.
@@ -161,23 +168,27 @@ fn read_inputs(repo: &Repo, options: &ExtractOptions) -> Result<ExtractInputs> {
     let source = find_source_branch(repo, &context, &options.branch)?;
     // Extractions of this clone alone are not published by a push.
     let side = if options.push { ChangesSide::Remote } else { ChangesSide::Both };
-    let mut waiting = read_changes_branch(repo, &context, side)?;
+    let mut changes_branch = read_changes_branch(repo, &context, side)?;
     if is_gone {
         // Somebody has deleted the branch at the remote, including its commits.
-        waiting.remote = None;
-        waiting.commits.clear();
+        changes_branch.remote = None;
+        changes_branch.commits.clear();
     }
     if !is_fresh {
-        check_source_is_fresh(repo, &source, &waiting)?;
+        check_source_is_fresh(repo, &source, &changes_branch)?;
     }
-    Ok(ExtractInputs { context, source, waiting })
+    Ok(ExtractInputs { context, source, changes_branch })
 }
 
 /// Returns an error if the source is known from an old fetch only and the changes branch already
 /// has a newer extraction of it.
-fn check_source_is_fresh(repo: &Repo, from: &SourceBranch, waiting: &ChangesBranch) -> Result<()> {
+fn check_source_is_fresh(
+    repo: &Repo,
+    from: &SourceBranch,
+    changes_branch: &ChangesBranch,
+) -> Result<()> {
     let name = &from.name;
-    let collected = waiting.commits.iter().find(|one| one.branch.as_ref() == Some(name));
+    let collected = changes_branch.commits.iter().find(|one| one.branch.as_ref() == Some(name));
     let Some(seen) = collected.and_then(PendingChange::source_commit) else { return Ok(()) };
     let is_here = repo.resolve_ref(&format!("refs/heads/{name}"))?.is_some();
     if is_here || seen == from.tip {
@@ -187,7 +198,7 @@ fn check_source_is_fresh(repo: &Repo, from: &SourceBranch, waiting: &ChangesBran
         return Ok(());
     }
     Err(Error::unable(format!(
-        "`{name}` as known here is older than the state extracted last; nothing was changed"
+        "local `{name}` is behind the state that was last extracted; nothing was changed"
     ))
     .with_hint(format!(
         "`git fetch` updates it; if `{name}` was rebased, `git switch {name}` selects this state"
@@ -203,17 +214,18 @@ fn update_local_branch(
     aim: &ExtractOptions,
     tools: &Tools<'_>,
 ) -> Result<Option<KeptReason>> {
-    let waiting = read_changes_branch(repo, context, ChangesSide::Both)?;
+    let changes_branch = read_changes_branch(repo, context, ChangesSide::Both)?;
     let none = BTreeSet::new();
-    let built = match build_changes_branch(repo, tools.disk, context, &waiting, Some(own), &none) {
-        Ok(built) => built,
-        Err(BuildError::Conflict(conflict)) => {
-            return Ok(Some(KeptReason::Conflict(conflict.branch)));
-        }
-        Err(BuildError::Failed(failure)) => return Err(failure),
-    };
+    let built =
+        match build_changes_branch(repo, tools.disk, context, &changes_branch, Some(own), &none) {
+            Ok(built) => built,
+            Err(BuildError::Conflict(conflict)) => {
+                return Ok(Some(KeptReason::Conflict(conflict.branch)));
+            }
+            Err(BuildError::Failed(failure)) => return Err(failure),
+        };
     let aim = ExtractOptions { push: false, ..aim.clone() };
-    match move_changes_branch(repo, context, &waiting, &built, &aim, tools) {
+    match move_changes_branch(repo, context, &changes_branch, &built, &aim, tools) {
         Ok(true) => Ok(None),
         Ok(false) => Ok(Some(KeptReason::Moved)),
         Err(failure) => Ok(Some(KeptReason::Failed(failure))),
@@ -225,17 +237,17 @@ fn update_local_branch(
 fn move_changes_branch(
     repo: &Repo,
     context: &SyncContext,
-    waiting: &ChangesBranch,
+    changes_branch: &ChangesBranch,
     built: &BuiltBranch,
     aim: &ExtractOptions,
     tools: &Tools<'_>,
 ) -> Result<bool> {
     let (changes, remote) = (&context.config.changes_branch, &context.config.remote);
-    let old = if aim.push { waiting.remote } else { waiting.local };
+    let old = if aim.push { changes_branch.remote } else { changes_branch.local };
     let is_needless = built.waiting.is_empty() && old.is_none();
     if is_needless || old == Some(built.tip) {
         if !aim.push && old.is_some() {
-            record_seen_remote(repo, waiting.remote)?;
+            record_seen_remote(repo, changes_branch.remote)?;
         }
         return Ok(true);
     }
@@ -262,7 +274,7 @@ fn move_changes_branch(
     }
     let is_put = repo.swap_ref(&name, old, Some(built.tip), "xtask: extract")?;
     if is_put {
-        record_seen_remote(repo, waiting.remote)?;
+        record_seen_remote(repo, changes_branch.remote)?;
     }
     Ok(is_put)
 }

@@ -49,9 +49,10 @@ pub fn find_source_branch(repo: &Repo, context: &SyncContext, name: &str) -> Res
     }
     let name = name.to_owned();
     match found {
-        (None, None) => Err(Error::usage(format!("there is no branch `{name}`")).with_hint(
-            format!("`git branch -a` lists them; `git fetch {}` may bring it", config.remote),
-        )),
+        (None, None) => Err(Error::usage(format!("no such branch: `{name}`")).with_hint(format!(
+            "`git branch -a` lists them; `git fetch {}` fetches new ones",
+            config.remote
+        ))),
         (Some(tip), None) | (None, Some(tip)) => Ok(SourceBranch { name, tip, diverged_tip: None }),
         (Some(here), Some(there)) if repo.is_ancestor(there, here)? => {
             Ok(SourceBranch { name, tip: here, diverged_tip: None })

@@ -183,7 +183,7 @@ pub(super) fn find_requirement(
 
 fn unknown_layer_error(layer: &str, known: &[String]) -> Error {
     let (near, others) = suggest_layers(layer, known);
-    Error::usage(format!("there is no layer `{layer}`{near}")).with_hint(others)
+    Error::usage(format!("no such layer: `{layer}`{near}")).with_hint(others)
 }
 
 /// Returns a suggestion for the unknown `layer`, and the list of all layers.

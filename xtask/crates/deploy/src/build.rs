@@ -41,9 +41,9 @@ pub fn build_release(
     commit: Id,
     watch: Duration,
 ) -> Result<()> {
-    let (layer, around) = (place.layer, &place.ctx);
-    (around.tell)(&format!("building {}", place.release.name));
-    place.release.export_commit(repo, commit, around)?;
+    let (layer, deploy_ctx) = (place.layer, &place.ctx);
+    (deploy_ctx.tell)(&format!("building {}", place.release.name));
+    place.release.export_commit(repo, commit, deploy_ctx)?;
     run_commands(place, StepMoment::Build)?;
     let ports = stacks::collect_ports(layer);
     let values = layer.values.iter().map(|value| SnapshotValue {
@@ -71,7 +71,7 @@ pub fn build_release(
         values: values.collect(),
         outside: EngineSettings::for_layer(repo, &layer.name, place.deploy),
     };
-    place.release.seal(&layer.name, place.commit, &snapshot, around)
+    place.release.seal(&layer.name, place.commit, &snapshot, deploy_ctx)
 }
 
 /// Runs the commands with `at = moment`, in order, until one fails.
@@ -90,18 +90,18 @@ pub fn run_commands(place: &DeployStepContext<'_>, moment: StepMoment) -> Result
 }
 
 fn run_command(place: &DeployStepContext<'_>, step: &DeployStep, folder: &Path) -> Result<()> {
-    let around = &place.ctx;
+    let deploy_ctx = &place.ctx;
     let what = format!("the {} step `{}`", step.at.name(), step.run.text);
-    around.disk.check_gate("run a command").with_context(|| what.clone())?;
+    deploy_ctx.disk.check_gate("run a command").with_context(|| what.clone())?;
     let [program, args @ ..] = &step.run.argv[..] else { return Ok(()) };
-    let env = stacks::inherited_environment(around);
+    let env = stacks::inherited_environment(deploy_ctx);
     let mut run = Program::new(program, folder).args(args).with_env_only(&env);
     run = run.env("XTASK_ROOT", folder).env("XTASK_LAYER", &place.layer.name);
     run = run.env("XTASK_COMMIT", place.commit);
     for (name, value) in stacks::release_variables(place.target, place.release) {
         run = run.env(name, value);
     }
-    let interrupts = around.interrupts;
+    let interrupts = deploy_ctx.interrupts;
     let done = run.run_in_group(step.timeout, &|| interrupts.was_interrupted())?;
     match check_exit(&what, done.exit_reason, step.timeout) {
         Ok(()) => Ok(()),

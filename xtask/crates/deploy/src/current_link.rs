@@ -14,19 +14,19 @@ pub fn point_current(
     target: &DeployTarget,
     to: Option<&str>,
     expected: &[Option<&str>],
-    around: &DeployContext<'_>,
+    deploy_ctx: &DeployContext<'_>,
 ) -> Result<()> {
     check_current(target, expected)?;
     let link = target.current_link();
     let failed = || format!("cannot replace `{}`", link.display());
     let Some(to) = to else {
-        return around.disk.remove_file(&link).with_context(failed);
+        return deploy_ctx.disk.remove_file(&link).with_context(failed);
     };
     let beside = target.root.join("current.new");
-    around.disk.remove_file(&beside).with_context(failed)?;
+    deploy_ctx.disk.remove_file(&beside).with_context(failed)?;
     let release = std::path::Path::new("releases").join(to);
-    around.disk.create_symlink(&release, &beside).with_context(failed)?;
-    around.disk.replace_file(&beside, &link).with_context(failed)?;
+    deploy_ctx.disk.create_symlink(&release, &beside).with_context(failed)?;
+    deploy_ctx.disk.replace_file(&beside, &link).with_context(failed)?;
     let folder = std::fs::File::open(&target.root).and_then(|folder| folder.sync_all());
     folder.with_context(failed)
 }

@@ -27,16 +27,16 @@ pub fn watch_stack(
     stack: &Stack,
     specs: &[ServiceSpec],
     longest: Duration,
-    around: &DeployContext<'_>,
+    deploy_ctx: &DeployContext<'_>,
 ) -> Result<()> {
     let deadline = Deadline::after(longest);
-    let first = read_service_rows(stack, around)?;
+    let first = read_service_rows(stack, deploy_ctx)?;
     loop {
-        ensure_not_interrupted(around)?;
-        ensure_no_faults(find_faults(specs, &first, &read_service_rows(stack, around)?))?;
+        ensure_not_interrupted(deploy_ctx)?;
+        ensure_no_faults(find_faults(specs, &first, &read_service_rows(stack, deploy_ctx)?))?;
         match deadline.remaining() {
             Some(left) => std::thread::sleep(left.min(POLL_INTERVAL)),
-            None => return check_stack_health(stack, specs, around),
+            None => return check_stack_health(stack, specs, deploy_ctx),
         }
     }
 }
@@ -45,9 +45,9 @@ pub fn watch_stack(
 pub fn check_stack_health(
     stack: &Stack,
     specs: &[ServiceSpec],
-    around: &DeployContext<'_>,
+    deploy_ctx: &DeployContext<'_>,
 ) -> Result<()> {
-    let answers = client::verify_services(stack, around.world)?;
+    let answers = client::verify_services(stack, deploy_ctx.world)?;
     let mut faults = Vec::new();
     for spec in specs.iter().filter(|spec| spec.required) {
         match answers.iter().find(|(name, _)| *name == spec.name) {
@@ -73,13 +73,13 @@ pub(super) fn ensure_no_faults(faults: Vec<String>) -> Result<()> {
 pub(super) fn watch_by_queries(
     longest: Duration,
     interval: Duration,
-    around: &DeployContext<'_>,
+    deploy_ctx: &DeployContext<'_>,
     find_faults: &mut dyn FnMut() -> Result<Vec<String>>,
 ) -> Result<()> {
     let deadline = Deadline::after(longest);
     let mut misses = 0;
     loop {
-        ensure_not_interrupted(around)?;
+        ensure_not_interrupted(deploy_ctx)?;
         let left = deadline.remaining();
         match find_faults() {
             Err(_) if misses < MAX_FAILED_QUERIES => {
@@ -97,15 +97,16 @@ pub(super) fn watch_by_queries(
     }
 }
 
-fn ensure_not_interrupted(around: &DeployContext<'_>) -> Result<()> {
-    if around.interrupts.was_interrupted() {
+fn ensure_not_interrupted(deploy_ctx: &DeployContext<'_>) -> Result<()> {
+    if deploy_ctx.interrupts.was_interrupted() {
         return Err(Error::new(ErrorKind::Interrupted, "interrupted while watching the release"));
     }
     Ok(())
 }
 
-fn read_service_rows(stack: &Stack, around: &DeployContext<'_>) -> Result<Vec<ServiceStatus>> {
-    Ok(client::read_brief_status(stack, around.world)?.map_or_else(Vec::new, |page| page.services))
+fn read_service_rows(stack: &Stack, deploy_ctx: &DeployContext<'_>) -> Result<Vec<ServiceStatus>> {
+    Ok(client::read_brief_status(stack, deploy_ctx.world)?
+        .map_or_else(Vec::new, |page| page.services))
 }
 
 /// Returns the faults of the required services, by comparing the status at the start with the current one.

@@ -33,52 +33,57 @@ use xtask_config::Layer;
 /// Number of uploaded programs that are kept: the last one, and two for a return to an older xtask.
 const MAX_KEPT_PROGRAMS: usize = 3;
 
-/// Executes `order` and returns the response, which may contain a failure. `around.world` already has the variables
+/// Executes `request` and returns the response, which may contain a failure. `around.world` already has the variables
 /// of the request.
 pub fn execute_request(
-    order: &HostRequest,
-    around: DeployContext<'_>,
+    request: &HostRequest,
+    deploy_ctx: DeployContext<'_>,
     warn: &dyn Fn(&str),
 ) -> HostResponse {
     let mut ended = HostResponse::default();
-    if let Err(failure) = try_execute(order, around, warn, &mut ended) {
+    if let Err(failure) = try_execute(request, deploy_ctx, warn, &mut ended) {
         ended.failure = Some(WireError::from(&failure));
     }
     ended
 }
 
 fn try_execute(
-    order: &HostRequest,
-    around: DeployContext<'_>,
+    request: &HostRequest,
+    deploy_ctx: DeployContext<'_>,
     warn: &dyn Fn(&str),
     ended: &mut HostResponse,
 ) -> Result<()> {
-    if order.schema != ORDER {
+    if request.schema != ORDER {
         return Err(Error::unable(format!(
-            "unknown kind of order `{}`: expected `{ORDER}`",
-            order.schema
+            "unsupported request schema `{}`: expected `{ORDER}`",
+            request.schema
         )));
     }
-    let layer = order.load_layer()?;
-    let target = DeployTarget { root: order.root.clone(), layer: order.layer.clone() };
+    let layer = request.load_layer()?;
+    let target = DeployTarget { root: request.root.clone(), layer: request.layer.clone() };
     let none = Interrupts::without_handlers();
-    let deaf = DeployContext { interrupts: &none, ..around };
-    let engine = DirectoryEngine { target: &target, layer: &layer, ctx: around };
-    let calm = DirectoryEngine { target: &target, layer: &layer, ctx: deaf };
-    let site =
-        EngineContext { target: &target, engine: &engine, uninterruptible: &calm, ctx: around };
-    match &order.wanted {
+    let uninterruptible_ctx = DeployContext { interrupts: &none, ..deploy_ctx };
+    let engine = DirectoryEngine { target: &target, layer: &layer, ctx: deploy_ctx };
+    let uninterruptible_engine =
+        DirectoryEngine { target: &target, layer: &layer, ctx: uninterruptible_ctx };
+    let engine_ctx = EngineContext {
+        target: &target,
+        engine: &engine,
+        uninterruptible: &uninterruptible_engine,
+        ctx: deploy_ctx,
+    };
+    match &request.wanted {
         HostCommand::Look { needed, missing } => {
-            ended.looked = Some(inspect_target(&site, &layer, *needed, missing)?);
+            ended.looked = Some(inspect_target(&engine_ctx, &layer, *needed, missing)?);
             Ok(())
         }
         HostCommand::Verify => {
-            ended.verified = Some(verify::verify_target(&site)?);
+            ended.verified = Some(verify::verify_target(&engine_ctx)?);
             Ok(())
         }
         wanted => {
             let before = history::read_target_history(&target)?.len();
-            let done = execute_change(&site, &layer, wanted, warn);
+            let done = execute_change(&engine_ctx, &layer, wanted, warn);
             let entries = history::read_history(&target.history_file())?;
             ended.run = entries.last().filter(|_| entries.len() > before).cloned();
             let CurrentReleases { current, serving } = history::current_and_serving(&entries);
@@ -90,12 +95,12 @@ fn try_execute(
 }
 
 fn inspect_target(
-    site: &EngineContext<'_>,
+    engine_ctx: &EngineContext<'_>,
     layer: &Layer,
     needed: u64,
     missing: &[String],
 ) -> Result<TargetInspection> {
-    let target = site.target;
+    let target = engine_ctx.target;
     let deploy =
         layer.deploy.as_ref().ok_or_else(|| Error::usage("the layer has no `[deploy]`"))?;
     let grounds = TargetGateContext {
@@ -104,7 +109,7 @@ fn inspect_target(
         target,
         needed,
         missing: missing.to_vec(),
-        ctx: site.ctx,
+        ctx: engine_ctx.ctx,
     };
     let gates = check_target_gates(&grounds);
     if !target.check_ownership().is_ok_and(|standing| standing == TargetOwnership::Ours) {
@@ -118,7 +123,7 @@ fn inspect_target(
 }
 
 fn execute_change(
-    site: &EngineContext<'_>,
+    engine_ctx: &EngineContext<'_>,
     layer: &Layer,
     wanted: &HostCommand,
     warn: &dyn Fn(&str),
@@ -129,16 +134,16 @@ fn execute_change(
         HostCommand::Rollback { .. } => DeployAction::Rollback,
         _ => DeployAction::Deploy,
     };
-    let opened = executor::lock_and_recover(site, doing);
+    let opened = executor::lock_and_recover(engine_ctx, doing);
     let arrived = |release: &str| Release {
         name: release.to_owned(),
-        folder: site.target.incoming_folder().join(release),
+        folder: engine_ctx.target.incoming_folder().join(release),
     };
     let (_lock, mended) = match (opened, wanted) {
         (Ok(opened), _) => opened,
         (Err(failure), HostCommand::Deploy { release, .. }) if is_release_name(release) => {
             // The next attempt uploads the release again.
-            drop(arrived(release).remove(&site.ctx));
+            drop(arrived(release).remove(&engine_ctx.ctx));
             return Err(failure);
         }
         (Err(failure), _) => return Err(failure),
@@ -150,19 +155,21 @@ fn execute_change(
         HostCommand::Deploy { release, commit, watch_ms } if is_release_name(release) => {
             let source = ReleaseSource::Sealed { name: release, commit };
             let watch = Duration::from_millis(*watch_ms);
-            let done =
-                executor::deploy_release(site, &DeployRequest { source, layer, deploy, watch });
-            drop(arrived(release).remove(&site.ctx));
+            let done = executor::deploy_release(
+                engine_ctx,
+                &DeployRequest { source, layer, deploy, watch },
+            );
+            drop(arrived(release).remove(&engine_ctx.ctx));
             done?.warnings.iter().for_each(|warning| warn(warning));
-            if let Err(failure) = remove_stale_files(site.target, &site.ctx) {
+            if let Err(failure) = remove_stale_files(engine_ctx.target, &engine_ctx.ctx) {
                 warn(&failure.to_string());
             }
             Ok(())
         }
         HostCommand::Rollback { release, watch_ms } => {
-            let release = rollback::choose_rollback(site.target, Some(release))?;
-            check_rollback(layer, deploy, site.target, &release, &site.ctx)?;
-            executor::rollback_to(site, &release, Duration::from_millis(*watch_ms)).map(drop)
+            let release = rollback::choose_rollback(engine_ctx.target, Some(release))?;
+            check_rollback(layer, deploy, engine_ctx.target, &release, &engine_ctx.ctx)?;
+            executor::rollback_to(engine_ctx, &release, Duration::from_millis(*watch_ms)).map(drop)
         }
         _ => Ok(()),
     }
@@ -174,19 +181,19 @@ fn list_names(folder: &Path) -> impl Iterator<Item = String> + use<> {
 }
 
 /// Removes old programs, and releases in `incoming` that were never imported.
-fn remove_stale_files(target: &DeployTarget, around: &DeployContext<'_>) -> Result<()> {
+fn remove_stale_files(target: &DeployTarget, deploy_ctx: &DeployContext<'_>) -> Result<()> {
     let mut programs = Vec::new();
     for name in list_names(&target.programs_folder()).filter(|name| name.starts_with("xtask-")) {
         let path = target.programs_folder().join(name);
         // The running program sorts as the newest, whatever its build time.
-        let is_own = is_own_program(&path, around.world);
+        let is_own = is_own_program(&path, deploy_ctx.world);
         let changed = std::fs::metadata(&path).and_then(|meta| meta.modified()).ok();
         programs.push((is_own, changed, path));
     }
     programs.sort();
     let older = programs.len().saturating_sub(MAX_KEPT_PROGRAMS);
     for (_, _, path) in programs.into_iter().take(older) {
-        around
+        deploy_ctx
             .disk
             .remove_file(&path)
             .with_context(|| format!("cannot remove `{}`", path.display()))?;
@@ -194,8 +201,8 @@ fn remove_stale_files(target: &DeployTarget, around: &DeployContext<'_>) -> Resu
     for name in list_names(&target.incoming_folder()).filter(|name| is_release_name(name)) {
         let folder = target.incoming_folder().join(&name);
         // An upload in progress is younger than its time limit.
-        if file_age(&folder, around.world).is_some_and(|age| age > 2 * UPLOAD_TIMEOUT) {
-            Release { name, folder }.remove(around)?;
+        if file_age(&folder, deploy_ctx.world).is_some_and(|age| age > 2 * UPLOAD_TIMEOUT) {
+            Release { name, folder }.remove(deploy_ctx)?;
         }
     }
     Ok(())

@@ -74,20 +74,20 @@ impl DeployJournal {
         &mut self,
         step: PipelineStep,
         target: &DeployTarget,
-        around: &DeployContext<'_>,
+        deploy_ctx: &DeployContext<'_>,
     ) -> Result<()> {
         let path = target.journal_file();
         let next = DeployJournal { step, ..self.clone() };
-        record::write_record(around.disk, &path, JOURNAL_KIND, &next)
+        record::write_record(deploy_ctx.disk, &path, JOURNAL_KIND, &next)
             .with_context(|| format!("cannot write the journal `{}`", path.display()))?;
         *self = next;
         Ok(())
     }
 
     /// Removes the journal at the end of a run.
-    pub fn remove(&self, target: &DeployTarget, around: &DeployContext<'_>) -> Result<()> {
+    pub fn remove(&self, target: &DeployTarget, deploy_ctx: &DeployContext<'_>) -> Result<()> {
         let path = target.journal_file();
-        around
+        deploy_ctx
             .disk
             .remove_file(&path)
             .with_context(|| format!("cannot remove the journal `{}`", path.display()))

@@ -65,9 +65,9 @@ pub fn plan_trial(
     layer: &Layer,
     target: &DeployTarget,
     release: &Release,
-    around: &DeployContext<'_>,
+    deploy_ctx: &DeployContext<'_>,
 ) -> Result<TrialPlan> {
-    let serving = list_serving(target, release, around)?;
+    let serving = list_serving(target, release, deploy_ctx)?;
     let mut notes = Vec::new();
     let mut ports = stacks::find_spare_ports(layer)?;
     // Index of each service that is not started, and whether its dependents can start.
@@ -157,14 +157,14 @@ struct ServingService {
 fn list_serving(
     target: &DeployTarget,
     but: &Release,
-    around: &DeployContext<'_>,
+    deploy_ctx: &DeployContext<'_>,
 ) -> Result<Vec<ServingService>> {
     let mut found = Vec::new();
     for ReleaseStack { release, role, stack } in stacks::list_stacks(target)? {
         if role == StackRole::Candidate || release.name == but.name {
             continue;
         }
-        let Some(page) = client::read_brief_status(&stack, around.world)? else { continue };
+        let Some(page) = client::read_brief_status(&stack, deploy_ctx.world)? else { continue };
         if page.supervisor.is_none() && page.services.iter().all(|row| row.pid.is_none()) {
             continue;
         }
@@ -266,7 +266,7 @@ pub fn check_written(
 pub fn choose_backup_specs(
     new: &[ServiceSpec],
     old: &[ServiceSpec],
-    around: &DeployContext<'_>,
+    deploy_ctx: &DeployContext<'_>,
 ) -> Result<Vec<ServiceSpec>> {
     let mut ways = Vec::new();
     for new in new.iter().filter(|spec| spec.backup.is_some()) {
@@ -287,7 +287,7 @@ pub fn choose_backup_specs(
     }
     for old in old.iter().filter(|old| old.backup.is_some()) {
         if !ways.iter().any(|way| way.name == old.name) {
-            (around.tell)(&format!(
+            (deploy_ctx.tell)(&format!(
                 "`{}` no longer has a `backup`: its state is not saved",
                 old.name
             ));
@@ -330,7 +330,7 @@ pub fn back_up_services(
     specs: &[ServiceSpec],
     target: &DeployTarget,
     release: &Release,
-    around: &DeployContext<'_>,
+    deploy_ctx: &DeployContext<'_>,
 ) -> Result<Vec<String>> {
     let with_backup: Vec<&ServiceSpec> =
         specs.iter().filter(|spec| spec.backup.is_some()).collect();
@@ -339,7 +339,7 @@ pub fn back_up_services(
     if with_backup.is_empty() {
         return Ok(Vec::new());
     }
-    let name = format!("{}-{}", format_compact_time(around.world.now_seconds()), release.name);
+    let name = format!("{}-{}", format_compact_time(deploy_ctx.world.now_seconds()), release.name);
     // A second backup within the same second gets the suffix `-2`.
     let names = std::iter::once(name.clone()).chain((2..).map(|number| format!("{name}-{number}")));
     let mut folders = names.map(|name| target.backups_folder().join(name));
@@ -347,22 +347,22 @@ pub fn back_up_services(
     let folder = folders.find(is_free).unwrap_or_default();
     // The final name is given on completion, so an interrupted backup does not count as one.
     let half = target.backups_folder().join(PARTIAL_BACKUP);
-    around
+    deploy_ctx
         .disk
         .remove_folder(&half)
         .with_context(|| format!("cannot remove `{}`", half.display()))?;
     let mut saved = Vec::new();
     for spec in with_backup {
         let into = half.join(&spec.name);
-        (around.tell)(&format!("backing up {}", spec.name));
-        let done = back_up_service(spec, specs, target, &into, around);
+        (deploy_ctx.tell)(&format!("backing up {}", spec.name));
+        let done = back_up_service(spec, specs, target, &into, deploy_ctx);
         if let Err(failure) = done {
-            drop(around.disk.remove_folder(&half));
+            drop(deploy_ctx.disk.remove_folder(&half));
             return Err(failure);
         }
         saved.push(format!("{}: {}", spec.name, folder.join(&spec.name).display()));
     }
-    around
+    deploy_ctx
         .disk
         .rename_noreplace(&half, &folder)
         .with_context(|| format!("cannot create `{}`", folder.display()))?;
@@ -374,12 +374,12 @@ fn back_up_service(
     specs: &[ServiceSpec],
     target: &DeployTarget,
     into: &Path,
-    around: &DeployContext<'_>,
+    deploy_ctx: &DeployContext<'_>,
 ) -> Result<()> {
     let Some(backup) = &spec.backup else { return Ok(()) };
     let failed = || format!("cannot back up `{}`", spec.name);
-    around.disk.make_private_folders(into).with_context(failed)?;
-    around.disk.check_gate("run a command").with_context(failed)?;
+    deploy_ctx.disk.make_private_folders(into).with_context(failed)?;
+    deploy_ctx.disk.check_gate("run a command").with_context(failed)?;
     let surroundings = LaunchContext {
         token: String::new(),
         layer: target.layer.clone(),
@@ -387,7 +387,7 @@ fn back_up_service(
         ports: specs.iter().filter_map(|one| Some((one.name.clone(), one.port?))).collect(),
         status: None,
     };
-    let mut base = stacks::inherited_environment(around);
+    let mut base = stacks::inherited_environment(deploy_ctx);
     let values = EnvFileValues::read_files(std::slice::from_ref(spec), &base, WaitPolicy::Full);
     base.extend(values.for_service(&spec.name).map_err(EnvFileError::into_error)?);
     let mut env = launch::build_environment(spec, &base, &surroundings, 0, false);
@@ -397,7 +397,7 @@ fn back_up_service(
     let argv: Vec<String> = backup.argv.iter().map(|word| word.replace(BACKUP, &text)).collect();
     let [program, args @ ..] = &argv[..] else { return Ok(()) };
     let longest = Duration::from_millis(backup.timeout_ms);
-    let interrupts = around.interrupts;
+    let interrupts = deploy_ctx.interrupts;
     let run = Program::new(program, &spec.folder).args(args).with_env_only(&env);
     let done = run.run_in_group(longest, &|| interrupts.was_interrupted())?;
     let what = format!("the backup of `{}`", spec.name);
@@ -432,7 +432,7 @@ fn has_content(folder: &Path) -> bool {
 pub fn prune_backups(
     target: &DeployTarget,
     keep: usize,
-    around: &DeployContext<'_>,
+    deploy_ctx: &DeployContext<'_>,
 ) -> Result<Vec<String>> {
     let folder = target.backups_folder();
     let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
@@ -447,7 +447,7 @@ pub fn prune_backups(
     names.truncate(names.len().saturating_sub(keep));
     for name in &names {
         let gone = folder.join(name);
-        around
+        deploy_ctx
             .disk
             .remove_folder(&gone)
             .with_context(|| format!("cannot remove the backup `{}`", gone.display()))?;

@@ -167,7 +167,7 @@ pub fn render_plan(
             PipelineStep::Watch => {
                 let back = match old {
                     Some(old) if old != new => format!("; roll back to {old} if it fails"),
-                    _ => "; if it fails, nothing serves".to_owned(),
+                    _ => "; no rollback: there is no earlier release".to_owned(),
                 };
                 lines.push(format!("watch it for {:?}{back}", deploy.watch));
             }

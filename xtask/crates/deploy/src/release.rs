@@ -140,7 +140,12 @@ impl Release {
     }
 
     /// Exports `commit` into its folder. Returns an error if the commit contains a submodule.
-    pub fn export_commit(&self, repo: &Repo, commit: Id, around: &DeployContext<'_>) -> Result<()> {
+    pub fn export_commit(
+        &self,
+        repo: &Repo,
+        commit: Id,
+        deploy_ctx: &DeployContext<'_>,
+    ) -> Result<()> {
         let failed = || format!("cannot create the release `{}`", self.folder.display());
         let tree = repo.tree_of(commit)?;
         let entries = repo.list_tree(tree, &AllPaths)?;
@@ -151,9 +156,9 @@ impl Release {
             ))
             .with_hint("remove it from the branch, and fetch its files in a `build` step"));
         }
-        around.disk.make_folder(&self.folder).with_context(failed)?;
-        around.disk.make_folder(&self.files()).with_context(failed)?;
-        repo.export_tree(tree, &AllPaths, &self.files(), around.disk)
+        deploy_ctx.disk.make_folder(&self.folder).with_context(failed)?;
+        deploy_ctx.disk.make_folder(&self.files()).with_context(failed)?;
+        repo.export_tree(tree, &AllPaths, &self.files(), deploy_ctx.disk)
     }
 
     /// Writes snapshot and manifest, and flushes all files to the disk. From here on the folder is a release.
@@ -162,11 +167,12 @@ impl Release {
         layer: &str,
         commit: &str,
         snapshot: &ReleaseSnapshot,
-        around: &DeployContext<'_>,
+        deploy_ctx: &DeployContext<'_>,
     ) -> Result<()> {
         let failed = || format!("cannot seal the release `{}`", self.folder.display());
         let path = self.snapshot_path();
-        record::write_record(around.disk, &path, SNAPSHOT_KIND, snapshot).with_context(failed)?;
+        record::write_record(deploy_ctx.disk, &path, SNAPSHOT_KIND, snapshot)
+            .with_context(failed)?;
         let manifest = ReleaseManifest {
             release: self.name.clone(),
             layer: layer.to_owned(),
@@ -176,19 +182,19 @@ impl Release {
             )),
             files: scan_files(&self.files(), &|_| true)?,
         };
-        around.disk.check_gate("write the release to the disk").with_context(failed)?;
+        deploy_ctx.disk.check_gate("write the release to the disk").with_context(failed)?;
         flush(&self.folder).with_context(failed)?;
-        record::write_record(around.disk, &self.manifest_path(), MANIFEST_KIND, &manifest)
+        record::write_record(deploy_ctx.disk, &self.manifest_path(), MANIFEST_KIND, &manifest)
             .with_context(failed)
     }
 
     /// Moves an uploaded release from `from` to its folder.
-    pub fn move_from(&self, from: &Path, around: &DeployContext<'_>) -> Result<()> {
+    pub fn move_from(&self, from: &Path, deploy_ctx: &DeployContext<'_>) -> Result<()> {
         let failed = || format!("cannot import the release `{}`", self.folder.display());
         // rsync wrote the files, possibly without flushing them.
-        around.disk.check_gate("write the release to the disk").with_context(failed)?;
+        deploy_ctx.disk.check_gate("write the release to the disk").with_context(failed)?;
         flush(from).with_context(failed)?;
-        around.disk.rename_noreplace(from, &self.folder).with_context(failed)
+        deploy_ctx.disk.rename_noreplace(from, &self.folder).with_context(failed)
     }
 
     /// Returns the manifest if snapshot and files match it.
@@ -287,13 +293,13 @@ impl Release {
     }
 
     /// Removes the release: the manifest first, so that a partial removal leaves no release.
-    pub fn remove(&self, around: &DeployContext<'_>) -> Result<()> {
+    pub fn remove(&self, deploy_ctx: &DeployContext<'_>) -> Result<()> {
         let failed = || format!("cannot remove the release `{}`", self.folder.display());
         if std::fs::symlink_metadata(&self.folder).is_err() {
             return Ok(());
         }
-        around.disk.remove_file(&self.manifest_path()).with_context(failed)?;
-        around.disk.remove_folder(&self.folder).with_context(failed)
+        deploy_ctx.disk.remove_file(&self.manifest_path()).with_context(failed)?;
+        deploy_ctx.disk.remove_folder(&self.folder).with_context(failed)
     }
 }
 

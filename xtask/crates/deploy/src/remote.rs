@@ -75,13 +75,13 @@ impl RemoteDeploy<'_> {
         let name = &self.host.name;
         let is_change = !matches!(wanted, HostCommand::Look { .. } | HostCommand::Verify);
         if is_change {
-            let failed = || format!("cannot send an order to host `{name}`");
+            let failed = || format!("cannot send a request to host `{name}`");
             self.ctx.disk.check_gate("give an order to the host").with_context(failed)?;
         }
-        let order = serde_json::to_string(&self.new_request(wanted))
-            .with_context(|| "cannot serialize the order as JSON")?;
+        let request = serde_json::to_string(&self.new_request(wanted))
+            .with_context(|| "cannot serialize the request as JSON")?;
         let talk = self.host.start_program(self.target, program)?;
-        talk.send_line(&order);
+        talk.send_line(&request);
         let mut is_heard = false;
         let mut is_interrupted = false;
         let mut silence = Deadline::after(SILENCE_TIMEOUT);
@@ -114,7 +114,8 @@ impl RemoteDeploy<'_> {
         if !is_heard && status.code() == Some(ssh::SSH_FAILED_CODE) {
             return Err(self.host.unreachable_error(&words));
         }
-        let what = if is_heard { "was lost" } else { "ended before the program there answered" };
+        let what =
+            if is_heard { "was lost" } else { "was closed before the remote program responded" };
         let error = Error::unable(format!("the connection to host `{name}` {what}"));
         let error = command_exit::with_last_lines(error, &words);
         if !is_change {
@@ -125,7 +126,7 @@ impl RemoteDeploy<'_> {
                 "a run that has started on the host continues by itself, within its time limits",
             )
             .with_hint(format!("`cargo xtask history {}` shows its outcome", self.layer.name))
-            .with_hint("the next `deploy` or `rollback` recovers a run that was cut short"))
+            .with_hint("the next `deploy` or `rollback` recovers an interrupted run"))
     }
 
     fn new_request(&self, wanted: HostCommand) -> HostRequest {

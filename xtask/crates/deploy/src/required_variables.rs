@@ -53,17 +53,17 @@ pub fn check_rollback(
     deploy: &DeployConfig,
     target: &DeployTarget,
     release: &Release,
-    around: &DeployContext<'_>,
+    deploy_ctx: &DeployContext<'_>,
 ) -> Result<()> {
     let folders = [release.files(), target.shared_folder()];
     let missing = list_unset(&deploy.env_required, &|name| {
-        Ok(around.world.variable(name).is_some() || any_file_sets(layer, &folders, name)?)
+        Ok(deploy_ctx.world.variable(name).is_some() || any_file_sets(layer, &folders, name)?)
     })?;
     if !missing.is_empty() {
         return Err(unset_error("nothing was changed: ", &missing, layer, target));
     }
     if deploy.engine.has_ports() {
-        let ctx = *around;
+        let ctx = *deploy_ctx;
         check_ports(&TargetGateContext { layer, deploy, target, needed: 0, missing, ctx })?;
     }
     Ok(())

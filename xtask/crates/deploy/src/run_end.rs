@@ -18,12 +18,12 @@ use xtask_base::error::{Error, ErrorKind, Result};
 
 /// Concludes a run: after a failure, performs the recovery for the last step and returns the error.
 pub(super) fn conclude_run(
-    site: &EngineContext<'_>,
+    engine_ctx: &EngineContext<'_>,
     journal: &mut DeployJournal,
-    walked: Result<()>,
+    pipeline_result: Result<()>,
 ) -> Result<()> {
-    let Err(failure) = walked else { return Ok(()) };
-    let written = DeployJournal::read(site.target)?;
+    let Err(failure) = pipeline_result else { return Ok(()) };
+    let written = DeployJournal::read(engine_ctx.target)?;
     if written.is_none_or(|written| written.id != journal.id) {
         // Without a journal of this run no step has begun.
         return Err(failure);
@@ -32,14 +32,15 @@ pub(super) fn conclude_run(
     journal.printed = failure.output_lines().map(str::to_owned).collect();
     match choose_recovery(journal.step) {
         StepRecovery::Discard => {
-            discard_run(site, journal).map_err(|next| recovery_failed_error(next, &failure))?;
+            discard_run(engine_ctx, journal)
+                .map_err(|next| recovery_failed_error(next, &failure))?;
             let serves = journal.served.as_deref();
             let left = match serves {
-                None => "nothing serves, as before".to_owned(),
+                None => "no release is serving (unchanged)".to_owned(),
                 Some(name)
-                    if site
+                    if engine_ctx
                         .uninterruptible
-                        .check_health(&Release::in_target(site.target, name))
+                        .check_health(&Release::in_target(engine_ctx.target, name))
                         .is_ok() =>
                 {
                     format!("{name} serves, as before")
@@ -47,7 +48,7 @@ pub(super) fn conclude_run(
                 // For example, after a reboot of the machine.
                 Some(name) => format!(
                     "{name} should be serving but is unhealthy: `cargo xtask rollback {} {name}` starts it again",
-                    site.target.layer
+                    engine_ctx.target.layer
                 ),
             };
             let error = Error::new(failure.kind(), failure.message());
@@ -57,11 +58,11 @@ pub(super) fn conclude_run(
         }
         StepRecovery::GoBack | StepRecovery::WatchAgain => {
             let is_interrupted = failure.kind() == ErrorKind::Interrupted;
-            let outcome = roll_back_run(site, journal, !is_interrupted)
+            let outcome = roll_back_run(engine_ctx, journal, !is_interrupted)
                 .map_err(|next| recovery_failed_error(next, &failure))?;
-            Err(rolled_back_error(site, journal, outcome, is_interrupted))
+            Err(rolled_back_error(engine_ctx, journal, outcome, is_interrupted))
         }
-        StepRecovery::Finish => finish_run(site, journal).map_err(|next| {
+        StepRecovery::Finish => finish_run(engine_ctx, journal).map_err(|next| {
             recovery_failed_error(next, &failure)
                 .with_detail(format!("{} serves, verified", journal.new))
         }),
@@ -70,7 +71,7 @@ pub(super) fn conclude_run(
 
 /// Returns the error for a failed recovery (`next`) after the failure `first`.
 fn recovery_failed_error(next: Error, first: &Error) -> Error {
-    let error = Error::unable(format!("{}; the recovery failed, too", first.message()));
+    let error = Error::unable(format!("{}; recovery also failed", first.message()));
     error
         .with_detail(summarize_failure(first))
         .with_detail(summarize_failure(&next))
@@ -87,16 +88,16 @@ fn summarize_failure(failure: &Error) -> String {
 }
 
 /// Discards a run that has not touched the running release, and records it as `Failed`.
-pub(super) fn discard_run(site: &EngineContext<'_>, journal: &DeployJournal) -> Result<()> {
-    let release = Release::in_target(site.target, &journal.new);
-    site.uninterruptible.discard_release(&release)?;
+pub(super) fn discard_run(engine_ctx: &EngineContext<'_>, journal: &DeployJournal) -> Result<()> {
+    let release = Release::in_target(engine_ctx.target, &journal.new);
+    engine_ctx.uninterruptible.discard_release(&release)?;
     // A leftover does not block other runs, as it was never sealed or never served.
-    if let Err(failure) = release.remove(&site.ctx) {
-        (site.ctx.tell)(&failure.to_string());
+    if let Err(failure) = release.remove(&engine_ctx.ctx) {
+        (engine_ctx.ctx.tell)(&failure.to_string());
     }
     let entry = journal.to_history_entry(DeployOutcome::Failed);
-    history::append_entry(site.ctx.disk, &site.target.history_file(), &entry)?;
-    journal.remove(site.target, &site.ctx)
+    history::append_entry(engine_ctx.ctx.disk, &engine_ctx.target.history_file(), &entry)?;
+    journal.remove(engine_ctx.target, &engine_ctx.ctx)
 }
 
 /// Rolls back to the release before, with its own configuration, and checks its health.
@@ -104,30 +105,32 @@ pub(super) fn discard_run(site: &EngineContext<'_>, journal: &DeployJournal) -> 
 /// `was_judged` tells whether the new release was found unhealthy (the old one is then watched as long as the new
 /// one, outcome `RolledBack`) or the run was interrupted (a single check, outcome `Interrupted`).
 pub(super) fn roll_back_run(
-    site: &EngineContext<'_>,
+    engine_ctx: &EngineContext<'_>,
     journal: &mut DeployJournal,
     was_judged: bool,
 ) -> Result<DeployOutcome> {
-    journal.begin_step(PipelineStep::GoBack, site.target, &site.ctx)?;
+    journal.begin_step(PipelineStep::GoBack, engine_ctx.target, &engine_ctx.ctx)?;
     let to = journal.old.clone().or_else(|| journal.pointed.clone());
     let expected = [journal.pointed.as_deref(), Some(&journal.new), journal.old.as_deref()];
-    current_link::point_current(site.target, to.as_deref(), &expected, &site.ctx)?;
+    current_link::point_current(engine_ctx.target, to.as_deref(), &expected, &engine_ctx.ctx)?;
     let outcome = match &journal.old {
         None => {
-            site.uninterruptible.stop_others(None)?;
+            engine_ctx.uninterruptible.stop_others(None)?;
             DeployOutcome::Failed
         }
         Some(old) => {
-            (site.ctx.tell)(&format!("rolling back to {old}"));
-            let old = Release::in_target(site.target, old);
-            let served =
-                old.verify_manifest().map(drop).and_then(|()| site.uninterruptible.serve(&old));
+            (engine_ctx.ctx.tell)(&format!("rolling back to {old}"));
+            let old = Release::in_target(engine_ctx.target, old);
+            let served = old
+                .verify_manifest()
+                .map(drop)
+                .and_then(|()| engine_ctx.uninterruptible.serve(&old));
             // It was healthy before; a watch shows whether it still is.
             let longest = Duration::from_millis(journal.watch_ms);
             let is_well = |()| match was_judged {
-                true => site.uninterruptible.watch(&old, longest),
+                true => engine_ctx.uninterruptible.watch(&old, longest),
                 // Only the run was interrupted, so there is no reason to doubt the old release.
-                false => site.uninterruptible.check_health(&old),
+                false => engine_ctx.uninterruptible.check_health(&old),
             };
             match served.and_then(is_well) {
                 Ok(()) if was_judged => DeployOutcome::RolledBack,
@@ -138,7 +141,7 @@ pub(super) fn roll_back_run(
                         Some(format!("{why}; then {}: {}", old.name, summarize_failure(&failure)));
                     journal.printed.extend(failure.output_lines().map(str::to_owned));
                     // Services of the new release must not keep running alongside the old one.
-                    site.uninterruptible.stop_others(Some(&old))?;
+                    engine_ctx.uninterruptible.stop_others(Some(&old))?;
                     DeployOutcome::RollbackFailed
                 }
                 Err(failure) => return Err(failure),
@@ -146,17 +149,17 @@ pub(super) fn roll_back_run(
         }
     };
     history::append_entry(
-        site.ctx.disk,
-        &site.target.history_file(),
+        engine_ctx.ctx.disk,
+        &engine_ctx.target.history_file(),
         &journal.to_history_entry(outcome),
     )?;
-    journal.remove(site.target, &site.ctx)?;
+    journal.remove(engine_ctx.target, &engine_ctx.ctx)?;
     Ok(outcome)
 }
 
 /// Returns the error for a run that was rolled back, by `outcome`.
 fn rolled_back_error(
-    site: &EngineContext<'_>,
+    engine_ctx: &EngineContext<'_>,
     journal: &DeployJournal,
     outcome: DeployOutcome,
     is_interrupted: bool,
@@ -178,16 +181,16 @@ fn rolled_back_error(
             ),
         ),
         _ if journal.served.is_some() => {
-            (ErrorKind::Negative, format!("{new} failed, and nothing serves now"))
+            (ErrorKind::Negative, format!("{new} failed; no release is serving"))
         }
-        _ => (ErrorKind::Negative, format!("{new} failed, and nothing serves, as before")),
+        _ => (ErrorKind::Negative, format!("{new} failed; no release is serving (unchanged)")),
     };
     let is_bad = kind == ErrorKind::RollbackFailed;
     let kind = if is_interrupted && !is_bad { ErrorKind::Interrupted } else { kind };
     let error = Error::new(kind, what).with_detail(journal.why.clone().unwrap_or_default());
     let printed = journal.printed.iter().map(|line| line.trim_start());
     let error = printed.fold(error, Error::with_output_line);
-    let layer = &site.target.layer;
+    let layer = &engine_ctx.target.layer;
     let error = match kind {
         ErrorKind::RollbackFailed => error
             .with_hint(format!(
@@ -202,13 +205,16 @@ fn rolled_back_error(
 }
 
 /// Finishes a run with a verified release: records it and removes the journal.
-pub(super) fn finish_run(site: &EngineContext<'_>, journal: &DeployJournal) -> Result<()> {
-    record_verified(site, journal)?;
-    journal.remove(site.target, &site.ctx)
+pub(super) fn finish_run(engine_ctx: &EngineContext<'_>, journal: &DeployJournal) -> Result<()> {
+    record_verified(engine_ctx, journal)?;
+    journal.remove(engine_ctx.target, &engine_ctx.ctx)
 }
 
 /// Records that the release of a run was verified.
-pub(super) fn record_verified(site: &EngineContext<'_>, journal: &DeployJournal) -> Result<()> {
+pub(super) fn record_verified(
+    engine_ctx: &EngineContext<'_>,
+    journal: &DeployJournal,
+) -> Result<()> {
     let entry = journal.to_history_entry(DeployOutcome::Verified);
-    history::append_entry(site.ctx.disk, &site.target.history_file(), &entry)
+    history::append_entry(engine_ctx.ctx.disk, &engine_ctx.target.history_file(), &entry)
 }

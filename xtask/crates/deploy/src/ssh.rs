@@ -190,32 +190,32 @@ impl<'a> SshHost<'a> {
         &self,
         target: &DeployTarget,
         is_there: bool,
-        around: &DeployContext<'_>,
+        deploy_ctx: &DeployContext<'_>,
     ) -> Result<()> {
         if is_there {
             return Ok(());
         }
         let failed = || format!("cannot send the program to `{}`", self.name);
-        (around.tell)(&format!("sending the program to {}", self.name));
+        (deploy_ctx.tell)(&format!("sending the program to {}", self.name));
         let hex = program_digest(self.world)?;
         let (folder, name) = (target.programs_folder(), program_name(&hex));
         let (coming, whole) = (folder.join(format!("coming-{name}")), folder.join(&name));
         let (coming, whole) = (quote_path(&coming), quote_path(&whole));
-        around.disk.check_gate("make folders on the host").with_context(failed)?;
+        deploy_ctx.disk.check_gate("make folders on the host").with_context(failed)?;
         self.run_script(&format!(
             "umask 022 && mkdir -p {} {}\n",
             quote_path(&folder),
             quote_path(&target.incoming_folder())
         ))?;
-        around.disk.check_gate("send the program").with_context(failed)?;
+        deploy_ctx.disk.check_gate("send the program").with_context(failed)?;
         let to = format!("{}:{}", self.name, folder.join(format!("coming-{name}")).display());
-        self.run_rsync(&["--perms", "--times"], self.world.program.as_os_str(), &to, around)?;
-        around.disk.check_gate("put the program into its place").with_context(failed)?;
+        self.run_rsync(&["--perms", "--times"], self.world.program.as_os_str(), &to, deploy_ctx)?;
+        deploy_ctx.disk.check_gate("put the program into its place").with_context(failed)?;
         let hello = render_hello(&hex);
         let script = format!(
             "chmod 0755 {coming} || exit 1\nsaid=$({coming} {DEPLOY_HOST} {HELLO} 2>&1)\n\
              if [ \"$said\" != '{hello}' ]; then\n  \
-             printf 'the program that was sent does not run there: %s\\n' \"$said\"; exit 1\nfi\n\
+             printf 'the uploaded program does not run on the host: %s\\n' \"$said\"; exit 1\nfi\n\
              mv -f {coming} {whole}\n"
         );
         self.run_script(&script).map(drop)
@@ -226,17 +226,17 @@ impl<'a> SshHost<'a> {
         &self,
         target: &DeployTarget,
         release: &Release,
-        around: &DeployContext<'_>,
+        deploy_ctx: &DeployContext<'_>,
     ) -> Result<()> {
         let failed = || format!("cannot send the release to `{}`", self.name);
-        (around.tell)(&format!("sending {} to {}", release.name, self.name));
-        around.disk.check_gate("send the release").with_context(failed)?;
+        (deploy_ctx.tell)(&format!("sending {} to {}", release.name, self.name));
+        deploy_ctx.disk.check_gate("send the release").with_context(failed)?;
         let mut from = release.folder.as_os_str().to_owned();
         from.push("/");
         let to =
             format!("{}:{}/", self.name, target.incoming_folder().join(&release.name).display());
         let how = ["--recursive", "--links", "--perms", "--times", "--delete"];
-        self.run_rsync(&how, &from, &to, around)
+        self.run_rsync(&how, &from, &to, deploy_ctx)
     }
 
     fn run_rsync(
@@ -244,14 +244,14 @@ impl<'a> SshHost<'a> {
         how: &[&str],
         from: &OsStr,
         to: &str,
-        around: &DeployContext<'_>,
+        deploy_ctx: &DeployContext<'_>,
     ) -> Result<()> {
         let rsh = format!("ssh {}", SSH_OPTIONS.join(" "));
         let to = OsString::from(to);
         let run =
             self.local_program("rsync").args(how).args([RSYNC_TIMEOUT_OPTION, "--rsh", &rsh, "--"]);
         let run = run.args([from, &to]);
-        let done = run.run_in_group(UPLOAD_TIMEOUT, &|| around.interrupts.was_interrupted())?;
+        let done = run.run_in_group(UPLOAD_TIMEOUT, &|| deploy_ctx.interrupts.was_interrupted())?;
         match check_exit("`rsync`", done.exit_reason, UPLOAD_TIMEOUT) {
             Ok(()) => Ok(()),
             Err(failure) if failure.kind() == ErrorKind::Interrupted => Err(failure),

@@ -167,8 +167,8 @@ pub fn release_variables(target: &DeployTarget, release: &Release) -> [(&'static
 
 /// Returns the environment of this command without variables that begin with `XTASK_`, as these mark other services.
 #[must_use]
-pub fn inherited_environment(around: &DeployContext<'_>) -> Env {
-    let mut env = around.world.variables.clone();
+pub fn inherited_environment(deploy_ctx: &DeployContext<'_>) -> Env {
+    let mut env = deploy_ctx.world.variables.clone();
     env.retain(|name, _| !name.as_encoded_bytes().starts_with(b"XTASK_"));
     env
 }
@@ -180,9 +180,9 @@ pub fn check_environment(
     stack: &Stack,
     specs: &[ServiceSpec],
     waits: WaitPolicy,
-    around: &DeployContext<'_>,
+    deploy_ctx: &DeployContext<'_>,
 ) -> Result<(Env, EnvFileValues)> {
-    let base = inherited_environment(around);
+    let base = inherited_environment(deploy_ctx);
     let values = EnvFileValues::read_files(specs, &base, waits);
     plan::check_specs(specs, &base, &values, &stack.root).map_err(|failure| {
         let error = Error::negative(failure.message().to_owned());
@@ -198,12 +198,12 @@ pub fn start_stack(
     stack: &Stack,
     specs: Vec<ServiceSpec>,
     status: Option<u16>,
-    around: &DeployContext<'_>,
+    deploy_ctx: &DeployContext<'_>,
 ) -> Result<()> {
-    around.disk.check_gate("start services").with_context(|| "cannot start services")?;
+    deploy_ctx.disk.check_gate("start services").with_context(|| "cannot start services")?;
     std::fs::create_dir_all(&stack.folder)
         .with_context(|| format!("cannot create the folder `{}`", stack.folder.display()))?;
-    let (base, values) = check_environment(stack, &specs, WaitPolicy::Full, around)?;
+    let (base, values) = check_environment(stack, &specs, WaitPolicy::Full, deploy_ctx)?;
     let start = StartRequest {
         layer: specs.iter().map(|spec| spec.name.clone()).collect(),
         specs,
@@ -215,26 +215,26 @@ pub fn start_stack(
             .map(|(n, env)| (n.clone(), control_socket::encode_env(env)))
             .collect(),
         seen: values.file_stamps().clone(),
-        ready_within_ms: super::to_millis(around.ready_within),
+        ready_within_ms: super::to_millis(deploy_ctx.ready_within),
         without: Vec::new(),
         status,
     };
     for _ in 0..START_ATTEMPTS {
-        let mut link = client::connect_or_start(stack, around.world)?;
+        let mut link = client::connect_or_start(stack, deploy_ctx.world)?;
         if link.send_command(ControlCommand::Start(start.clone())).is_err() {
             continue;
         }
         let mut is_heard = false;
         let mut told = BTreeMap::new();
         loop {
-            if around.interrupts.was_interrupted() {
+            if deploy_ctx.interrupts.was_interrupted() {
                 return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
             }
             match link.receive_reply(POLL_INTERVAL) {
                 Ok(None) => {}
                 Ok(Some(ControlReply::Now { page })) => {
                     is_heard = true;
-                    report_waiting(&page, &mut told, around);
+                    report_waiting(&page, &mut told, deploy_ctx);
                 }
                 Ok(Some(ControlReply::Done { .. })) => return Ok(()),
                 Ok(Some(ControlReply::Failed { failures, .. })) => {
@@ -254,12 +254,12 @@ pub fn start_stack(
 fn report_waiting(
     page: &StackStatus,
     told: &mut BTreeMap<String, String>,
-    around: &DeployContext<'_>,
+    deploy_ctx: &DeployContext<'_>,
 ) {
     for row in page.services.iter().filter(|row| row.is_slow_start()) {
         let Some(why) = &row.error else { continue };
         if told.insert(row.service.clone(), why.clone()).as_ref() != Some(why) {
-            (around.tell)(&format!("waiting for {}: {why}", row.service));
+            (deploy_ctx.tell)(&format!("waiting for {}: {why}", row.service));
         }
     }
 }
@@ -277,13 +277,13 @@ fn not_ready_error(failures: &[ServiceFailure]) -> Error {
 /// Stops all services of a stack and its supervisor.
 ///
 /// Returns an error that lists the processes that are still running, if any.
-pub fn stop_stack(stack: &Stack, around: &DeployContext<'_>) -> Result<()> {
-    let Some(page) = client::read_brief_status(stack, around.world)? else { return Ok(()) };
+pub fn stop_stack(stack: &Stack, deploy_ctx: &DeployContext<'_>) -> Result<()> {
+    let Some(page) = client::read_brief_status(stack, deploy_ctx.world)? else { return Ok(()) };
     if page.supervisor.is_none() && page.services.iter().all(|row| row.pid.is_none()) {
         return Ok(());
     }
-    around.disk.check_gate("end services").with_context(|| "cannot stop services")?;
-    let mut link = client::connect_or_start(stack, around.world)?;
+    deploy_ctx.disk.check_gate("end services").with_context(|| "cannot stop services")?;
+    let mut link = client::connect_or_start(stack, deploy_ctx.world)?;
     link.send_command(ControlCommand::Stop { names: Vec::new(), within_ms: None })?;
     loop {
         match link.receive_reply(POLL_INTERVAL) {
@@ -306,7 +306,7 @@ pub fn stop_stack(stack: &Stack, around: &DeployContext<'_>) -> Result<()> {
             Ok(_) => {}
             // A supervisor that exited together with all its services has fulfilled the request.
             Err(failure) => {
-                let left = client::read_brief_status(stack, around.world)?;
+                let left = client::read_brief_status(stack, deploy_ctx.world)?;
                 let runs = left.is_some_and(|page| page.services.iter().any(|r| r.pid.is_some()));
                 return if runs { Err(failure) } else { Ok(()) };
             }
@@ -315,11 +315,11 @@ pub fn stop_stack(stack: &Stack, around: &DeployContext<'_>) -> Result<()> {
 }
 
 /// Stops a stack and removes its folder.
-pub fn remove_stack(stack: &Stack, around: &DeployContext<'_>) -> Result<()> {
-    stop_stack(stack, around)?;
+pub fn remove_stack(stack: &Stack, deploy_ctx: &DeployContext<'_>) -> Result<()> {
+    stop_stack(stack, deploy_ctx)?;
     if std::fs::symlink_metadata(&stack.folder).is_err() {
         return Ok(());
     }
     let failed = || format!("cannot remove `{}`", stack.folder.display());
-    around.disk.remove_folder(&stack.folder).with_context(failed)
+    deploy_ctx.disk.remove_folder(&stack.folder).with_context(failed)
 }

@@ -268,18 +268,18 @@ impl DeployTarget {
     /// Claims the folder if it is free, and acquires its lock, which is released on drop of the returned value.
     ///
     /// Returns an error if another run holds the lock, the user cannot write, or the folder is not ours.
-    pub fn claim_and_lock(&self, doing: &str, around: &DeployContext<'_>) -> Result<Lock> {
+    pub fn claim_and_lock(&self, doing: &str, deploy_ctx: &DeployContext<'_>) -> Result<Lock> {
         let is_new = self.check_ownership()? == TargetOwnership::Free;
         let failed = || format!("cannot write to the target `{}`", self.root.display());
         if !can_write_in(&self.root) {
             return Err(Error::unable(failed()).with_hint("the deploying user must own it"));
         }
         std::fs::create_dir_all(&self.root).with_context(failed)?;
-        let lock = self.acquire_lock(doing, around)?;
+        let lock = self.acquire_lock(doing, deploy_ctx)?;
         if is_new {
             let layer = self.layer.clone();
             record::write_record(
-                around.disk,
+                deploy_ctx.disk,
                 &self.root.join(RECORD_FILE),
                 TARGET_KIND,
                 &TargetRecord { layer },
@@ -299,17 +299,17 @@ impl DeployTarget {
     }
 
     /// Acquires the lock without waiting: after another run the results of the gates would be stale.
-    fn acquire_lock(&self, doing: &str, around: &DeployContext<'_>) -> Result<Lock> {
+    fn acquire_lock(&self, doing: &str, deploy_ctx: &DeployContext<'_>) -> Result<Lock> {
         let path = self.root.join(LOCK_FILE);
         let who =
-            format!("{doing} by {}, pid {}", sanitize_line(around.by, 40), std::process::id());
+            format!("{doing} by {}, pid {}", sanitize_line(deploy_ctx.by, 40), std::process::id());
         let since = read_modified_seconds(&path);
         let mut holder = None;
         let taken =
             Lock::acquire(&path, &who, Duration::ZERO, |other| holder = Some(other.to_owned()));
         let Some(holder) = holder else { return taken };
         let age = since.map_or(String::new(), |since| {
-            format!(", started {}", format_ago(around.world.now_seconds(), since))
+            format!(", started {}", format_ago(deploy_ctx.world.now_seconds(), since))
         });
         Err(Error::unable(format!(
             "another run is in progress in `{}`: {holder}{age}",

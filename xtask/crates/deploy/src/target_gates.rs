@@ -48,7 +48,7 @@ fn check_target(target: &DeployTarget) -> Result<String> {
     }
     if let Some(journal) = DeployJournal::read(target)? {
         return Ok(format!(
-            "{root}; a run of {} was cut short and is recovered first",
+            "{root}; an interrupted run of {} will be recovered first",
             journal.new
         ));
     }

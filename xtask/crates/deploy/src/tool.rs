@@ -61,10 +61,10 @@ impl<'a> EngineTool<'a> {
         name: &'static str,
         target: &DeployTarget,
         release: &Release,
-        around: &'a DeployContext<'a>,
+        deploy_ctx: &'a DeployContext<'a>,
     ) -> EngineTool<'a> {
         let variables = stacks::release_variables(target, release).into();
-        EngineTool { name, folder: release.files(), variables, ctx: around }
+        EngineTool { name, folder: release.files(), variables, ctx: deploy_ctx }
     }
 
     fn to_program(&self, args: &[String]) -> Program {

@@ -10,8 +10,8 @@ use xtask_base::error::Result;
 
 /// Checks `current`, the journal, the history, the manifest and the health, and returns all faults, e.g.
 /// ``the release `20250310T101500Z-4cfd10e1a2b3` is not intact: 1 fault``.
-pub fn verify_target(site: &EngineContext<'_>) -> Result<Verification> {
-    let target = site.target;
+pub fn verify_target(engine_ctx: &EngineContext<'_>) -> Result<Verification> {
+    let target = engine_ctx.target;
     let mut found = Verification::default();
     let is_ours = target.check_ownership()? == TargetOwnership::Ours;
     let current = if is_ours { target.read_current()? } else { CurrentLink::Missing };
@@ -27,7 +27,7 @@ pub fn verify_target(site: &EngineContext<'_>) -> Result<Verification> {
         (Ok(None), _) => {}
         (_, Some(holder)) => found.faults.push(format!("a run is in progress: {holder}")),
         (Ok(Some(_)), None) => {
-            let what = "a run was cut short: the next `deploy` or `rollback` recovers it";
+            let what = "a run was interrupted: the next `deploy` or `rollback` recovers it";
             found.faults.push(what.to_owned());
         }
         (Err(failure), None) => push_failure(&mut found.faults, &failure),
@@ -42,7 +42,7 @@ pub fn verify_target(site: &EngineContext<'_>) -> Result<Verification> {
         Ok(manifest) => found.commit = Some(manifest.commit),
         Err(failure) => push_failure(&mut found.faults, &failure),
     }
-    if let Err(failure) = site.engine.check_health(&release) {
+    if let Err(failure) = engine_ctx.engine.check_health(&release) {
         push_failure(&mut found.faults, &failure);
     }
     Ok(found)

@@ -100,7 +100,9 @@ impl DeployWorkflow<'_> {
     pub fn deploy(&self, options: &RunOptions) -> Result<DeployRunReport> {
         match self.place.is_on_host() {
             true => remote::deploy_on_host(self, options),
-            false => self.place.with_engine(self.ctx, |site| self.deploy_here(site, options)),
+            false => {
+                self.place.with_engine(self.ctx, |engine_ctx| self.deploy_here(engine_ctx, options))
+            }
         }
     }
 
@@ -113,12 +115,12 @@ impl DeployWorkflow<'_> {
         if place.target.check_ownership()? != TargetOwnership::Ours {
             return Err(never_deployed_error(&place.layer.name));
         }
-        place.with_engine(self.ctx, |site| self.roll_back_here(site, named, options))
+        place.with_engine(self.ctx, |engine_ctx| self.roll_back_here(engine_ctx, named, options))
     }
 
     fn deploy_here(
         &self,
-        site: &EngineContext<'_>,
+        engine_ctx: &EngineContext<'_>,
         options: &RunOptions,
     ) -> Result<DeployRunReport> {
         let (repo, place, interrupts) = (self.repo, self.place, self.ctx.interrupts);
@@ -126,7 +128,7 @@ impl DeployWorkflow<'_> {
         // An interrupted run is completed even if a gate fails for the new one.
         if target.check_ownership().is_ok_and(|standing| standing == TargetOwnership::Ours) {
             let _held = interrupts.defer_signals();
-            drop(self.lock_and_recover(site, DeployAction::Deploy)?);
+            drop(self.lock_and_recover(engine_ctx, DeployAction::Deploy)?);
         }
         // No lock is held and Ctrl-C works while the user reads the prompt.
         let gates = gates::check_gates(&self.gate_context())?;
@@ -136,16 +138,16 @@ impl DeployWorkflow<'_> {
         let commit = repo.head()?.commit;
         self.confirm_deploy(commit, options)?;
         let _held = interrupts.defer_signals();
-        let _lock = self.lock_and_recover(site, DeployAction::Deploy)?;
+        let _lock = self.lock_and_recover(engine_ctx, DeployAction::Deploy)?;
         self.ensure_checkout_is_valid()?;
-        let order = DeployRequest {
+        let request = DeployRequest {
             source: ReleaseSource::Commit(repo, commit),
             layer: &place.layer,
             deploy: &place.deploy,
             watch: options.watch.unwrap_or(place.deploy.watch),
         };
         let from = history::read_history(&target.history_file())?.len();
-        let done = executor::deploy_release(site, &order);
+        let done = executor::deploy_release(engine_ctx, &request);
         let result =
             done.map(|done| done.warnings.iter().for_each(|warning| self.frontend.warn(warning)));
         self.report_last_run(result, from)
@@ -153,7 +155,7 @@ impl DeployWorkflow<'_> {
 
     fn roll_back_here(
         &self,
-        site: &EngineContext<'_>,
+        engine_ctx: &EngineContext<'_>,
         named: Option<&str>,
         options: &RunOptions,
     ) -> Result<DeployRunReport> {
@@ -161,28 +163,29 @@ impl DeployWorkflow<'_> {
         let interrupts = self.ctx.interrupts;
         {
             let _held = interrupts.defer_signals();
-            drop(self.lock_and_recover(site, DeployAction::Rollback)?);
+            drop(self.lock_and_recover(engine_ctx, DeployAction::Rollback)?);
         }
         let release = rollback::choose_rollback(target, named)?;
-        check_rollback(layer, deploy, target, &release, &site.ctx)?;
+        check_rollback(layer, deploy, target, &release, &engine_ctx.ctx)?;
         let entries = history::read_history(&target.history_file())?;
         let serves = history::current_and_serving(&entries).serving.unwrap_or("nothing");
         (self.ctx.tell)(&format!("{serves} serves now; rolling back to {}", release.name));
         self.confirm_rollback(&release.name, options)?;
         let _held = interrupts.defer_signals();
-        let _lock = self.lock_and_recover(site, DeployAction::Rollback)?;
+        let _lock = self.lock_and_recover(engine_ctx, DeployAction::Rollback)?;
         let from = history::read_history(&target.history_file())?.len();
-        let done = executor::rollback_to(site, &release, options.watch.unwrap_or(deploy.watch));
+        let done =
+            executor::rollback_to(engine_ctx, &release, options.watch.unwrap_or(deploy.watch));
         self.report_last_run(done.map(drop), from)
     }
 
     /// Acquires the target's lock, and recovers an interrupted run with a warning.
     fn lock_and_recover(
         &self,
-        site: &EngineContext<'_>,
+        engine_ctx: &EngineContext<'_>,
         doing: DeployAction,
     ) -> Result<xtask_base::lock::Lock> {
-        let (lock, recovered) = executor::lock_and_recover(site, doing)?;
+        let (lock, recovered) = executor::lock_and_recover(engine_ctx, doing)?;
         recovered.iter().for_each(|text| self.frontend.warn(text));
         Ok(lock)
     }

@@ -121,11 +121,16 @@ impl Repo {
         let mut changed = Vec::new();
         {
             let mut filters = self.clean_filters(index)?;
-            let mut ways = PathCache::default();
+            let mut path_cache = PathCache::default();
             for (path, entry) in racy.into_iter().filter(|(_, e)| e.mode != FileMode::Gitlink) {
                 // A file that cannot be read or filtered now does not count as unchanged.
-                let work =
-                    self.read_worktree_item(&path, Some(entry), &mut ways, &mut filters, index);
+                let work = self.read_worktree_item(
+                    &path,
+                    Some(entry),
+                    &mut path_cache,
+                    &mut filters,
+                    index,
+                );
                 match work {
                     Ok(WorktreeItem::Present(found)) if found.entry == entry => {}
                     _ => changed.push(path),

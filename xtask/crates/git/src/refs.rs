@@ -249,7 +249,7 @@ impl Repo {
                 Error::unable(format!("cannot move the branch; nothing was changed: {why}"))
             } else {
                 Error::unable(format!(
-                    "the branch was moved by somebody else; nothing was changed: {why}"
+                    "the branch was updated concurrently; nothing was changed: {why}"
                 ))
                 .with_hint("run the command again")
             }

@@ -160,7 +160,7 @@ impl Repo {
         }
         let index = self.read_index()?;
         let mut filters = self.clean_filters(&index)?;
-        let mut ways = PathCache::default();
+        let mut path_cache = PathCache::default();
         for path in marked {
             let Some(staged) =
                 index.path_status(&path).entry().filter(|e| e.mode != FileMode::Gitlink)
@@ -169,7 +169,7 @@ impl Repo {
             };
             // A file that sparse checkout leaves out is absent without having been deleted.
             if let WorktreeItem::Present(found) =
-                self.read_worktree_item(&path, Some(staged), &mut ways, &mut filters, &index)?
+                self.read_worktree_item(&path, Some(staged), &mut path_cache, &mut filters, &index)?
                 && found.entry != staged
             {
                 changes.overlooked.push(path);

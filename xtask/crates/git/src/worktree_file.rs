@@ -126,8 +126,8 @@ impl PathCache {
     /// Looks up many paths in two threads.
     pub fn look_up_paths(root: &Path, paths: &[&RepoPath]) -> Vec<Result<PathLookup>> {
         map_halves(paths, |half| {
-            let mut ways = PathCache::default();
-            half.iter().map(|path| ways.look_up_path(root, path)).collect()
+            let mut path_cache = PathCache::default();
+            half.iter().map(|path| path_cache.look_up_path(root, path)).collect()
         })
     }
 
@@ -187,11 +187,11 @@ impl Repo {
         &self,
         path: &RepoPath,
         staged: Option<TreeEntry>,
-        ways: &mut PathCache,
+        path_cache: &mut PathCache,
         filters: &mut Filters<'_>,
         index: &Index,
     ) -> Result<WorktreeItem> {
-        let meta = match ways.look_up_path(self.root(), path)? {
+        let meta = match path_cache.look_up_path(self.root(), path)? {
             PathLookup::NotFound(work) => return Ok(work),
             PathLookup::Found(meta) => meta,
         };

@@ -94,17 +94,17 @@ pub fn require_source_key(repo: &Repo, context: &SyncContext) -> Result<String> 
 pub fn install_all(
     builder: &ProgramInstaller<'_>,
     context: &SyncContext,
-    wish: InstallOptions,
+    options: InstallOptions,
 ) -> Result<Installation> {
     let repo = builder.repo;
-    if (!wish.force || find_install_target(repo)?.is_unusable)
+    if (!options.force || find_install_target(repo)?.is_unusable)
         && let Some(refused) = find_refusal(repo)?
     {
         return Err(refused);
     }
     let folder = repo.hooks_folder()?.path;
     let planned = preview_install(repo, &folder)?;
-    let sources = match wish.program_origin {
+    let sources = match options.program_origin {
         ProgramOrigin::Canonical => Some(require_source_key(repo, context)?),
         ProgramOrigin::RunningProgram => None,
     };
@@ -113,7 +113,7 @@ pub fn install_all(
     let is_done = |(_, done): &(Hook, ShimOutcome)| {
         matches!(done, ShimOutcome::Unchanged | ShimOutcome::Blocked(_))
     };
-    if wish.dry_run || (is_present && planned.iter().all(is_done)) {
+    if options.dry_run || (is_present && planned.iter().all(is_done)) {
         return Ok(Installation { folder, is_new_program: !is_present, hooks: planned });
     }
     let _lock = lock_installation(repo)?;

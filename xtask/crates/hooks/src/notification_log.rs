@@ -32,23 +32,24 @@ pub fn retain_unreported(
     canonical: Id,
     lines: Vec<String>,
 ) -> Vec<String> {
-    let mut told = match record::read_record::<BTreeMap<String, String>>(&log_path(repo), KIND) {
-        LoadedRecord::Valid(told) if told.len() < MOST_BRANCHES => told,
+    let mut reported = match record::read_record::<BTreeMap<String, String>>(&log_path(repo), KIND)
+    {
+        LoadedRecord::Valid(reported) if reported.len() < MOST_BRANCHES => reported,
         _ => BTreeMap::new(),
     };
     let parts = lines.iter().map(String::as_bytes).chain([canonical.as_slice()]);
     let now = digest::to_hex(&digest::hash_parts(parts))[..16].to_owned();
     if lines.is_empty() {
         // The problem is solved; if it occurs again, it must be reported again.
-        if told.remove(branch).is_some() {
-            drop(record::write_record(disk, &log_path(repo), KIND, &told));
+        if reported.remove(branch).is_some() {
+            drop(record::write_record(disk, &log_path(repo), KIND, &reported));
         }
         return lines;
     }
-    if told.get(branch) == Some(&now) {
+    if reported.get(branch) == Some(&now) {
         return Vec::new();
     }
-    told.insert(branch.to_owned(), now);
-    drop(record::write_record(disk, &log_path(repo), KIND, &told));
+    reported.insert(branch.to_owned(), now);
+    drop(record::write_record(disk, &log_path(repo), KIND, &reported));
     lines
 }

@@ -76,7 +76,7 @@ pub fn sync_after_hook(
     let many = count_canonical_files(repo, &context)?;
     if is_unrelated_branch(repo, &decided.head, &context, &decided.plan, many)? {
         return Ok(news(vec![format!(
-            "{}, so it is left alone; `cargo xtask sync` brings them",
+            "{}: not synced automatically; `cargo xtask sync` adds the managed files",
             describe_unrelated_branch(&branch, &context)
         )]));
     }
@@ -99,10 +99,10 @@ pub fn sync_after_hook(
 fn describe_owner(owner: BranchOwner, branch: &str) -> String {
     match owner {
         BranchOwner::Protected => format!(
-            "`{branch}` is protected and left alone (`cargo xtask sync --allow-protected` commits there)"
+            "`{branch}` is protected: not synced (`cargo xtask sync --allow-protected` syncs it)"
         ),
         BranchOwner::Others => format!(
-            "`{branch}` is somebody else's and left alone (`cargo xtask sync` commits there)"
+            "`{branch}` belongs to another author: not synced (`cargo xtask sync` syncs it)"
         ),
         BranchOwner::You => "`cargo xtask sync` brings it up to date".to_owned(),
     }
@@ -215,8 +215,8 @@ fn follow_upstream(
         ));
         return Ok(None);
     }
-    let wishes = write_options(WriteMode::Commit);
-    let Some(ahead) = find_upstream_to_follow(repo, &decided, &wishes)? else {
+    let sync_options = write_options(WriteMode::Commit);
+    let Some(ahead) = find_upstream_to_follow(repo, &decided, &sync_options)? else {
         return Ok(Some(decided));
     };
     move_to_upstream(repo, &ahead)?;

@@ -190,9 +190,9 @@ fn check_branch_rules(
     if asked.is_empty() {
         return Ok(());
     }
-    let look = BranchInspector::new(repo, context, now)?;
+    let inspector = BranchInspector::new(repo, context, now)?;
     for (branch, commit) in asked {
-        for finding in check_branch(&look, branch, Ok(commit)).findings {
+        for finding in check_branch(&inspector, branch, Ok(commit)).findings {
             // A branch that is being pushed is still in use, even if parts of it were merged.
             if finding.kind == BranchFindingKind::AlreadyMerged {
                 continue;

@@ -45,12 +45,12 @@ pub fn sync_worktree(
     root: &Path,
     row: BranchRow,
     context: &SyncContext,
-    wishes: &SyncOptions,
+    sync_options: &SyncOptions,
     how: WorktreeMode,
     tools: &Tools<'_>,
 ) -> Option<BranchRow> {
     let mut done = row.clone();
-    match try_sync_worktree(repo, root, &mut done, context, wishes, how, tools) {
+    match try_sync_worktree(repo, root, &mut done, context, sync_options, how, tools) {
         Ok(()) => Some(done),
         Err(_) if is_switched_away(repo, root, &row) => None,
         Err(failure) => {
@@ -69,7 +69,7 @@ fn try_sync_worktree(
     root: &Path,
     row: &mut BranchRow,
     context: &SyncContext,
-    wishes: &SyncOptions,
+    sync_options: &SyncOptions,
     how: WorktreeMode,
     tools: &Tools<'_>,
 ) -> Result<()> {
@@ -88,29 +88,30 @@ fn try_sync_worktree(
     };
     if how == WorktreeMode::DryRun {
         let looked =
-            inspect_checkout(&there, context.clone(), wishes, ScanDepth::Everything, tools)?;
+            inspect_checkout(&there, context.clone(), sync_options, ScanDepth::Everything, tools)?;
         let SyncInspection::Planned(decided) = looked else { return Ok(()) };
         is_still_there(&decided.head)?;
-        row.record_plan(&decided.plan, wishes.lists_in_sync);
-        check_write_rules(&there, &decided, wishes)?;
+        row.record_plan(&decided.plan, sync_options.lists_in_sync);
+        check_write_rules(&there, &decided, sync_options)?;
         row.status =
             if row.writes > 0 { PropagateStatus::InWorktree } else { PropagateStatus::UpToDate };
         return Ok(());
     }
     let (_lock, _) = tools.lock_worktree(&there)?;
     is_still_there(&there.head()?)?;
-    let looked = inspect_checkout(&there, context.clone(), wishes, ScanDepth::Everything, tools)?;
+    let looked =
+        inspect_checkout(&there, context.clone(), sync_options, ScanDepth::Everything, tools)?;
     let SyncInspection::Planned(decided) = looked else { return Ok(()) };
     let many = count_canonical_files(repo, context)?;
     if is_unrelated_branch(&there, &decided.head, context, &decided.plan, many)? {
         *row = row.clone().skip_unrelated(context);
         return Ok(());
     }
-    let (looked, moved) = inspect_for_write(&there, context.clone(), wishes, tools)?;
+    let (looked, moved) = inspect_for_write(&there, context.clone(), sync_options, tools)?;
     let SyncInspection::Planned(decided) = looked else { return Ok(()) };
     is_still_there(&decided.head)?;
-    row.record_plan(&decided.plan, wishes.lists_in_sync);
-    let done = apply_plan(&there, *decided, wishes, tools)?;
+    row.record_plan(&decided.plan, sync_options.lists_in_sync);
+    let done = apply_plan(&there, *decided, sync_options, tools)?;
     row.new = done.commit.or(moved);
     row.status =
         if row.new.is_some() { PropagateStatus::InWorktree } else { PropagateStatus::UpToDate };

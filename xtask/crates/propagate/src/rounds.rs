@@ -155,7 +155,7 @@ impl PropagateRound<'_> {
         tools.progress.begin_task("planning branches", Some(targets.len() as u64));
         let mut rows = decide_branches(repo, &targets, &case, aim.dry_run, tools)?;
         tools.progress.end_task();
-        let wishes = SyncOptions {
+        let sync_options = SyncOptions {
             allow_mass_deletion: aim.allow_mass_deletion,
             lists_in_sync: aim.lists_paths,
             ..SyncOptions::plain()
@@ -164,7 +164,7 @@ impl PropagateRound<'_> {
         let mut switched = Vec::new();
         for (row, target) in rows.iter_mut().zip(&targets) {
             if let UpdateMethod::Worktree(root) = &target.method {
-                match sync_worktree(repo, root, row.clone(), context, &wishes, how, tools) {
+                match sync_worktree(repo, root, row.clone(), context, &sync_options, how, tools) {
                     Some(done) => *row = done,
                     None => switched.push(row.branch.clone()),
                 }

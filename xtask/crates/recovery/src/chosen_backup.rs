@@ -176,7 +176,7 @@ pub fn find_return_target(repo: &Repo, chosen: &ChosenBackup) -> Result<Option<R
         .with_hint(hint_restore_paths(&chosen.id)));
     }
     let typed = record.branch.clone().unwrap_or_else(|| repo.short_id(before));
-    let mut goal = RecoveryTarget::at(before, typed);
+    let mut recovery_target = RecoveryTarget::at(before, typed);
     if let Some(branch) = &record.branch {
         // A deleted branch is recreated at its old commit.
         let tip = repo.resolve_ref(&format!("refs/heads/{branch}"))?.unwrap_or(before);
@@ -189,11 +189,11 @@ pub fn find_return_target(repo: &Repo, chosen: &ChosenBackup) -> Result<Option<R
                 .with_hint(format!("`git -C {other} switch --detach` frees it"))
                 .with_hint(hint_restore_paths(&chosen.id)));
         }
-        goal.branch = Some(branch.clone());
-        goal.commit = if was_moved { before } else { tip };
-        goal.branch_before = was_moved.then_some(tip);
+        recovery_target.branch = Some(branch.clone());
+        recovery_target.commit = if was_moved { before } else { tip };
+        recovery_target.branch_before = was_moved.then_some(tip);
     }
-    Ok(Some(goal))
+    Ok(Some(recovery_target))
 }
 
 /// Returns whether `text` is the id of `commit`.

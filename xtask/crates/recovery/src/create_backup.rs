@@ -213,7 +213,7 @@ pub fn save_worktree(
         file_entries: BTreeMap::new(),
         secrets: seen.secrets.iter().collect(),
         copied: made.copies.iter().map(|copy| (&copy.path, copy.digest)).collect(),
-        ways: PathCache::default(),
+        path_cache: PathCache::default(),
     };
     writer.save_changes(&seen.changes)?;
     writer.save_paths(wish.replaced_paths)?;
@@ -307,7 +307,7 @@ struct BackupWriter<'a> {
     file_entries: BTreeMap<RepoPath, Option<TreeEntry>>,
     secrets: BTreeSet<&'a RepoPath>,
     copied: BTreeMap<&'a RepoPath, Digest>,
-    ways: PathCache,
+    path_cache: PathCache,
 }
 
 impl BackupWriter<'_> {
@@ -407,7 +407,7 @@ impl BackupWriter<'_> {
         &mut self,
         path: &RepoPath,
     ) -> Result<Option<(TreeEntry, Option<u32>)>, String> {
-        let looked_up = self.ways.look_up_path(self.repo.root(), path);
+        let looked_up = self.path_cache.look_up_path(self.repo.root(), path);
         let meta = match looked_up.map_err(|cause| cause.to_string())? {
             PathLookup::Found(meta) => meta,
             PathLookup::NotFound(WorktreeItem::Special) => {

@@ -100,8 +100,8 @@ pub struct Diagnosis {
     /// The patterns by which `seen` was split into ordinary and secret files.
     pub secrets: SecretRules,
     /// The commit and branch to go to.
-    pub goal: RecoveryTarget,
-    /// Whether the worktree is reset to `goal`.
+    pub recovery_target: RecoveryTarget,
+    /// Whether the worktree is reset to `recovery_target`.
     pub is_leaving: bool,
     /// Env files that cannot be read.
     pub broken: Vec<BrokenEnvFile>,
@@ -146,9 +146,9 @@ pub fn diagnose_worktree(
     // What may be replaced is backed up even if it matches no `[backup]` pattern.
     secrets.extra_paths.extend(services.broken_files.iter().map(|one| one.path.clone()));
     let seen = inspect_worktree(repo, &secrets)?;
-    let goal = target::find_target(repo, options.to.as_deref())?;
+    let recovery_target = target::find_target(repo, options.to.as_deref())?;
     let now = tools.world.now_seconds();
-    let git = diagnose_git(repo, now, options, &seen, &goal);
+    let git = diagnose_git(repo, now, options, &seen, &recovery_target);
     let is_leaving = !git.actions.is_empty();
     let environment = diagnose_environment(repo, tools, &services, is_leaving);
     let ports = diagnose_ports(&services, options);
@@ -158,7 +158,7 @@ pub fn diagnose_worktree(
     Ok(Diagnosis {
         seen,
         secrets,
-        goal,
+        recovery_target,
         is_leaving,
         broken: services.broken_files,
         parts: parts.into_iter().filter(|part| options.is_requested(part.step)).collect(),
@@ -171,7 +171,7 @@ fn diagnose_git(
     now: i64,
     options: &RecoverOptions,
     seen: &UnsavedState,
-    goal: &RecoveryTarget,
+    recovery_target: &RecoveryTarget,
 ) -> RecoveryPart {
     let mut problems = list_git_problems(seen);
     if repo.is_index_locked() {
@@ -181,8 +181,9 @@ fn diagnose_git(
         ));
     }
     let is_leaving = options.is_requested(RecoveryStep::Git)
-        && (!problems.is_empty() || options.to.is_some() && !goal.is_at(&seen.head));
-    let actions = if is_leaving { plan_git_actions(repo, now, seen, goal) } else { Vec::new() };
+        && (!problems.is_empty() || options.to.is_some() && !recovery_target.is_at(&seen.head));
+    let actions =
+        if is_leaving { plan_git_actions(repo, now, seen, recovery_target) } else { Vec::new() };
     RecoveryPart { step: RecoveryStep::Git, problems, actions }
 }
 
@@ -251,21 +252,24 @@ fn plan_git_actions(
     repo: &Repo,
     now: i64,
     seen: &UnsavedState,
-    goal: &RecoveryTarget,
+    recovery_target: &RecoveryTarget,
 ) -> Vec<String> {
     let mut does = Vec::new();
     if let Some(operation) = seen.operation {
         does.push(format!("end the {} in progress", operation.kind.noun()));
     }
-    let fetched = goal.upstream.as_ref().and_then(|(remote, branch)| {
+    let fetched = recovery_target.upstream.as_ref().and_then(|(remote, branch)| {
         Some(format!(", fetched {}", format_ago(now, repo.last_fetch_time(remote, branch)?)))
     });
     let fetched = fetched.unwrap_or_default();
-    does.push(format!("go to {}{fetched}", goal.describe(repo)));
-    if goal.own_commits > 0
-        && let Some(branch) = &goal.branch
+    does.push(format!("go to {}{fetched}", recovery_target.describe(repo)));
+    if recovery_target.own_commits > 0
+        && let Some(branch) = &recovery_target.branch
     {
-        does.push(target::describe_kept_commits(goal, &recovered_branch_name(branch, now)));
+        does.push(target::describe_kept_commits(
+            recovery_target,
+            &recovered_branch_name(branch, now),
+        ));
     }
     if matches!(find_unreferenced_commit(repo, seen.operation), Ok(Some(_))) {
         let kept = recovered_branch_name(DETACHED_HEAD, now);

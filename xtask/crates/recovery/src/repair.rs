@@ -26,8 +26,8 @@ pub fn back_up(
     options: &RecoverOptions,
 ) -> Result<SavedBackup> {
     let seen = inspect_worktree(repo, &found.secrets)?;
-    let goal = target::find_target(repo, options.to.as_deref())?;
-    if seen != found.seen || goal != found.goal {
+    let recovery_target = target::find_target(repo, options.to.as_deref())?;
+    if seen != found.seen || recovery_target != found.recovery_target {
         return Err(Error::negative(
             "the worktree has changed since the plan was made; nothing was done",
         )
@@ -36,7 +36,7 @@ pub fn back_up(
     let wish = BackupOptions {
         purpose: "recover",
         label: None,
-        leaves: found.is_leaving.then(|| goal.to_moved_branch()),
+        leaves: found.is_leaving.then(|| recovery_target.to_moved_branch()),
         limits: BACKUP_LIMITS,
         replaced_paths: &[],
     };
@@ -55,8 +55,8 @@ pub fn repair_files(
 ) -> Vec<Error> {
     let mut failures = Vec::new();
     if is_leaving {
-        match reset::reset_worktree(repo, tools, saved, &found.goal) {
-            Ok(kept) => reset::report_reset(repo, &found.goal, &kept, say),
+        match reset::reset_worktree(repo, tools, saved, &found.recovery_target) {
+            Ok(kept) => reset::report_reset(repo, &found.recovery_target, &kept, say),
             Err(failure) => failures.push(failure),
         }
     }

@@ -50,7 +50,11 @@ pub fn recovered_branch_name(branch: &str, now: i64) -> String {
 
 /// Returns an error if a reset would lose data or is obstructed: tracked files that could not be saved, and unsaved
 /// files at paths that the target needs. Read-only.
-pub fn check_reset(repo: &Repo, saved: &SavedBackup, goal: &RecoveryTarget) -> Result<()> {
+pub fn check_reset(
+    repo: &Repo,
+    saved: &SavedBackup,
+    recovery_target: &RecoveryTarget,
+) -> Result<()> {
     if !saved.unsaved_tracked.is_empty() {
         let names: Vec<String> = saved.unsaved_tracked.iter().map(ToString::to_string).collect();
         return Err(Error::unable(format!(
@@ -59,14 +63,14 @@ pub fn check_reset(repo: &Repo, saved: &SavedBackup, goal: &RecoveryTarget) -> R
         ))
         .with_hint("commit or fix them, and run this again"));
     }
-    let in_the_way = find_obstacles(repo, saved, repo.tree_of(goal.commit)?)?;
+    let in_the_way = find_obstacles(repo, saved, repo.tree_of(recovery_target.commit)?)?;
     if in_the_way.is_empty() {
         return Ok(());
     }
     let names: Vec<String> = in_the_way.iter().map(ToString::to_string).collect();
     Err(Error::unable(format!(
         "unsaved files in the way of `{}`: {}",
-        goal.typed,
+        recovery_target.typed,
         join_names(&names, SHOWN_NAMES)
     ))
     .with_hint("move them away, and run this again; nothing was replaced"))
@@ -125,22 +129,22 @@ fn list_files_below(repo: &Repo, folder: &RepoPath) -> Vec<RepoPath> {
     found
 }
 
-/// Resets the worktree to `goal`. The caller holds the worktree lock and has made the backup `saved`. Returns the
+/// Resets the worktree to `recovery_target`. The caller holds the worktree lock and has made the backup `saved`. Returns the
 /// branches on which commits were kept.
 pub fn reset_worktree(
     repo: &Repo,
     tools: &Tools<'_>,
     saved: &SavedBackup,
-    goal: &RecoveryTarget,
+    recovery_target: &RecoveryTarget,
 ) -> Result<Vec<String>> {
-    check_reset(repo, saved, goal)?;
+    check_reset(repo, saved, recovery_target)?;
     if saved.operation != repo.current_operation() {
         return Err(Error::unable(
             "a git operation has started or ended concurrently; nothing was replaced",
         )
         .with_hint("run this again"));
     }
-    let to = repo.tree_of(goal.commit)?;
+    let to = repo.tree_of(recovery_target.commit)?;
     // Ending a bisect checks out a commit, which requires an index without conflicts.
     quit_operations(repo, tools, &|operation| operation.kind != OperationKind::Bisect)?;
     clean_worktree(repo, tools, saved, to)?;
@@ -150,18 +154,23 @@ pub fn reset_worktree(
         .check_gate("remove notes of git")
         .with_context(|| "cannot remove state files of git")?;
     repo.remove_operation_files(&saved.traces, tools.disk)?;
-    let kept = keep_lost_commits(repo, tools, saved, goal)?;
-    check_out_target(repo, tools, goal)?;
-    if goal.is_at(&repo.head()?) {
+    let kept = keep_lost_commits(repo, tools, saved, recovery_target)?;
+    check_out_target(repo, tools, recovery_target)?;
+    if recovery_target.is_at(&repo.head()?) {
         return Ok(kept);
     }
-    Err(Error::unable(format!("`{}` was moved concurrently", goal.typed))
+    Err(Error::unable(format!("`{}` was moved concurrently", recovery_target.typed))
         .with_hint("run this again"))
 }
 
 /// Passes the result of a reset to `say`: the target, and the branches on which commits were kept.
-pub fn report_reset(repo: &Repo, goal: &RecoveryTarget, kept: &[String], say: &dyn Fn(&str)) {
-    say(&format!("checked out {}", goal.describe(repo)));
+pub fn report_reset(
+    repo: &Repo,
+    recovery_target: &RecoveryTarget,
+    kept: &[String],
+    say: &dyn Fn(&str),
+) {
+    say(&format!("checked out {}", recovery_target.describe(repo)));
     for branch in kept {
         say(&format!("commits that were on no branch are kept on `{branch}`"));
     }
@@ -176,12 +185,12 @@ fn keep_lost_commits(
     repo: &Repo,
     tools: &Tools<'_>,
     saved: &SavedBackup,
-    goal: &RecoveryTarget,
+    recovery_target: &RecoveryTarget,
 ) -> Result<Vec<String>> {
     let now = tools.world.now_seconds();
     let mut kept = Vec::new();
-    if let (Some(branch), Some(from)) = (&goal.branch, goal.branch_before)
-        && goal.own_commits > 0
+    if let (Some(branch), Some(from)) = (&recovery_target.branch, recovery_target.branch_before)
+        && recovery_target.own_commits > 0
     {
         check_step(tools, "keep commits on a branch")?;
         kept.push(keep_commits(repo, branch, from, now)?);
@@ -194,36 +203,40 @@ fn keep_lost_commits(
 }
 
 /// Checks out the target in a clean worktree. Its branch is created or moved if necessary.
-fn check_out_target(repo: &Repo, tools: &Tools<'_>, goal: &RecoveryTarget) -> Result<()> {
-    if let Some(branch) = &goal.branch
+fn check_out_target(
+    repo: &Repo,
+    tools: &Tools<'_>,
+    recovery_target: &RecoveryTarget,
+) -> Result<()> {
+    if let Some(branch) = &recovery_target.branch
         && repo.resolve_ref(&format!("refs/heads/{branch}"))?.is_none()
     {
         check_step(tools, "make the branch")?;
-        match &goal.remote_branch {
+        match &recovery_target.remote_branch {
             Some(remote) => repo.create_tracking_branch(branch, remote)?,
             None => {
                 let name = format!("refs/heads/{branch}");
-                repo.create_ref(&name, goal.commit, "xtask: restore")?;
+                repo.create_ref(&name, recovery_target.commit, "xtask: restore")?;
             }
         }
     }
-    if goal.is_at(&repo.head()?) {
+    if recovery_target.is_at(&repo.head()?) {
         return Ok(());
     }
     check_step(tools, "switch")?;
     // To the commit first, so that git checks every file; the branch is moved only after that.
-    repo.switch_to(None, goal.commit)?;
-    let Some(branch) = &goal.branch else { return Ok(()) };
-    if let Some(from) = goal.branch_before {
+    repo.switch_to(None, recovery_target.commit)?;
+    let Some(branch) = &recovery_target.branch else { return Ok(()) };
+    if let Some(from) = recovery_target.branch_before {
         check_step(tools, "move the branch")?;
         let name = format!("refs/heads/{branch}");
-        if !repo.swap_ref(&name, Some(from), Some(goal.commit), "xtask: recover")? {
+        if !repo.swap_ref(&name, Some(from), Some(recovery_target.commit), "xtask: recover")? {
             return Err(Error::unable(format!(
-                "`{branch}` was moved concurrently, and stays there"
+                "`{branch}` was updated concurrently; it was not reset"
             )));
         }
     }
-    repo.switch_to(Some(branch), goal.commit)
+    repo.switch_to(Some(branch), recovery_target.commit)
 }
 
 /// Returns the commit of a detached HEAD if no branch or tag contains it. Commits of an operation in progress are kept

@@ -75,20 +75,20 @@ pub fn move_branch_back(
     }
     if let Some(other) = repo.find_other_worktree(branch) {
         let other = other.display();
-        return Ok(Some(format!("`{branch}` is checked out in {other}, and stays where it is")));
+        return Ok(Some(format!("`{branch}` was not moved: it is checked out in {other}")));
     }
     if now != Some(to) {
-        return Ok(Some(format!("`{branch}` has moved on since, and stays where it is")));
+        return Ok(Some(format!("`{branch}` was not moved: it has new commits since")));
     }
     // `reset_worktree` moves the branch that it checks out.
     if repo.current_branch().as_ref() == Some(branch) {
-        return Ok(Some(format!("`{branch}` is checked out here, and stays where it is")));
+        return Ok(Some(format!("`{branch}` was not moved: it is checked out here")));
     }
     tools.disk.check_gate("move the branch back").with_context(|| "cannot move the branch back")?;
     let moved = repo.swap_ref(&reference, Some(to), Some(from), "xtask: restore")?;
     Ok(Some(match moved {
         true => format!("`{branch}` is at {} again", repo.short_id(from)),
-        false => format!("`{branch}` was moved concurrently, and stays where it is"),
+        false => format!("`{branch}` was not moved: it was updated concurrently"),
     }))
 }
 
@@ -123,19 +123,19 @@ pub fn save_current_state(
     save_worktree(repo, tools, &seen, &wish)
 }
 
-/// Restores a backup, after a reset to `goal` if there is one. `saved` is the backup of the current state. Passes
+/// Restores a backup, after a reset to `recovery_target` if there is one. `saved` is the backup of the current state. Passes
 /// results other than the restored files to `say`.
 pub fn apply_backup(
     repo: &Repo,
     tools: &Tools<'_>,
     chosen: &ChosenBackup,
-    goal: Option<&RecoveryTarget>,
+    recovery_target: Option<&RecoveryTarget>,
     saved: &SavedBackup,
     say: &dyn Fn(&str),
 ) -> Result<RestorePlan> {
-    if let Some(goal) = goal {
-        let kept = reset::reset_worktree(repo, tools, saved, goal)?;
-        reset::report_reset(repo, goal, &kept, say);
+    if let Some(recovery_target) = recovery_target {
+        let kept = reset::reset_worktree(repo, tools, saved, recovery_target)?;
+        reset::report_reset(repo, recovery_target, &kept, say);
     }
     if chosen.is_whole
         && let Some(words) = move_branch_back(repo, tools, chosen)?
@@ -166,12 +166,12 @@ pub fn plan_restore(
         plan: RestorePlan::default(),
     };
     let mut filters = repo.clean_filters(&index)?;
-    let mut ways = PathCache::default();
+    let mut path_cache = PathCache::default();
     for file in &chosen.files {
         let path = &file.path;
         let staged = repo.staged_status(&index, path)?;
         let work =
-            repo.read_worktree_item(path, staged.entry(), &mut ways, &mut filters, &index)?;
+            repo.read_worktree_item(path, staged.entry(), &mut path_cache, &mut filters, &index)?;
         let is_removed = |path: &RepoPath| planner.removed.contains(path);
         let work = predict_after_removal(repo, path, work, &is_removed)?;
         planner.plan_file(file, staged, &work)?;
@@ -421,10 +421,10 @@ fn read_saved_traces(repo: &Repo, chosen: &ChosenBackup) -> Result<OperationSnap
 pub fn needs_reset(
     repo: &Repo,
     chosen: &ChosenBackup,
-    goal: Option<&RecoveryTarget>,
+    recovery_target: Option<&RecoveryTarget>,
 ) -> Result<bool> {
-    let Some(goal) = goal else { return Ok(false) };
-    if !goal.is_at(&repo.head()?)
+    let Some(recovery_target) = recovery_target else { return Ok(false) };
+    if !recovery_target.is_at(&repo.head()?)
         || repo.current_operation().is_some()
         || repo.read_index()?.has_conflicts()
     {

@@ -103,13 +103,13 @@ pub fn copy_files(
 ) -> Result<CopyReport> {
     let mut made = CopyReport::default();
     let mut contents = Vec::new();
-    let mut ways = PathCache::default();
+    let mut path_cache = PathCache::default();
     for path in paths {
         if made.copies.len() == MOST {
             made.left_out.push(format!("{path} and later files: more than {MOST} files"));
             break;
         }
-        match read_file(repo, path, &mut ways) {
+        match read_file(repo, path, &mut path_cache) {
             Ok(Some((_, content))) if made.bytes + content.len() as u64 > MOST_BYTES => {
                 made.left_out.push(format!(
                     "{path}: all copies together are limited to {}",
@@ -166,9 +166,11 @@ fn make_free_folder(repo: &Repo, disk: &Disk<'_>, now: i64) -> Result<(String, P
 fn read_file(
     repo: &Repo,
     path: &RepoPath,
-    ways: &mut PathCache,
+    path_cache: &mut PathCache,
 ) -> Result<Option<(SecretCopy, Vec<u8>)>> {
-    let PathLookup::Found(meta) = ways.look_up_path(repo.root(), path)? else { return Ok(None) };
+    let PathLookup::Found(meta) = path_cache.look_up_path(repo.root(), path)? else {
+        return Ok(None);
+    };
     let on_disk = path.to_disk_path(repo.root());
     let content = if meta.is_symlink() {
         fs::read_link(&on_disk).with_context(|| "cannot read the file")?.into_os_string().into_vec()
@@ -245,9 +247,9 @@ fn inspect_restore(
     copy: &SecretCopy,
     saved: &[SecretCopy],
 ) -> Result<(CopyRestore, Option<SecretCopy>)> {
-    let mut ways = PathCache::default();
+    let mut path_cache = PathCache::default();
     let kept = |why: String| Ok((CopyRestore::Blocked(why), None));
-    let item = match ways.look_up_path(repo.root(), &copy.path)? {
+    let item = match path_cache.look_up_path(repo.root(), &copy.path)? {
         PathLookup::Found(meta) if meta.is_dir() => Some(WorktreeItem::Folder),
         PathLookup::Found(_) => None,
         PathLookup::NotFound(item) => Some(item),
@@ -257,7 +259,7 @@ fn inspect_restore(
     }
     let now = match item {
         Some(_) => None,
-        None => match read_file(repo, &copy.path, &mut ways) {
+        None => match read_file(repo, &copy.path, &mut path_cache) {
             Ok(found) => found.map(|(now, _)| now),
             Err(failure) => return kept(failure.to_string()),
         },

@@ -134,10 +134,10 @@ fn find_default_target(repo: &Repo) -> Result<RecoveryTarget> {
 
 /// Describes commits that their branch loses.
 #[must_use]
-pub fn describe_kept_commits(goal: &RecoveryTarget, kept: &str) -> String {
-    let branch = goal.branch.as_deref().unwrap_or_default();
+pub fn describe_kept_commits(recovery_target: &RecoveryTarget, kept: &str) -> String {
+    let branch = recovery_target.branch.as_deref().unwrap_or_default();
     format!(
         "{} of `{branch}` that the remote does not have: kept on `{kept}`",
-        pluralize(goal.own_commits, "commit")
+        pluralize(recovery_target.own_commits, "commit")
     )
 }

@@ -123,7 +123,7 @@ pub fn open_pull_request(
     repo: &Repo,
     world: &Environment,
     places: Option<&RequestProjects>,
-    about: &CanonicalPullRequest,
+    pull_request: &CanonicalPullRequest,
 ) -> RequestState {
     let failed = |why: &str| RequestState::Failed { why: why.to_owned() };
     let Some(places) = places else {
@@ -139,7 +139,7 @@ pub fn open_pull_request(
         return failed("`gh` is not installed");
     }
     let gh = GhClient { repo, project: &places.project, fork: places.fork.as_ref() };
-    match gh.create_or_update(about) {
+    match gh.create_or_update(pull_request) {
         Ok(done) => RequestState::Done { url: done.url, is_new: done.is_new, notes: done.notes },
         Err(failure) => {
             let hint = failure.hints().first().map_or(String::new(), |hint| format!(" ({hint})"));

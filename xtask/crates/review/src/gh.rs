@@ -77,10 +77,10 @@ pub fn is_installed(world: &Environment) -> bool {
 
 impl GhClient<'_> {
     /// Opens the pull request for a branch, or updates the one that is open.
-    pub fn create_or_update(&self, about: &dyn PullRequest) -> Result<DeliveredRequest> {
-        match self.find_open(about.head(), Some(about.base()))? {
-            Some(present) => self.update_pull_request(&present, about),
-            None => self.create_pull_request(about),
+    pub fn create_or_update(&self, pull_request: &dyn PullRequest) -> Result<DeliveredRequest> {
+        match self.find_open(pull_request.head(), Some(pull_request.base()))? {
+            Some(present) => self.update_pull_request(&present, pull_request),
+            None => self.create_pull_request(pull_request),
         }
     }
 
@@ -198,12 +198,14 @@ impl GhClient<'_> {
     fn update_pull_request(
         &self,
         present: &ListedPullRequest,
-        about: &dyn PullRequest,
+        pull_request: &dyn PullRequest,
     ) -> Result<DeliveredRequest> {
         let (repository, number) = (self.repository_arg(), present.number.to_string());
-        let title = about.update_title(&present.title);
-        let body =
-            update_body(&about.managed_section(), present.body.as_deref().unwrap_or_default());
+        let title = pull_request.update_title(&present.title);
+        let body = update_body(
+            &pull_request.managed_section(),
+            present.body.as_deref().unwrap_or_default(),
+        );
         let edited = self.run_gh(&[
             "pr",
             "edit",
@@ -238,23 +240,41 @@ impl GhClient<'_> {
 
     fn create_label(&self, label: &str) -> Result<()> {
         let repository = self.repository_arg();
-        let about = "Changes to what all branches share";
+        let pull_request = "Changes to what all branches share";
         // An existing label or a missing permission shows when the label is used.
-        self.run_gh(&["label", "create", label, "--repo", &repository, "--description", about])?;
+        self.run_gh(&[
+            "label",
+            "create",
+            label,
+            "--repo",
+            &repository,
+            "--description",
+            pull_request,
+        ])?;
         Ok(())
     }
 
-    fn create_pull_request(&self, about: &dyn PullRequest) -> Result<DeliveredRequest> {
-        let (repository, title, body) = (self.repository_arg(), about.title(), about.body());
+    fn create_pull_request(&self, pull_request: &dyn PullRequest) -> Result<DeliveredRequest> {
+        let (repository, title, body) =
+            (self.repository_arg(), pull_request.title(), pull_request.body());
         let head = match self.fork {
-            Some(fork) => format!("{}:{}", fork.owner(), about.head()),
-            None => about.head().to_owned(),
+            Some(fork) => format!("{}:{}", fork.owner(), pull_request.head()),
+            None => pull_request.head().to_owned(),
         };
         let mut plain = vec!["pr", "create", "--repo", &repository];
-        if about.is_draft() {
+        if pull_request.is_draft() {
             plain.push("--draft");
         }
-        plain.extend(["--base", about.base(), "--head", &head, "--title", &title, "--body", &body]);
+        plain.extend([
+            "--base",
+            pull_request.base(),
+            "--head",
+            &head,
+            "--title",
+            &title,
+            "--body",
+            &body,
+        ]);
         let labelled: Vec<&str> = plain
             .iter()
             .copied()

@@ -287,7 +287,7 @@ pub fn verify_services(
         return Ok(Vec::new());
     };
     let units = saved.units.iter();
-    let around = LaunchContext {
+    let context = LaunchContext {
         token: saved.token.clone(),
         layer: stack.layer.clone(),
         root: stack.root.clone(),
@@ -300,7 +300,7 @@ pub fn verify_services(
         let answer = match row.state {
             ReportedState::Done => Ok("completed".to_owned()),
             ReportedState::Ready | ReportedState::Lost | ReportedState::Starting => {
-                probe_service(unit, &around, stack, world)
+                probe_service(unit, &context, stack, world)
             }
             other => Err(row.error.clone().unwrap_or_else(|| format!("it is {other}"))),
         };
@@ -313,10 +313,10 @@ pub fn verify_services(
 /// overwritten it, the one that its env files give now.
 fn read_environment(
     unit: &ServiceRecord,
-    around: &LaunchContext,
+    context: &LaunchContext,
     world: &Environment,
 ) -> Result<Env, String> {
-    let marker = Marker::new(&around.token, &unit.spec.name, unit.run);
+    let marker = Marker::new(&context.token, &unit.spec.name, unit.run);
     if let Some(env) = unit.identity.as_ref().and_then(|who| marker.read_environment(who)) {
         return Ok(env);
     }
@@ -325,12 +325,12 @@ fn read_environment(
     let values = EnvFileValues::read_files(specs, &world.variables, WaitPolicy::Brief);
     let mut base = world.variables.clone();
     base.extend(values.for_service(&unit.spec.name).map_err(|failure| failure.to_string())?);
-    Ok(launch::build_environment(&unit.spec, &base, around, unit.run, unit.notes.is_degraded))
+    Ok(launch::build_environment(&unit.spec, &base, context, unit.run, unit.notes.is_degraded))
 }
 
 fn probe_service(
     unit: &ServiceRecord,
-    around: &LaunchContext,
+    context: &LaunchContext,
     stack: &Stack,
     world: &Environment,
 ) -> Result<String, String> {
@@ -339,20 +339,20 @@ fn probe_service(
     if probes.is_empty() {
         return Ok("running; no probe configured".to_owned());
     }
-    let mut env = read_environment(unit, around, world)?;
+    let mut env = read_environment(unit, context, world)?;
     // Processes that this command starts are not the service's: remove the marker.
     env.remove(OsStr::new(MARKER_VARIABLE));
     let log = ServiceLog::new(&stack.logs_folder(), &spec.name);
     let reach = ListenerFinder {
         process_table: Default::default(),
-        token: around.token.clone(),
+        token: context.token.clone(),
         service: spec.name.clone(),
         leader: unit.identity.clone(),
         logs: log.file_ids(),
         last: Default::default(),
     };
     for probe in probes {
-        let around = probe::ProbeContext {
+        let context = probe::ProbeContext {
             folder: &spec.folder,
             env: &env,
             log: &log,
@@ -360,7 +360,7 @@ fn probe_service(
             listeners: &reach,
             is_over: &|| false,
         };
-        probe::run_probe(probe, &around)?;
+        probe::run_probe(probe, &context)?;
     }
     Ok("healthy".to_owned())
 }

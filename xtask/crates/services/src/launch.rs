@@ -89,7 +89,7 @@ pub struct StartedService {
 pub fn build_environment(
     spec: &ServiceSpec,
     base: &Env,
-    around: &LaunchContext,
+    context: &LaunchContext,
     run: u64,
     is_degraded: bool,
 ) -> Env {
@@ -99,18 +99,18 @@ pub fn build_environment(
     if let Some(rule) = spec.supervision.fallback.as_ref().filter(|_| is_degraded) {
         rule.env.iter().for_each(|(name, value)| put(name, value));
     }
-    put(MARKER_VARIABLE, &Marker::new(&around.token, &spec.name, run).to_string());
-    put("XTASK_LAYER", &around.layer);
-    for (name, port) in &around.ports {
+    put(MARKER_VARIABLE, &Marker::new(&context.token, &spec.name, run).to_string());
+    put("XTASK_LAYER", &context.layer);
+    for (name, port) in &context.ports {
         put(&port_variable(name), &port.to_string());
     }
-    if let Some(port) = around.status {
+    if let Some(port) = context.status {
         put("XTASK_STATUS_PORT", &port.to_string());
     }
     if let Some(port) = spec.port {
         put(PORT_VARIABLE, &port.to_string());
     }
-    env.insert("XTASK_ROOT".into(), around.root.clone().into_os_string());
+    env.insert("XTASK_ROOT".into(), context.root.clone().into_os_string());
     env
 }
 

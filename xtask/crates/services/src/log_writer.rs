@@ -338,7 +338,7 @@ pub fn write_logs(logs: &Path) -> Result<()> {
     raise_file_limit();
     let mut copier = LogCopier {
         logs,
-        told: open_nonblocking(&control_path(logs)).ok(),
+        control_pipe: open_nonblocking(&control_path(logs)).ok(),
         is_led: false,
         open: Vec::new(),
         // Begin with the existing pipes that somebody holds open. Others are tried again.
@@ -367,7 +367,7 @@ pub fn write_logs(logs: &Path) -> Result<()> {
 struct LogCopier<'a> {
     logs: &'a Path,
     /// Control pipe.
-    told: Option<File>,
+    control_pipe: Option<File>,
     /// Whether a supervisor may hold the control pipe; verified before the exit.
     is_led: bool,
     open: Vec<CopiedPipe>,
@@ -382,13 +382,16 @@ impl LogCopier<'_> {
     /// Copies available output, then reads names from the control pipe: `wait_until_written` relies on
     /// this order. Returns whether there was a name or a new pipe.
     fn copy_once(&mut self) -> bool {
-        let waiting = self.told.as_ref().and_then(|told| rustix::io::ioctl_fionread(told).ok());
+        let waiting = self
+            .control_pipe
+            .as_ref()
+            .and_then(|control_pipe| rustix::io::ioctl_fionread(control_pipe).ok());
         self.open.retain_mut(|copied| copied.copy_available(&mut self.part));
         let count =
             waiting.and_then(|count| usize::try_from(count).ok()).unwrap_or(0).min(COPY_CHUNK);
-        if let Some(told) = self.told.as_mut().filter(|_| count > 0) {
+        if let Some(control_pipe) = self.control_pipe.as_mut().filter(|_| count > 0) {
             self.is_led = true;
-            let count = told.read(&mut self.part[..count]).unwrap_or(0);
+            let count = control_pipe.read(&mut self.part[..count]).unwrap_or(0);
             self.said.extend_from_slice(&self.part[..count]);
             while let Some(end) = self.said.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.said.drain(..=end).collect();
@@ -411,17 +414,17 @@ impl LogCopier<'_> {
 
     /// Waits until a pipe has data, or a pipe that could not be opened is tried again.
     fn wait_for_output(&mut self) {
-        let pipes = self.open.iter().map(|copied| &copied.pipe).chain(self.told.as_ref());
+        let pipes = self.open.iter().map(|copied| &copied.pipe).chain(self.control_pipe.as_ref());
         let mut polled: Vec<PollFd<'_>> =
             pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)).collect();
         // Interrupted or not, the next round reads all available data.
         let longest = if self.names.is_empty() { None } else { Some(&REOPEN_INTERVAL) };
         let _is_interrupted = poll(&mut polled, longest);
-        let last = polled.last().filter(|_| self.told.is_some());
+        let last = polled.last().filter(|_| self.control_pipe.is_some());
         let last = last.map_or(PollFlags::empty(), PollFd::revents);
         if last.contains(PollFlags::HUP) && !last.contains(PollFlags::IN) {
             // The supervisor is gone. The reopened pipe is silent until the next one comes.
-            (self.told, self.is_led) = (self.reopen_control(), false);
+            (self.control_pipe, self.is_led) = (self.reopen_control(), false);
         }
     }
 
@@ -429,14 +432,14 @@ impl LogCopier<'_> {
     /// folder no supervisor can write to it; in a recreated one another writer is at work.
     fn reopen_control(&self) -> Option<File> {
         let opened = open_nonblocking(&control_path(self.logs)).ok()?;
-        (read_file_id(&opened) == read_file_id(self.told.as_ref()?)).then_some(opened)
+        (read_file_id(&opened) == read_file_id(self.control_pipe.as_ref()?)).then_some(opened)
     }
 
     /// Returns whether a supervisor holds the control pipe now.
     fn is_wanted_again(&mut self) -> bool {
-        self.told = self.reopen_control();
+        self.control_pipe = self.reopen_control();
         let mut byte = [0];
-        match self.told.as_mut().map(|told| told.read(&mut byte)) {
+        match self.control_pipe.as_mut().map(|control_pipe| control_pipe.read(&mut byte)) {
             None | Some(Ok(0)) => return false,
             Some(Ok(_)) => self.said.push(byte[0]),
             Some(Err(_)) => {}

@@ -406,7 +406,7 @@ mod tests {
         let (folder, log) = scene("turn");
         let (mut file, _) = log.open_append().unwrap();
         let limits = LogConfig { size: 20_000, keep: 1000 };
-        let mut keeper = LogRotator::new(log.clone(), limits);
+        let mut rotator = LogRotator::new(log.clone(), limits);
         let (tell, hear) = std::sync::mpsc::channel::<()>();
         let writer = std::thread::spawn(move || {
             for number in 0..20_000 {
@@ -415,16 +415,16 @@ mod tests {
             drop(tell);
         });
         loop {
-            keeper.poll(&Disk::real()).unwrap();
+            rotator.poll(&Disk::real()).unwrap();
             if hear.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected) {
                 break;
             }
         }
         writer.join().unwrap();
-        keeper.poll(&Disk::real()).unwrap();
+        rotator.poll(&Disk::real()).unwrap();
         let lines = log.read_lines(0, log.length()).unwrap();
         if log.list_full_pieces().is_empty() {
-            assert!(!keeper.can_free, "it was moved, or cannot be");
+            assert!(!rotator.can_free, "it was moved, or cannot be");
         }
         // A flood between two looks may leave out what would not be kept. A line says so, and the one before
         // it may be cut off.
@@ -437,7 +437,7 @@ mod tests {
         assert!(numbers.windows(2).all(|two| two[0] < two[1]), "in order, and none twice");
         assert_eq!(numbers.last(), Some(&19_999));
         let kept = std::fs::metadata(log.path()).unwrap();
-        assert!(kept.blocks() * 512 < kept.len() || !keeper.can_free, "the file is freed");
+        assert!(kept.blocks() * 512 < kept.len() || !rotator.can_free, "the file is freed");
         Disk::real().remove_folder(&folder).unwrap();
     }
 
@@ -445,13 +445,13 @@ mod tests {
     fn lines_have_the_time_at_which_they_were_seen() {
         let (folder, log) = scene("times");
         let (mut file, _) = log.open_append().unwrap();
-        let mut keeper = LogRotator::new(log.clone(), LogConfig { size: 1 << 20, keep: 3 });
+        let mut rotator = LogRotator::new(log.clone(), LogConfig { size: 1 << 20, keep: 3 });
         write!(file, "one\ntw").unwrap();
-        assert!(keeper.poll(&Disk::real()).unwrap());
-        assert!(!keeper.poll(&Disk::real()).unwrap(), "nothing is new");
+        assert!(rotator.poll(&Disk::real()).unwrap());
+        assert!(!rotator.poll(&Disk::real()).unwrap(), "nothing is new");
         std::thread::sleep(std::time::Duration::from_millis(30));
         write!(file, "o\r\nthree").unwrap();
-        keeper.poll(&Disk::real()).unwrap();
+        rotator.poll(&Disk::real()).unwrap();
         let lines = log.read_lines(0, log.length()).unwrap();
         assert_eq!(texts(&lines), ["one", "two", "three"]);
         let (whole, next) = log.read_whole_lines(0, log.length()).unwrap();
@@ -465,10 +465,10 @@ mod tests {
     fn the_last_lines_are_found_over_pieces() {
         let (folder, log) = scene("tail");
         let (mut file, _) = log.open_append().unwrap();
-        let mut keeper = LogRotator::new(log.clone(), LogConfig { size: 50, keep: 2 });
+        let mut rotator = LogRotator::new(log.clone(), LogConfig { size: 50, keep: 2 });
         for number in 0..100 {
             writeln!(file, "line {number}").unwrap();
-            keeper.poll(&Disk::real()).unwrap();
+            rotator.poll(&Disk::real()).unwrap();
         }
         let upto = log.length();
         assert_eq!(
@@ -476,7 +476,7 @@ mod tests {
             ["line 97", "line 98", "line 99"]
         );
         assert!(log.read_last_lines(0, 0, upto).unwrap().is_empty());
-        if keeper.can_free {
+        if rotator.can_free {
             assert_eq!(log.list_full_pieces().len(), 2);
             let all = log.read_last_lines(1000, 0, upto).unwrap();
             assert!(all.len() < 30 && all.len() > 10, "{}", all.len());

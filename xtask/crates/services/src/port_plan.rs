@@ -210,8 +210,8 @@ fn find_free_offset(offsets: &PortOffsets, ports: &[u16]) -> Result<u16> {
         if taken.contains(&offset) || meets_main {
             continue;
         }
-        let looked = ports::inspect_ports(&moved)?;
-        if looked.iter().all(|(_, listening)| matches!(listening, PortState::Free)) {
+        let port_states = ports::inspect_ports(&moved)?;
+        if port_states.iter().all(|(_, listening)| matches!(listening, PortState::Free)) {
             return Ok(offset);
         }
     }
@@ -254,10 +254,12 @@ impl PortConflict {
 /// Inspects the wanted ports and returns the conflicts. `token` is the one of this stack.
 pub fn find_conflicts(wanted: &[(String, u16)], token: Option<&str>) -> Result<Vec<PortConflict>> {
     let numbers: Vec<u16> = wanted.iter().map(|(_, port)| *port).collect();
-    let looked = ports::inspect_ports(&numbers)?;
+    let port_states = ports::inspect_ports(&numbers)?;
     let mut found = Vec::new();
     for (service, port) in wanted {
-        let Some((_, listening)) = looked.iter().find(|(other, _)| other == port) else { continue };
+        let Some((_, listening)) = port_states.iter().find(|(other, _)| other == port) else {
+            continue;
+        };
         found.push(match listening {
             PortState::Free => continue,
             PortState::NotPermitted => {

@@ -112,22 +112,22 @@ pub struct ProbeContext<'a> {
 }
 
 /// Runs a probe. Returns a message for the first condition that does not hold.
-pub fn run_probe(probe: &ProbeSpec, around: &ProbeContext<'_>) -> Result<(), String> {
+pub fn run_probe(probe: &ProbeSpec, context: &ProbeContext<'_>) -> Result<(), String> {
     let longest = Duration::from_millis(probe.timeout_ms);
     // The cheap ones first.
     if let Some(port) = probe.tcp {
-        let address = around.listeners.find_address(port);
+        let address = context.listeners.find_address(port);
         let found = http::check_connect_at(address, port, longest);
-        found.map_err(|none| describe_no_answer(port, &none, around.listeners))?;
+        found.map_err(|none| describe_no_answer(port, &none, context.listeners))?;
     }
     if let Some(text) = &probe.log {
-        around.search.find_text(text, around.log)?;
+        context.search.find_text(text, context.log)?;
     }
     if let Some(page) = &probe.http {
-        check_http(page, longest, around.listeners)?;
+        check_http(page, longest, context.listeners)?;
     }
     if let Some(argv) = &probe.run {
-        run_command(argv, longest, around)?;
+        run_command(argv, longest, context)?;
     }
     Ok(())
 }
@@ -196,11 +196,11 @@ fn is_equal(one: &Value, two: &Value) -> bool {
 fn run_command(
     argv: &[String],
     longest: Duration,
-    around: &ProbeContext<'_>,
+    context: &ProbeContext<'_>,
 ) -> Result<(), String> {
     let [program, args @ ..] = argv else { return Err("the probe command is empty".to_owned()) };
-    let command = Program::new(program, around.folder).args(args).with_env_only(around.env);
-    let done = command.run_in_group(longest, around.is_over).map_err(|error| error.to_string())?;
+    let command = Program::new(program, context.folder).args(args).with_env_only(context.env);
+    let done = command.run_in_group(longest, context.is_over).map_err(|error| error.to_string())?;
     let said = || describe_output(done.output.trim().as_bytes());
     match done.exit_reason {
         ExitReason::Code(0) => Ok(()),

@@ -193,7 +193,7 @@ pub fn render_status(pages: &[StackStatus]) -> String {
         }
         if page.is_unsupervised() {
             text.push_str(
-                "the supervisor of these services is gone. `cargo xtask start` takes them over, \
+                "the supervisor of these services is not running. `cargo xtask start` takes them over, \
                  `cargo xtask stop` stops them\n",
             );
         }

@@ -100,13 +100,13 @@ impl StateMachine {
         match event {
             Event::Start { names, ready_within, without } => {
                 for name in names {
-                    self.want_up(&name, ready_within, &without, effects);
+                    self.request_start(&name, ready_within, &without, effects);
                 }
             }
-            Event::Stop { names, within } => self.want_down(names, within, effects),
+            Event::Stop { names, within } => self.request_stop(names, within, effects),
             Event::Restart { names, ready_within } => {
                 for name in names {
-                    self.want_again(&name, ready_within);
+                    self.request_restart(&name, ready_within);
                 }
             }
             Event::Spawned { name, run, identity } => {
@@ -152,7 +152,7 @@ impl StateMachine {
         }
     }
 
-    fn want_up(
+    fn request_start(
         &mut self,
         name: &str,
         ready_within: Duration,
@@ -176,7 +176,7 @@ impl StateMachine {
         }
     }
 
-    fn want_down(
+    fn request_stop(
         &mut self,
         names: Vec<String>,
         within: Option<Duration>,
@@ -199,7 +199,7 @@ impl StateMachine {
         }
     }
 
-    fn want_again(&mut self, name: &str, ready_within: Duration) {
+    fn request_restart(&mut self, name: &str, ready_within: Duration) {
         let Some(unit) = self.services.get_mut(name) else { return };
         unit.is_wanted = true;
         unit.request.stop_timeout = None;

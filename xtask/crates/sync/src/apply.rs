@@ -50,24 +50,24 @@ pub struct AppliedTransaction {
     pub clean_stats: BTreeMap<RepoPath, StatData>,
 }
 
-/// Applies `batch` and returns the name of its backup. `index` is the index that the plan was made
+/// Applies `transaction` and returns the name of its backup. `index` is the index that the plan was made
 /// from; `None` reads it.
 ///
 /// A failure rolls back, and the error says if that failed as well.
 pub fn apply_transaction(
     applier: &ApplyContext<'_>,
-    batch: &Transaction,
+    transaction: &Transaction,
     index: Option<Index>,
 ) -> Result<AppliedTransaction> {
     let _held = applier.interrupts.defer_signals();
-    let stages = batch.changes.iter().any(|change| change.stages.is_some());
+    let stages = transaction.changes.iter().any(|change| change.stages.is_some());
     let index = match index {
         Some(index) => index,
         None => applier.repo.read_index()?,
     };
-    fetch_missing_blobs(applier.repo, batch)?;
-    let mut journal = draft_journal(applier, batch, stages.then(|| index.stamp().is_some()))?;
-    let done = run_transaction(applier, batch, &mut journal, index);
+    fetch_missing_blobs(applier.repo, transaction)?;
+    let mut journal = draft_journal(applier, transaction, stages.then(|| index.stamp().is_some()))?;
+    let done = run_transaction(applier, transaction, &mut journal, index);
     match done {
         Ok(applied) => Ok(applied),
         Err(failure) => match roll_back_transaction(applier.repo, applier.disk, &journal) {
@@ -94,18 +94,18 @@ pub fn apply_transaction(
 /// Builds the journal before the first write: it fixes the temporary names.
 fn draft_journal(
     applier: &ApplyContext<'_>,
-    batch: &Transaction,
+    transaction: &Transaction,
     had_index: Option<bool>,
 ) -> Result<Journal> {
     let repo = applier.repo;
-    let mut ways = PathCache::default();
+    let mut path_cache = PathCache::default();
     let mut nearest: BTreeMap<Option<RepoPath>, (Option<RepoPath>, Vec<RepoPath>)> =
         BTreeMap::new();
     let mut files = Vec::new();
     let mut folders: BTreeSet<RepoPath> = BTreeSet::new();
-    let removals = batch.changes.iter().filter(|change| change.file == FileUpdate::Remove);
+    let removals = transaction.changes.iter().filter(|change| change.file == FileUpdate::Remove);
     let goes: BTreeSet<&RepoPath> = removals.map(|change| &change.path).collect();
-    for (number, change) in batch.changes.iter().enumerate() {
+    for (number, change) in transaction.changes.iter().enumerate() {
         if change.file == FileUpdate::None {
             continue;
         }
@@ -114,7 +114,7 @@ fn draft_journal(
         let (waits_in, missing) = match nearest.get(&parent) {
             Some(known) => known.clone(),
             None => {
-                let found = find_nearest_folder(repo, &mut ways, &change.path, &goes)?;
+                let found = find_nearest_folder(repo, &mut path_cache, &change.path, &goes)?;
                 nearest.insert(parent, found.clone());
                 found
             }
@@ -135,31 +135,31 @@ fn draft_journal(
     }
     Ok(Journal {
         id: applier.id.clone(),
-        purpose: batch.purpose.clone(),
+        purpose: transaction.purpose.clone(),
         phase: TransactionPhase::Preparing,
         files,
         folders: folders.into_iter().map(|path| FolderStep { path }).collect(),
         had_index,
-        head: batch.head.as_ref().map(|head| HeadStep {
+        head: transaction.head.as_ref().map(|head| HeadStep {
             branch: head.branch.clone(),
             old: head.old.to_string(),
             new: head.new.to_string(),
         }),
-        overlay: batch.overlay.as_ref().map(Overlay::to_stored),
-        backup: batch.backup.as_ref().map(|prepared| prepared.commit.to_string()),
+        overlay: transaction.overlay.as_ref().map(Overlay::to_stored),
+        backup: transaction.backup.as_ref().map(|prepared| prepared.commit.to_string()),
     })
 }
 
 /// Returns the nearest existing folder above `path`, and the missing folders between the two.
 fn find_nearest_folder(
     repo: &Repo,
-    ways: &mut PathCache,
+    path_cache: &mut PathCache,
     path: &RepoPath,
     goes: &BTreeSet<&RepoPath>,
 ) -> Result<(Option<RepoPath>, Vec<RepoPath>)> {
     let mut missing = Vec::new();
     for folder in path.ancestors() {
-        match ways.look_up_path(repo.root(), &folder)? {
+        match path_cache.look_up_path(repo.root(), &folder)? {
             PathLookup::Found(meta) if meta.is_dir() => return Ok((Some(folder), missing)),
             PathLookup::Found(meta) if meta.is_symlink() && !goes.contains(&folder) => {
                 return Err(Error::unable(format!("`{folder}` has become a symlink")));
@@ -178,14 +178,14 @@ fn is_on_one_file_system(repo: &Repo, folder: Option<&RepoPath>) -> bool {
 
 fn run_transaction(
     applier: &ApplyContext<'_>,
-    batch: &Transaction,
+    transaction: &Transaction,
     journal: &mut Journal,
     mut index: Index,
 ) -> Result<AppliedTransaction> {
     let ApplyContext { repo, disk, .. } = applier;
     let stamp = index.stamp().cloned();
     write_journal(repo, disk, journal)?;
-    let backup = match &batch.backup {
+    let backup = match &transaction.backup {
         Some(prepared) => {
             disk.check_gate("name the backup")
                 .with_context(|| "cannot create the ref of the backup")?;
@@ -193,26 +193,26 @@ fn run_transaction(
         }
         None => None,
     };
-    let staged = build_staged_entries(repo, batch, &index)?;
+    let staged = build_staged_entries(repo, transaction, &index)?;
     if journal.had_index.is_some() {
         repo.mark_racy_entries(&mut index)?;
     }
     index.apply_updates(&staged);
-    prepare_files(applier, batch, journal, &index)?;
+    prepare_files(applier, transaction, journal, &index)?;
     record_overlay_stats(journal);
     journal.phase = TransactionPhase::Swapping;
     write_journal(repo, disk, journal)?;
     lock_index(repo, disk, journal)?;
-    check_still_as_planned(applier, batch, stamp.as_ref())?;
+    check_still_as_planned(applier, transaction, stamp.as_ref())?;
     swap_files_in(applier, journal)?;
     let looks = match journal.had_index {
-        Some(_) => write_index(repo, disk, batch, journal, index, staged)?,
+        Some(_) => write_index(repo, disk, transaction, journal, index, staged)?,
         None => BTreeMap::new(),
     };
     if applier.interrupts.was_interrupted() {
         return Err(interrupted_error());
     }
-    match &batch.head {
+    match &transaction.head {
         Some(head) => {
             disk.check_gate("move the branch").with_context(|| "cannot move the branch")?;
             repo.move_head(head.old, head.new, &head.message)?;
@@ -250,16 +250,17 @@ fn record_overlay_stats(journal: &mut Journal) {
 /// Returns the index entries to write, without stat data for files that are not written yet.
 fn build_staged_entries(
     repo: &Repo,
-    batch: &Transaction,
+    transaction: &Transaction,
     index: &Index,
 ) -> Result<BTreeMap<RepoPath, IndexUpdate>> {
     let mut staged = BTreeMap::new();
-    let mut ways = PathCache::default();
-    for change in &batch.changes {
+    let mut path_cache = PathCache::default();
+    for change in &transaction.changes {
         let Some(entry) = change.stages else { continue };
         // An untouched file keeps its stat data only if the index says that they belong to `entry`.
         let stays = change.file == FileUpdate::None;
-        let reached = stays.then(|| ways.look_up_path(repo.root(), &change.path)).transpose()?;
+        let reached =
+            stays.then(|| path_cache.look_up_path(repo.root(), &change.path)).transpose()?;
         let meta = match reached {
             Some(PathLookup::Found(meta))
                 if repo.staged_status(index, &change.path)?.entry() == entry
@@ -298,7 +299,7 @@ fn lock_index(repo: &Repo, disk: &Disk<'_>, journal: &Journal) -> Result<()> {
 /// Checks the inputs of the plan again, now that git can no longer change them.
 fn check_still_as_planned(
     applier: &ApplyContext<'_>,
-    batch: &Transaction,
+    transaction: &Transaction,
     stamp: Option<&IndexStamp>,
 ) -> Result<()> {
     let repo = applier.repo;
@@ -314,7 +315,7 @@ fn check_still_as_planned(
     {
         return Err(moved(&format!("{} was started", operation.name)));
     }
-    if let Some(expected) = &batch.head {
+    if let Some(expected) = &transaction.head {
         let head = repo.head()?;
         if head.branch != expected.branch || head.commit != expected.old {
             return Err(moved("another commit was checked out"));
@@ -327,12 +328,12 @@ fn check_still_as_planned(
 fn swap_files_in(applier: &ApplyContext<'_>, journal: &Journal) -> Result<()> {
     let ApplyContext { repo, disk, interrupts, .. } = applier;
     let (removals, writes): (Vec<_>, Vec<_>) = journal.files.iter().partition(|s| s.removes);
-    let mut ways = PathCache::default();
+    let mut path_cache = PathCache::default();
     for step in removals {
         if interrupts.was_interrupted() {
             return Err(interrupted_error());
         }
-        swap_file(repo, disk, step, &mut ways)?;
+        swap_file(repo, disk, step, &mut path_cache)?;
         remove_empty_folders(repo, disk, &step.path)?;
     }
     for folder in &journal.folders {
@@ -342,21 +343,26 @@ fn swap_files_in(applier: &ApplyContext<'_>, journal: &Journal) -> Result<()> {
             made => made.with_context(|| format!("cannot create folder `{}`", folder.path))?,
         }
     }
-    let mut ways = PathCache::default();
+    let mut path_cache = PathCache::default();
     for step in writes {
         if interrupts.was_interrupted() {
             return Err(interrupted_error());
         }
-        swap_file(repo, disk, step, &mut ways)?;
+        swap_file(repo, disk, step, &mut path_cache)?;
     }
     Ok(())
 }
 
-fn swap_file(repo: &Repo, disk: &Disk<'_>, step: &FileStep, ways: &mut PathCache) -> Result<()> {
+fn swap_file(
+    repo: &Repo,
+    disk: &Disk<'_>,
+    step: &FileStep,
+    path_cache: &mut PathCache,
+) -> Result<()> {
     let target = step.path.to_disk_path(repo.root());
     let aside = step.aside.to_disk_path(repo.root());
     let failed = || format!("cannot replace `{}`", step.path);
-    if let Some(link) = ways.find_symlink_above(repo.root(), &step.path)? {
+    if let Some(link) = path_cache.find_symlink_above(repo.root(), &step.path)? {
         return Err(Error::unable(format!("`{link}` has become a symlink; nothing was changed")));
     }
     let moved = match (&step.before, step.removes) {
@@ -418,7 +424,7 @@ fn remove_empty_folders(repo: &Repo, disk: &Disk<'_>, path: &RepoPath) -> Result
 fn write_index(
     repo: &Repo,
     disk: &Disk<'_>,
-    batch: &Transaction,
+    transaction: &Transaction,
     journal: &Journal,
     mut index: Index,
     mut staged: BTreeMap<RepoPath, IndexUpdate>,
@@ -440,7 +446,7 @@ fn write_index(
             made.insert(&step.path, meta);
         }
     }
-    for change in &batch.changes {
+    for change in &transaction.changes {
         // An entry gets stat data only if the file has the content of that entry; otherwise git
         // would take the user's change for an unmodified file.
         let holds = change.file.entry();

@@ -285,7 +285,7 @@ pub fn write_backup_commit(
         author: None,
         committer: &stamp,
         message: &match &record.snapshot {
-            Some(snapshot) if !snapshot.was_left => "backup by hand\n".to_owned(),
+            Some(snapshot) if !snapshot.was_left => "manual backup\n".to_owned(),
             _ => format!("backup before {}\n", record.purpose),
         },
     })?;

@@ -86,7 +86,9 @@ pub fn missing_canonical_error(repo: &Repo, names: &CanonicalNames) -> Error {
         .with_hint(format!(
             "if the remote has it: `cargo xtask sync --fetch`, or `git fetch {remote} {branch}`"
         ))
-        .with_hint("if nobody has it yet: `cargo xtask setup` makes it from the current commit")
+        .with_hint(
+            "if it does not exist yet: `cargo xtask setup` creates it from the current commit",
+        )
 }
 
 /// Lists the other remotes that have a fetched branch of the canonical name.
@@ -134,7 +136,7 @@ pub fn read_remote_context(repo: &Repo) -> Result<SyncContext> {
     let names = find_canonical_names(repo)?;
     let not_there = |names: &CanonicalNames| {
         Error::unable(format!("`{}` has no canonical branch `{}`", names.remote, names.branch))
-            .with_hint(format!("`git push {} {}` puts it there", names.remote, names.branch))
+            .with_hint(format!("`git push {} {}` pushes it", names.remote, names.branch))
     };
     let context = read_context(repo)?;
     let named = CanonicalNames {

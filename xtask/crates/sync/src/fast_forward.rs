@@ -54,14 +54,14 @@ pub fn fast_forward_head(
         let root = repo.root().display();
         let branch = head.branch.unwrap_or_default();
         let refused = Error::unable(format!(
-            "`{branch}` is checked out in `{root}`, and local changes there are in the way; it was \
+            "cannot fast-forward `{branch}`: local changes in `{root}` would be overwritten; it was \
              not changed"
         ));
         let shown = in_the_way.iter().take(10).cloned().fold(refused, Error::with_detail);
         return Err(shown.with_hint("commit, stash or move them aside, then try again"));
     }
     let index = gathered.index.map_or_else(|| repo.read_index(), Ok)?;
-    let batch = Transaction {
+    let transaction = Transaction {
         purpose: message.to_owned(),
         changes: build_path_updates(&plan, WriteMode::Commit, question.now_ns),
         head: Some(HeadMove {
@@ -74,5 +74,5 @@ pub fn fast_forward_head(
         // The replaced contents are those of the branch's commit.
         backup: None,
     };
-    apply::apply_transaction(&tools.apply_context(repo), &batch, Some(index)).map(drop)
+    apply::apply_transaction(&tools.apply_context(repo), &transaction, Some(index)).map(drop)
 }

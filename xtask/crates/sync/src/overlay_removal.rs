@@ -33,12 +33,12 @@ pub fn remove_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<RemovedOverlay> 
     let head = repo.head()?;
     let index = repo.read_index()?;
     let mut filters = repo.clean_filters(&index)?;
-    let mut ways = PathCache::default();
+    let mut path_cache = PathCache::default();
     let (mut changes, mut kept) = (Vec::new(), Vec::new());
     for (path, laid) in &overlay.paths {
         let staged = repo.staged_status(&index, path)?;
         let work =
-            repo.read_worktree_item(path, staged.entry(), &mut ways, &mut filters, &index)?;
+            repo.read_worktree_item(path, staged.entry(), &mut path_cache, &mut filters, &index)?;
         let goes = |path: &RepoPath| {
             overlay.paths.get(path).is_some_and(|laid| laid.has_unchanged_file(repo, path))
                 && repo.staged_status(&index, path).is_ok_and(|staged| staged.entry().is_none())
@@ -62,9 +62,9 @@ pub fn remove_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<RemovedOverlay> 
         now: tools.world.now_seconds(),
     };
     let backup = (count > 0).then(|| backup::save_backup(repo, &intent)).transpose()?;
-    let batch =
+    let transaction =
         Transaction { purpose, changes, head: None, overlay: Some(Overlay::default()), backup };
-    let applied = apply::apply_transaction(&tools.apply_context(repo), &batch, Some(index))?;
+    let applied = apply::apply_transaction(&tools.apply_context(repo), &transaction, Some(index))?;
     Ok(RemovedOverlay { count, kept, backup: applied.backup })
 }
 

@@ -35,14 +35,14 @@ struct PreparedFile<'a> {
 /// Writes all new contents and stores their stat data and fingerprints in the journal.
 pub(super) fn prepare_files(
     applier: &ApplyContext<'_>,
-    batch: &Transaction,
+    transaction: &Transaction,
     journal: &mut Journal,
     index: &Index,
 ) -> Result<()> {
     let ApplyContext { repo, disk, interrupts, progress, .. } = applier;
     let mut filters = repo.smudge_filters(index)?;
     let has_symlinks = repo.config_bool("core.symlinks", true);
-    let changes = batch.changes.iter().filter(|change| change.file != FileUpdate::None);
+    let changes = transaction.changes.iter().filter(|change| change.file != FileUpdate::None);
     progress.begin_task("writing files", Some(journal.files.len() as u64));
     let is_many = journal.files.len() >= MIN_PARALLEL_ITEMS;
     let at_a_time = if is_many { FILES_AT_A_TIME } else { 1 };
@@ -138,8 +138,8 @@ fn smudge_blob(
 }
 
 /// Fetches the blobs to be written that a partial clone does not have yet.
-pub(super) fn fetch_missing_blobs(repo: &Repo, batch: &Transaction) -> Result<()> {
-    let written = batch.changes.iter().filter_map(|change| {
+pub(super) fn fetch_missing_blobs(repo: &Repo, transaction: &Transaction) -> Result<()> {
+    let written = transaction.changes.iter().filter_map(|change| {
         let entry = change.file.entry().filter(|entry| entry.mode != FileMode::Gitlink)?;
         Some((entry.id, change.path.to_string()))
     });

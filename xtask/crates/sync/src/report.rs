@@ -272,8 +272,8 @@ impl SyncReport {
             ));
         } else if steps.is_empty() && !kept.is_empty() {
             steps.push(format!(
-                "`cargo xtask {at}diff` shows what is kept; `sync --merge` takes canonical changes \
-                 in, `sync --force PATH` replaces it (undo brings it back)"
+                "`cargo xtask {at}diff` shows what is kept; `sync --merge` merges the canonical changes, \
+                 `sync --force PATH` replaces it (`undo` restores it)"
             ));
         }
         steps

@@ -146,7 +146,7 @@ pub struct SyncOutcome {
 pub fn inspect_checkout(
     repo: &Repo,
     context: SyncContext,
-    wishes: &SyncOptions,
+    sync_options: &SyncOptions,
     depth: ScanDepth,
     tools: &Tools<'_>,
 ) -> Result<SyncInspection> {
@@ -155,7 +155,7 @@ pub fn inspect_checkout(
         return Ok(SyncInspection::OnCanonical(Box::new(context)));
     }
     let managed = ManagedPaths::new(&context.config, head.branch.as_deref());
-    for path in &wishes.only {
+    for path in &sync_options.only {
         check_requested_path(repo, &head, &context, &managed, path)?;
     }
     let question = ScanRequest {
@@ -163,20 +163,20 @@ pub fn inspect_checkout(
         head: &head,
         context: &context,
         managed: &managed,
-        only: &wishes.only,
+        only: &sync_options.only,
         depth,
         now_ns: tools.now_ns(),
         progress: tools.progress,
     };
     let ScanResult { states, clean, index, canonical_history: once, overlay } =
         scan_worktree(&question)?;
-    let merges = match (&once, wishes.overwrite) {
+    let merges = match (&once, sync_options.overwrite) {
         (Some(once), OverwritePolicy::Merge) => {
             merge::merge_customised(repo, &head, &context, once, &states)?
         }
         _ => MergeResults::default(),
     };
-    let plan = build_plan(states, wishes.mode, wishes.overwrite, &merges.outcomes);
+    let plan = build_plan(states, sync_options.mode, sync_options.overwrite, &merges.outcomes);
     let looked_at_ns = question.now_ns;
     let gathered = ScanRest { index, canonical_history: once, overlay, clean, looked_at_ns };
     Ok(SyncInspection::Planned(Box::new(PlannedSync {
@@ -251,19 +251,24 @@ pub fn check_repo_ready(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
 pub fn inspect_for_write(
     repo: &Repo,
     context: SyncContext,
-    wishes: &SyncOptions,
+    sync_options: &SyncOptions,
     tools: &Tools<'_>,
 ) -> Result<(SyncInspection, Option<Id>)> {
-    let looked = inspect_checkout(repo, context, wishes, ScanDepth::Everything, tools)?;
+    let looked = inspect_checkout(repo, context, sync_options, ScanDepth::Everything, tools)?;
     let SyncInspection::Planned(decided) = &looked else { return Ok((looked, None)) };
     check_repo_ready(repo, tools)?;
-    let Some(ahead) = find_upstream_to_follow(repo, decided, wishes)? else {
+    let Some(ahead) = find_upstream_to_follow(repo, decided, sync_options)? else {
         return Ok((looked, None));
     };
-    check_write_rules(repo, decided, wishes)?;
+    check_write_rules(repo, decided, sync_options)?;
     move_to_upstream(repo, &ahead)?;
-    let looked =
-        inspect_checkout(repo, decided.context.clone(), wishes, ScanDepth::Everything, tools)?;
+    let looked = inspect_checkout(
+        repo,
+        decided.context.clone(),
+        sync_options,
+        ScanDepth::Everything,
+        tools,
+    )?;
     Ok((looked, Some(ahead.commit)))
 }
 
@@ -271,9 +276,9 @@ pub fn inspect_for_write(
 pub fn find_upstream_to_follow(
     repo: &Repo,
     decided: &PlannedSync,
-    wishes: &SyncOptions,
+    sync_options: &SyncOptions,
 ) -> Result<Option<UpstreamCommit>> {
-    if wishes.mode != WriteMode::Commit || is_blocked_by_protection(decided, wishes) {
+    if sync_options.mode != WriteMode::Commit || is_blocked_by_protection(decided, sync_options) {
         return Ok(None);
     }
     Ok(match find_upstream_status(repo, &decided.head, &decided.context)? {
@@ -288,7 +293,7 @@ pub fn find_upstream_to_follow(
 pub fn apply_plan(
     repo: &Repo,
     mut decided: PlannedSync,
-    wishes: &SyncOptions,
+    sync_options: &SyncOptions,
     tools: &Tools<'_>,
 ) -> Result<SyncOutcome> {
     let index = decided.scanned.index.take();
@@ -297,7 +302,7 @@ pub fn apply_plan(
     if let Some(once) = &gathered.canonical_history {
         repo.write_canonical_history(tools.disk, once)?;
     }
-    if wishes.overwrite == OverwritePolicy::Merge {
+    if sync_options.overwrite == OverwritePolicy::Merge {
         merge::write_conflict_texts(repo, tools.disk, merges)?;
     }
     done.conflicts = merges
@@ -310,17 +315,17 @@ pub fn apply_plan(
         drop(save_clean_record(repo, gathered.clean.as_ref(), tools));
         return Ok(done);
     }
-    check_write_rules(repo, &decided, wishes)?;
+    check_write_rules(repo, &decided, sync_options)?;
     for (_, content) in &merges.merged_texts {
         repo.write_blob(content)?;
     }
-    let moves = match wishes.mode {
+    let moves = match sync_options.mode {
         WriteMode::Commit => commit::write_sync_commit(repo, tools.disk, head, context, plan)?,
         WriteMode::Worktree => None,
     };
-    let changes = build_path_updates(plan, wishes.mode, gathered.looked_at_ns);
-    let overlay = build_new_overlay(&gathered.overlay, plan, wishes.mode);
-    let purpose = wishes.to_purpose();
+    let changes = build_path_updates(plan, sync_options.mode, gathered.looked_at_ns);
+    let overlay = build_new_overlay(&gathered.overlay, plan, sync_options.mode);
+    let purpose = sync_options.to_purpose();
     let index = index.map_or_else(|| repo.read_index(), Ok)?;
     tools.disk.check_gate("save what is replaced").map_err(|cause| {
         Error::unable("cannot back up the files to be replaced").with_cause(cause)
@@ -338,13 +343,13 @@ pub fn apply_plan(
         },
     )?;
     done.commit = moves.as_ref().map(|moves| moves.new);
-    let batch = Transaction { purpose, changes, head: moves, overlay, backup: Some(saved) };
-    let applied = apply::apply_transaction(&tools.apply_context(repo), &batch, Some(index))?;
+    let transaction = Transaction { purpose, changes, head: moves, overlay, backup: Some(saved) };
+    let applied = apply::apply_transaction(&tools.apply_context(repo), &transaction, Some(index))?;
     done.backup = applied.backup;
     done.needs_cleanup = applied.needs_cleanup;
     // The stat record only saves time, and pruning can wait: errors of both are left to another
     // run.
-    if wishes.mode == WriteMode::Commit && !done.needs_cleanup {
+    if sync_options.mode == WriteMode::Commit && !done.needs_cleanup {
         drop(update_clean_record(repo, &decided, done.commit, &applied.clean_stats, tools));
     }
     drop(backup::prune_backups(repo, tools.world.now_seconds()));

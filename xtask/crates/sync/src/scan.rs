@@ -200,7 +200,7 @@ fn find_suspects(
     if let Some(record) = repo.read_stat_record(content) {
         for path in record.find_suspects(repo)? {
             let Some(entry) = repo.entry_at(head.tree, &path)? else { continue };
-            let reached = disk.ways.look_up_path(repo.root(), &path)?;
+            let reached = disk.path_cache.look_up_path(repo.root(), &path)?;
             if matches!(disk.compare_file(&path, entry, reached)?, FileComparison::Different) {
                 suspect(path, entry);
             }
@@ -238,7 +238,7 @@ fn find_suspects(
 /// Reader of the working tree, and of the index on demand.
 struct WorktreeScanner<'r> {
     repo: &'r Repo,
-    ways: PathCache,
+    path_cache: PathCache,
     index: Option<Index>,
     filters: Option<Filters<'r>>,
     sparse_patterns: Option<PathPatterns>,
@@ -248,7 +248,7 @@ impl<'r> WorktreeScanner<'r> {
     fn new(repo: &'r Repo) -> Self {
         WorktreeScanner {
             repo,
-            ways: PathCache::default(),
+            path_cache: PathCache::default(),
             index: None,
             filters: None,
             sparse_patterns: None,
@@ -315,7 +315,8 @@ impl<'r> WorktreeScanner<'r> {
         let filters = self.filters.as_mut().expect("because they come with the index");
         let staged = self.repo.staged_status(index, &path)?;
         let expected = staged.entry().or(pair.one).or(pair.two);
-        let work = self.repo.read_worktree_item(&path, expected, &mut self.ways, filters, index)?;
+        let work =
+            self.repo.read_worktree_item(&path, expected, &mut self.path_cache, filters, index)?;
         let is_laid = |path: &RepoPath| {
             let laid = overlay.paths.get(path);
             laid.is_some_and(|laid| laid.has_unchanged_file(self.repo, path))

@@ -153,7 +153,7 @@ pub fn sync_all_worktrees(
     for tree in gone {
         let root = tree.root.display();
         let why = if tree.is_locked { "the worktree is locked" } else { "`git worktree prune`" };
-        warn(&format!("`{root}` is registered but not there ({why})"));
+        warn(&format!("worktree `{root}` is missing ({why})"));
     }
     let tools = &Tools { progress: &SilentProgress, ..*tools };
     let from = repo.root();

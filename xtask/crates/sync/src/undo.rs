@@ -167,8 +167,9 @@ pub fn undo_run(applier: &ApplyContext<'_>, head: &Head, backup: Backup) -> Resu
     let restored: Vec<RepoPath> = changes.iter().map(|change| change.path.clone()).collect();
     let moved_branch = moves.is_some();
     let overlay = build_restored_overlay(&overlay, &record, &restored)?;
-    let batch = Transaction { purpose, changes, head: moves, overlay, backup: Some(own) };
-    let AppliedTransaction { backup: undo, .. } = apply_transaction(applier, &batch, Some(index))?;
+    let transaction = Transaction { purpose, changes, head: moves, overlay, backup: Some(own) };
+    let AppliedTransaction { backup: undo, .. } =
+        apply_transaction(applier, &transaction, Some(index))?;
     let left_branch = record.head_after.is_some() && !moved_branch;
     Ok(UndoOutcome { backup, restored, kept, moved_branch, left_branch, own_backup: undo })
 }
@@ -180,12 +181,13 @@ fn reverse_paths(
     index: &Index,
 ) -> Result<(Vec<PathUpdate>, Vec<RepoPath>)> {
     let mut filters = repo.clean_filters(index)?;
-    let mut ways = PathCache::default();
+    let mut path_cache = PathCache::default();
     let mut changes = Vec::new();
     let mut kept = Vec::new();
     for saved in &record.paths {
         let staged = repo.staged_status(index, &saved.path)?.entry();
-        let work = repo.read_worktree_item(&saved.path, staged, &mut ways, &mut filters, index)?;
+        let work =
+            repo.read_worktree_item(&saved.path, staged, &mut path_cache, &mut filters, index)?;
         let goes = |path: &RepoPath| {
             let mut made = record.paths.iter().filter(|saved| saved.wrote_file);
             made.any(|saved| saved.path == *path && saved.file_before.is_none())

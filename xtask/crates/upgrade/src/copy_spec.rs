@@ -271,12 +271,12 @@ mod tests {
 
     #[test]
     fn paths_and_commands_are_renamed_and_nothing_else() {
-        let shape = ops();
-        assert_eq!(shape.to_copy_path("xtask/src/main.rs"), "ops/src/main.rs");
-        assert_eq!(shape.to_toolkit_path("ops/src/main.rs"), "xtask/src/main.rs");
-        assert_eq!(shape.to_copy_path("xtasks/a"), "xtasks/a");
+        let copy_spec = ops();
+        assert_eq!(copy_spec.to_copy_path("xtask/src/main.rs"), "ops/src/main.rs");
+        assert_eq!(copy_spec.to_toolkit_path("ops/src/main.rs"), "xtask/src/main.rs");
+        assert_eq!(copy_spec.to_copy_path("xtasks/a"), "xtasks/a");
         assert_eq!(
-            shape.rename_text(
+            copy_spec.rename_text(
                 "`cargo xtask sync`: `xtask/README.md`, '/xtask/**', ~/.cargo/xtask-store, .git/xtask/bin, \
                  refs/xtask/a, https://xtask:x@y/, xtask/"
             ),
@@ -286,10 +286,10 @@ mod tests {
         let package = "[package]\nname = \"xtask\"\n\n[lib]\nname = \"xtask\"\n\n[[example]]\nname = \"xtask\"\n";
         let renamed =
             "[package]\nname = \"ops\"\n\n[lib]\nname = \"xtask\"\n\n[[example]]\nname = \"ops\"\n";
-        assert_eq!(shape.rename_cargo_toml(package), renamed);
+        assert_eq!(copy_spec.rename_cargo_toml(package), renamed);
         let lock = "version = 4\n\n[[package]]\nname = \"a\"\n\n[[package]]\nname = \"p\"\n\n[[package]]\nname = \"xtask\"\n";
         let renamed = "version = 4\n\n[[package]]\nname = \"a\"\n\n[[package]]\nname = \"ops\"\n\n[[package]]\nname = \"p\"\n";
-        assert_eq!(shape.rename_cargo_lock(lock), renamed);
+        assert_eq!(copy_spec.rename_cargo_lock(lock), renamed);
         assert_eq!(CopySpec::with_all_parts().rename_cargo_lock(lock), lock);
     }
 }

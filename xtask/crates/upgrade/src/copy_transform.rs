@@ -18,33 +18,37 @@ pub const TEMPLATES_FOLDER: &str = "xtask/crates/vendoring/src/starters/";
 
 /// Returns the content of a file in a copy, or `None` if it is unchanged.
 #[must_use]
-pub(super) fn transform_file(path: &RepoPath, content: &[u8], shape: &CopySpec) -> Option<Vec<u8>> {
+pub(super) fn transform_file(
+    path: &RepoPath,
+    content: &[u8],
+    copy_spec: &CopySpec,
+) -> Option<Vec<u8>> {
     let name = std::str::from_utf8(path.as_bytes()).ok()?;
     let text = std::str::from_utf8(content).ok()?;
-    let parts = &shape.parts;
+    let parts = &copy_spec.parts;
     let changed = match name {
         "xtask/Cargo.toml" => {
-            shape.rename_cargo_toml(&transform_cargo_toml(&parts.filter_cargo_toml(text)))
+            copy_spec.rename_cargo_toml(&transform_cargo_toml(&parts.filter_cargo_toml(text)))
         }
-        "xtask/Cargo.lock" => shape.rename_cargo_lock(&parts.filter_cargo_lock(text)),
-        "xtask/README.md" => shape.rename_text(&parts.filter_text(text)),
+        "xtask/Cargo.lock" => copy_spec.rename_cargo_lock(&parts.filter_cargo_lock(text)),
+        "xtask/README.md" => copy_spec.rename_text(&parts.filter_text(text)),
         // In the original it is a binary, so that a copy upgraded by an earlier version works, too.
         "xtask/launcher/Cargo.toml" => {
-            shape.rename_cargo_toml(&text.replace("[[bin]]\n", "[[example]]\n"))
+            copy_spec.rename_cargo_toml(&text.replace("[[bin]]\n", "[[example]]\n"))
         }
         // This alias also applies in the folder of the launcher, where both programs are examples.
-        "xtask/.cargo/config.toml" => shape.rename_cargo_config(
+        "xtask/.cargo/config.toml" => copy_spec.rename_cargo_config(
             &text.replace("--package xtask --\"", "--package xtask --example xtask --\""),
         ),
-        "xtask/crates/base/src/name.rs" => shape.rename_name_source(text),
+        "xtask/crates/base/src/name.rs" => copy_spec.rename_name_source(text),
         _ if name.starts_with(TEMPLATES_FOLDER) && name.ends_with("/justfile") => {
-            shape.rename_text(&parts.filter_justfile(text))
+            copy_spec.rename_text(&parts.filter_justfile(text))
         }
-        _ if name.starts_with(TEMPLATES_FOLDER) => shape.rename_text(text),
+        _ if name.starts_with(TEMPLATES_FOLDER) => copy_spec.rename_text(text),
         _ if name.ends_with(".rs") => {
-            shape.rename_commands(&strip_tests(&parts.filter_source(text)))
+            copy_spec.rename_commands(&strip_tests(&parts.filter_source(text)))
         }
-        _ if name.ends_with(".html") => shape.rename_commands(text),
+        _ if name.ends_with(".html") => copy_spec.rename_commands(text),
         _ => return None,
     };
     (changed != text).then(|| changed.into_bytes())

@@ -61,9 +61,9 @@ pub struct Toolkit {
 }
 
 impl Toolkit {
-    /// Reads the toolkit from the commit `name`, or HEAD, for a copy of the given `shape`. Returns an error if the
+    /// Reads the toolkit from the commit `name`, or HEAD, for a copy of the given `copy_spec`. Returns an error if the
     /// repository is not that of the toolkit, or the commit does not support the name or the parts.
-    pub fn read_commit(repo: Repo, name: Option<&str>, shape: CopySpec) -> Result<Toolkit> {
+    pub fn read_commit(repo: Repo, name: Option<&str>, copy_spec: CopySpec) -> Result<Toolkit> {
         let commit = match name {
             None => repo.head()?.commit,
             Some(name) => resolve_commit(&repo, name)?,
@@ -73,16 +73,16 @@ impl Toolkit {
         let package = read_package_text(&repo, tree, &place)?;
         let ToolkitPackage { version, excluded } =
             parse_package(&package).map_err(|fault| fault.into_error(&place))?;
-        if shape.name != SOURCE {
-            check_other_name(&repo, tree, &place, &shape.name)?;
+        if copy_spec.name != SOURCE {
+            check_other_name(&repo, tree, &place, &copy_spec.name)?;
         }
         let has_parts = String::from_utf8_lossy(&package).contains("\n[features]\n");
-        if !shape.parts.is_all() && !has_parts {
+        if !copy_spec.parts.is_all() && !has_parts {
             return Err(too_old_error(&place, "does not support `--parts`"));
         }
         let contents = read_contents(&repo, tree, &place, &excluded)?;
         let (files, templates, transformed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let spec = shape;
+        let spec = copy_spec;
         let mut toolkit =
             Toolkit { repo, commit, version, spec, has_parts, files, templates, transformed };
         toolkit.add_contents(contents)?;
@@ -142,12 +142,12 @@ impl Toolkit {
     }
 
     /// Reads the same commit for another shape.
-    pub fn with_spec(self, shape: CopySpec) -> Result<Toolkit> {
-        if shape == self.spec {
+    pub fn with_spec(self, copy_spec: CopySpec) -> Result<Toolkit> {
+        if copy_spec == self.spec {
             return Ok(self);
         }
         let commit = self.commit.to_string();
-        Toolkit::read_commit(self.repo, Some(&commit), shape)
+        Toolkit::read_commit(self.repo, Some(&commit), copy_spec)
     }
 
     /// Returns the repository of the toolkit.

@@ -108,7 +108,7 @@ impl Runner<'_, '_, '_> {
                     Err(failure) => format!("it failed{what}: {}", failure.reason),
                 };
                 let is_whole =
-                    undone.is_ok_and(|done| done.kept.is_empty() && !done.leaves_new_things);
+                    undone.is_ok_and(|done| done.kept.is_empty() && !done.keeps_new_files);
                 let status = if is_whole { FixStatus::Restored } else { FixStatus::PartlyRestored };
                 let mut ended = not_passed.unwrap_or(failed);
                 if let Err(failure) = &ran {
@@ -193,16 +193,16 @@ impl Runner<'_, '_, '_> {
             let Some(old) = self.states[at].snapshot.as_ref().filter(|_| is_past) else { continue };
             let (key, is_unknown) = (old.key.clone(), old.unknown_reason.is_some());
             let needs = self.resolve_needs(at)?;
-            let view = self.inspector.take_snapshot(self.config(), at, needs)?;
+            let snapshot = self.inspector.take_snapshot(self.config(), at, needs)?;
             // A fix changes neither disk space, nor the git identity, nor ports.
             let kind = &self.check(at).kind;
             let is_apart = matches!(
                 kind,
                 CheckKind::Disk(_) | CheckKind::GitIdentity | CheckKind::PortFree(_)
             );
-            let is_known = !is_unknown && view.unknown_reason.is_none();
-            let is_same = is_apart || view.key == key && is_known;
-            self.states[at].snapshot = Some(view);
+            let is_known = !is_unknown && snapshot.unknown_reason.is_none();
+            let is_same = is_apart || snapshot.key == key && is_known;
+            self.states[at].snapshot = Some(snapshot);
             if !is_same {
                 self.states[at].stage = CheckStage::Waiting;
                 let past = self.states[at].result.take();
@@ -238,7 +238,7 @@ fn describe_undone(undone: &Result<FixUndoReport>, copies: &str) -> String {
             let names = join_names(&names, 3);
             format!("; cannot restore {names}; copies are in {copies}")
         }
-        Ok(FixUndoReport { leaves_new_things: true, .. }) => {
+        Ok(FixUndoReport { keeps_new_files: true, .. }) => {
             "; not all of its changes could be recorded, so new files stay".to_owned()
         }
         Ok(FixUndoReport { restored, .. }) if restored.is_empty() => String::new(),

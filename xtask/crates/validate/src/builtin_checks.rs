@@ -34,7 +34,7 @@ pub trait RepoChecks {
 /// Runs a built-in check. Returns `None` if `check` runs a command.
 pub fn run_builtin_check(
     check: &Check,
-    view: &InputSnapshot,
+    snapshot: &InputSnapshot,
     repo: &Repo,
     world: &Environment,
     root: &Path,
@@ -43,7 +43,7 @@ pub fn run_builtin_check(
     Some(match &check.kind {
         CheckKind::Run(_) => return None,
         CheckKind::Tool { tool, version, version_command: ask } => {
-            check_tool(tool, version.as_ref(), ask.is_some(), view, world)
+            check_tool(tool, version.as_ref(), ask.is_some(), snapshot, world)
         }
         CheckKind::File(paths) => check_files(paths, root),
         CheckKind::EnvVar(names) => check_variables(names, world),
@@ -85,15 +85,15 @@ fn check_tool(
     tool: &str,
     wanted: Option<&VersionReq>,
     asks: bool,
-    view: &InputSnapshot,
+    snapshot: &InputSnapshot,
     world: &Environment,
 ) -> CheckFinding {
-    let manifest = &view.manifest;
+    let manifest = &snapshot.manifest;
     let seen = manifest.tools.iter().find(|seen| seen.name == tool);
     let Some(found) = seen.and_then(|seen| seen.found.as_ref()) else {
         return Err(describe_not_on_path(tool, world));
     };
-    if let Some(failure) = view.version_failures().next() {
+    if let Some(failure) = snapshot.version_failures().next() {
         // Without `version` and `ask` the program only has to exist; some programs have no version option.
         return match wanted {
             None if !asks => Ok(format!("{found} (version unknown)")),

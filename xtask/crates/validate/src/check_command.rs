@@ -62,9 +62,16 @@ impl Runner<'_, '_, '_> {
         let check = self.check(at);
         let site = self.context;
         let (root, world) = (self.inspector.root(), site.tools.world);
-        let view = self.states[at].snapshot.as_ref();
-        let found: Option<CheckFinding> = view.and_then(|view| {
-            builtin_checks::run_builtin_check(check, view, site.repo, world, root, site.repo_checks)
+        let snapshot = self.states[at].snapshot.as_ref();
+        let found: Option<CheckFinding> = snapshot.and_then(|snapshot| {
+            builtin_checks::run_builtin_check(
+                check,
+                snapshot,
+                site.repo,
+                world,
+                root,
+                site.repo_checks,
+            )
         });
         match found {
             Some(Ok(words)) => Verdict::new(CheckOutcome::Passed, &words),

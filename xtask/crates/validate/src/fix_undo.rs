@@ -33,7 +33,7 @@ pub struct FixUndoReport {
     pub saved: Option<PathBuf>,
     pub failures: Vec<String>,
     /// Whether new files stay because the changes were incompletely known (`FixPhase::Unknown`).
-    pub leaves_new_things: bool,
+    pub keeps_new_files: bool,
 }
 
 impl FixStore<'_> {
@@ -72,7 +72,7 @@ impl FixStore<'_> {
                 done.failures.push(format!("cannot create the folder `{folder}`: {cause}"));
             }
         }
-        done.leaves_new_things = record.phase == FixPhase::Unknown;
+        done.keeps_new_files = record.phase == FixPhase::Unknown;
         let is_whole = done.kept.is_empty() && done.failures.is_empty();
         // A failure may succeed next time; later edits stay.
         record.phase = match (is_whole, done.failures.is_empty()) {

@@ -74,7 +74,7 @@ impl InputInspector<'_> {
         }
         let used: std::collections::HashSet<&[u8]> = views
             .iter()
-            .flat_map(|view| view.inputs.found.files.keys())
+            .flat_map(|snapshot| snapshot.inputs.found.files.keys())
             .map(RepoPath::as_bytes)
             .collect();
         self.stat_cache.write(disk, &|path| path.starts_with(b"/") || used.contains(path))
@@ -222,13 +222,17 @@ impl InputInspector<'_> {
         }
     }
 
-    /// Waits until any change of the files and programs in `view` will be visible in their stat data.
-    pub fn wait_until_settled(&self, view: &InputSnapshot) {
+    /// Waits until any change of the files and programs in `snapshot` will be visible in their stat data.
+    pub fn wait_until_settled(&self, snapshot: &InputSnapshot) {
         let now = self.now_ns();
-        let files =
-            view.inputs.found.files.values().chain(view.inputs.link_targets.values().flatten());
+        let files = snapshot
+            .inputs
+            .found
+            .files
+            .values()
+            .chain(snapshot.inputs.link_targets.values().flatten());
         let files = files.map(|stat| stat_cache::settle_time_ns(stat, now)).max().unwrap_or(0);
-        let answers = view.tools.iter();
+        let answers = snapshot.tools.iter();
         let programs = answers.map(|(_, answer)| programs::settle_time_ns(answer, now)).max();
         let longest = files.max(programs.unwrap_or(0));
         if longest > 0 {
@@ -237,20 +241,20 @@ impl InputInspector<'_> {
         }
     }
 
-    /// Lists the files, folders and programs that have changed since `view` was taken; an empty list means
+    /// Lists the files, folders and programs that have changed since `snapshot` was taken; an empty list means
     /// none.
-    pub fn find_changes(&mut self, check: &Check, view: &InputSnapshot) -> Result<Vec<String>> {
+    pub fn find_changes(&mut self, check: &Check, snapshot: &InputSnapshot) -> Result<Vec<String>> {
         // Inspects everything anew: the cached input sets are older than the command.
         let found = self.find_files(&self.input_spec(check)).map(|(found, _)| found)?;
         let mut moved: Vec<String> = Vec::new();
-        for (path, stat) in &view.inputs.found.files {
+        for (path, stat) in &snapshot.inputs.found.files {
             if found.files.get(path) != Some(stat) {
                 moved.push(format!("`{path}`"));
             }
         }
-        let is_new = |path: &&RepoPath| !view.inputs.found.files.contains_key(*path);
+        let is_new = |path: &&RepoPath| !snapshot.inputs.found.files.contains_key(*path);
         moved.extend(found.files.keys().filter(is_new).map(|path| format!("`{path}`")));
-        for (path, end) in &view.inputs.link_targets {
+        for (path, end) in &snapshot.inputs.link_targets {
             let now = path.to_disk_path(&self.root).canonicalize().ok();
             let now = now.and_then(|end| std::fs::symlink_metadata(end).ok());
             let now =
@@ -272,14 +276,14 @@ impl InputInspector<'_> {
                 b"" => "the root folder".to_owned(),
                 folder => format!("the folder `{}`", String::from_utf8_lossy(folder)),
             };
-            let others = view.inputs.found.folders.iter().filter(is_other);
+            let others = snapshot.inputs.found.folders.iter().filter(is_other);
             moved.extend(others.map(|(folder, _)| name(folder)));
         }
         let questions: Vec<ToolQuery> =
-            view.tools.iter().map(|(question, _)| question.clone()).collect();
+            snapshot.tools.iter().map(|(question, _)| question.clone()).collect();
         let mut programs = ToolCache::default();
         self.run_queries(&mut programs, &questions);
-        for (question, before) in &view.tools {
+        for (question, before) in &snapshot.tools {
             if programs.observation(question) != Some(before) {
                 moved.push(format!("the program `{}`", question.name));
             }

@@ -83,6 +83,6 @@ fn detect_checks(root: &Path, has_canonical: bool) -> Result<LoadedChecks> {
         word => facts.meets_condition(word),
     });
     let text = default_checks::with_versions(&text, &facts.versions);
-    let config = ValidateConfig::parse("the usual checks", &text)?;
+    let config = ValidateConfig::parse("the default checks", &text)?;
     Ok(LoadedChecks { config, file: None })
 }

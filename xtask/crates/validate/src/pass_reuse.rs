@@ -33,8 +33,8 @@ impl Runner<'_, '_, '_> {
             }
             let name = self.check(*need).name.clone();
             let unknown = self.find_unknown_need(*need);
-            let view = self.states[*need].snapshot.as_ref();
-            let key = view.map(|view| view.key.clone()).unwrap_or_default();
+            let snapshot = self.states[*need].snapshot.as_ref();
+            let key = snapshot.map(|snapshot| snapshot.key.clone()).unwrap_or_default();
             needs.push(NeededCheck { name, key, unknown_reason: unknown });
         }
         Ok(needs)
@@ -50,7 +50,7 @@ impl Runner<'_, '_, '_> {
             if state.is_unknown {
                 return Some(format!("`{name}`, which it needs, was left out"));
             }
-            let has_reason = |view: &InputSnapshot| view.unknown_reason.is_some();
+            let has_reason = |snapshot: &InputSnapshot| snapshot.unknown_reason.is_some();
             if is_command(check) && state.snapshot.as_ref().is_some_and(has_reason) {
                 return Some(format!("it needs `{name}`, which cannot be cached, so it runs"));
             }
@@ -62,7 +62,7 @@ impl Runner<'_, '_, '_> {
     pub(super) fn find_reusable_pass(
         &self,
         check: &Check,
-        view: &InputSnapshot,
+        snapshot: &InputSnapshot,
     ) -> (Option<CachedPass>, Vec<String>) {
         let wants_why = self.options.fast || self.options.why || self.options.dry_run;
         if !wants_why {
@@ -72,13 +72,13 @@ impl Runner<'_, '_, '_> {
         if !self.options.fast {
             why.push("without `--fast` every check runs".to_owned());
         }
-        if let Some(unknown) = &view.unknown_reason {
+        if let Some(unknown) = &snapshot.unknown_reason {
             why.push(unknown.clone());
             return (None, why);
         }
-        let Some(pass) = self.context.cache.find_pass(&view.key) else {
+        let Some(pass) = self.context.cache.find_pass(&snapshot.key) else {
             let last = self.context.cache.find_last_manifest(self.inspector.root(), &check.name);
-            let changes = last.map(|last| describe_differences(&last, &view.manifest));
+            let changes = last.map(|last| describe_differences(&last, &snapshot.manifest));
             why.extend(match changes {
                 Some(changes) if !changes.is_empty() => changes,
                 // This state passed before; then the check ran again and did not pass.
@@ -106,7 +106,7 @@ impl Runner<'_, '_, '_> {
             ));
             return (None, why);
         }
-        let covers = match view.file_count() {
+        let covers = match snapshot.file_count() {
             0 => String::new(),
             files => format!(", {} unchanged", pluralize(files, "file")),
         };
@@ -115,12 +115,12 @@ impl Runner<'_, '_, '_> {
 
     /// Removes the old pass of a check and waits until changes of its inputs will be visible.
     pub(super) fn prepare_check(&mut self, at: usize) {
-        let Some(view) = &self.states[at].snapshot else { return };
-        if view.unknown_reason.is_some() {
+        let Some(snapshot) = &self.states[at].snapshot else { return };
+        if snapshot.unknown_reason.is_some() {
             return;
         }
-        let forgotten = self.context.cache.remove_pass(self.context.tools.disk, &view.key);
-        self.inspector.wait_until_settled(view);
+        let forgotten = self.context.cache.remove_pass(self.context.tools.disk, &snapshot.key);
+        self.inspector.wait_until_settled(snapshot);
         if let Err(cause) = forgotten {
             self.disable_saving(&cause.to_string());
         }
@@ -128,16 +128,18 @@ impl Runner<'_, '_, '_> {
 
     /// Adds the state of the check to its result, and saves a pass if no input has changed.
     pub(super) fn record_result(&mut self, at: usize, mut ended: Verdict) -> Result<Verdict> {
-        let Some(view) = &self.states[at].snapshot else { return Ok(ended) };
-        ended.notes.extend(view.notes.iter().cloned());
+        let Some(snapshot) = &self.states[at].snapshot else { return Ok(ended) };
+        ended.notes.extend(snapshot.notes.iter().cloned());
         if ended.outcome != CheckOutcome::Passed {
             // A concurrent run may have saved a pass in the meantime, but this result is newer.
-            if let Err(cause) = self.context.cache.remove_pass(self.context.tools.disk, &view.key) {
+            if let Err(cause) =
+                self.context.cache.remove_pass(self.context.tools.disk, &snapshot.key)
+            {
                 self.disable_saving(&cause.to_string());
             }
             return Ok(ended);
         }
-        if view.unknown_reason.is_some() {
+        if snapshot.unknown_reason.is_some() {
             return Ok(ended);
         }
         let moved = self.find_changes(at)?;
@@ -149,9 +151,9 @@ impl Runner<'_, '_, '_> {
             return Ok(ended);
         }
         let check = self.check(at);
-        let Some(view) = &self.states[at].snapshot else { return Ok(ended) };
+        let Some(snapshot) = &self.states[at].snapshot else { return Ok(ended) };
         let pass = CachedPass {
-            key: view.key.clone(),
+            key: snapshot.key.clone(),
             check: check.name.clone(),
             at: self.context.tools.world.now_seconds(),
             duration_ms: ended.duration_ms,
@@ -159,7 +161,8 @@ impl Runner<'_, '_, '_> {
             output: ended.output.clone(),
         };
         let root = self.inspector.root();
-        match self.context.cache.save_pass(self.context.tools.disk, root, &pass, &view.manifest) {
+        match self.context.cache.save_pass(self.context.tools.disk, root, &pass, &snapshot.manifest)
+        {
             Ok(()) => self.log.write_line(LogLevel::StateSaved, &check.name),
             Err(cause) => self.disable_saving(&cause.to_string()),
         }
@@ -171,8 +174,8 @@ impl Runner<'_, '_, '_> {
         let mut all = Vec::new();
         for at in walk_needs(self.config(), at, |_| false) {
             let check = self.check(at);
-            if let Some(view) = &self.states[at].snapshot {
-                all.extend(self.inspector.find_changes(check, view)?);
+            if let Some(snapshot) = &self.states[at].snapshot {
+                all.extend(self.inspector.find_changes(check, snapshot)?);
             }
         }
         all.sort();

@@ -47,23 +47,23 @@ pub enum CheckSelection {
 /// Selects the checks of a run. Fails if `only` or `skip` contain unknown names, and lists all of them.
 pub fn select_checks(
     config: &ValidateConfig,
-    wish: &CheckFilter,
+    filter: &CheckFilter,
     here: RunEnvironment<'_>,
 ) -> Result<Vec<CheckSelection>> {
-    check_names(config, wish)?;
+    check_names(config, filter)?;
     let has_gates = config.phases.iter().any(|phase| phase.is_gate);
     let mut chosen: Vec<CheckSelection> = config
         .checks
         .iter()
         .map(|check| {
             let names = |words: &[String]| words.iter().any(|word| is_named(config, check, word));
-            if !wish.only.is_empty() && !names(&wish.only) {
+            if !filter.only.is_empty() && !names(&filter.only) {
                 return CheckSelection::No("not selected by `--only`".to_owned());
             }
-            if wish.before_commit && !check.conditions.before_commit {
+            if filter.before_commit && !check.conditions.before_commit {
                 return CheckSelection::No("not marked for `pre-commit`".to_owned());
             }
-            if wish.gates_only && has_gates && !config.phases[check.phase].is_gate {
+            if filter.gates_only && has_gates && !config.phases[check.phase].is_gate {
                 return CheckSelection::No("not in a gate phase".to_owned());
             }
             CheckSelection::Yes
@@ -82,9 +82,9 @@ pub fn select_checks(
             continue;
         }
         let names = |words: &[String]| words.iter().any(|word| is_named(config, check, word));
-        let reason = if names(&wish.skip) {
+        let reason = if names(&filter.skip) {
             "left out by `--skip`".to_owned()
-        } else if wish.skip_tests && check.conditions.runs_tests {
+        } else if filter.skip_tests && check.conditions.runs_tests {
             "left out by `--skip-tests`".to_owned()
         } else if here.is_ci && !check.conditions.runs_in_ci {
             "left out because `CI` is set".to_owned()
@@ -95,7 +95,7 @@ pub fn select_checks(
     }
     let is_in =
         |chosen: &CheckSelection| matches!(chosen, CheckSelection::Yes | CheckSelection::For(_));
-    let is_taken_back = !wish.only.is_empty() && !wish.skip.is_empty();
+    let is_taken_back = !filter.only.is_empty() && !filter.skip.is_empty();
     if is_taken_back && !chosen.iter().any(is_in) {
         return Err(Error::usage("`--skip` excludes everything that `--only` selects"));
     }
@@ -122,16 +122,16 @@ fn is_named(config: &ValidateConfig, check: &Check, word: &str) -> bool {
         || check.conditions.tags.iter().any(|tag| tag == word)
 }
 
-fn check_names(config: &ValidateConfig, wish: &CheckFilter) -> Result<()> {
+fn check_names(config: &ValidateConfig, filter: &CheckFilter) -> Result<()> {
     let checks = config.checks.iter().map(|check| check.name.as_str());
     let phases = config.phases.iter().map(|phase| phase.name.as_str());
     let tags =
         config.checks.iter().flat_map(|check| check.conditions.tags.iter().map(String::as_str));
     let known: Vec<&str> = checks.chain(phases).chain(tags).collect();
-    let unknown: Vec<String> = wish
+    let unknown: Vec<String> = filter
         .only
         .iter()
-        .chain(&wish.skip)
+        .chain(&filter.skip)
         .filter(|word| !known.contains(&word.as_str()))
         .map(|word| format!("`{word}`{}", suggest_nearest(word, known.iter().copied())))
         .collect();
@@ -242,9 +242,9 @@ mod tests {
         ValidateConfig::parse("f", text).unwrap()
     }
 
-    fn chosen(wish: &CheckFilter) -> String {
+    fn chosen(filter: &CheckFilter) -> String {
         let config = config();
-        let chosen = select_checks(&config, wish, HERE).unwrap();
+        let chosen = select_checks(&config, filter, HERE).unwrap();
         let line =
             |(check, chosen): (&Check, CheckSelection)| format!("{} {chosen:?}\n", check.name);
         config.checks.iter().zip(chosen).map(line).collect()
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn needs_come_along_and_every_absence_has_a_reason() {
-        let wish =
+        let filter =
             CheckFilter { only: vec!["tests".into(), "slow".into()], ..CheckFilter::default() };
         expect_test::expect![[r#"
             tool For("build")
@@ -261,8 +261,8 @@ mod tests {
             other No("not selected by `--only`")
             lint Yes
         "#]]
-        .assert_eq(&chosen(&wish));
-        let wish =
+        .assert_eq(&chosen(&filter));
+        let filter =
             CheckFilter { skip: vec!["second".into()], skip_tests: true, ..CheckFilter::default() };
         expect_test::expect![[r#"
             tool Yes
@@ -271,8 +271,8 @@ mod tests {
             other NotHere("only on macos and windows")
             lint No("left out by `--skip`")
         "#]]
-        .assert_eq(&chosen(&wish));
-        let wish = CheckFilter { before_commit: true, ..CheckFilter::default() };
+        .assert_eq(&chosen(&filter));
+        let filter = CheckFilter { before_commit: true, ..CheckFilter::default() };
         expect_test::expect![[r#"
             tool No("not marked for `pre-commit`")
             build No("not marked for `pre-commit`")
@@ -280,8 +280,8 @@ mod tests {
             other No("not marked for `pre-commit`")
             lint Yes
         "#]]
-        .assert_eq(&chosen(&wish));
-        let wish = CheckFilter { gates_only: true, ..CheckFilter::default() };
+        .assert_eq(&chosen(&filter));
+        let filter = CheckFilter { gates_only: true, ..CheckFilter::default() };
         expect_test::expect![[r#"
             tool Yes
             build No("not in a gate phase")
@@ -289,17 +289,17 @@ mod tests {
             other No("not in a gate phase")
             lint No("not in a gate phase")
         "#]]
-        .assert_eq(&chosen(&wish));
+        .assert_eq(&chosen(&filter));
     }
 
     #[test]
     fn unknown_names_are_refused_together() {
-        let wish = CheckFilter {
+        let filter = CheckFilter {
             only: vec!["test".into()],
             skip: vec!["zzz".into()],
             ..CheckFilter::default()
         };
-        let refused = select_checks(&config(), &wish, HERE).unwrap_err();
+        let refused = select_checks(&config(), &filter, HERE).unwrap_err();
         assert_eq!(refused.details(), ["`test`; did you mean `tests`?", "`zzz`"]);
     }
 

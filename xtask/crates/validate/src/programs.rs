@@ -197,7 +197,7 @@ impl ToolCache {
     /// Inspects programs and runs their version commands in parallel.
     pub fn query_all(
         &mut self,
-        looker: &QueryContext<'_>,
+        query_context: &QueryContext<'_>,
         looks: &mut StatCache,
         questions: &[ToolQuery],
         now_ns: &dyn Fn() -> i64,
@@ -206,15 +206,16 @@ impl ToolCache {
         for question in questions {
             let is_known = self.known.contains_key(question);
             if !is_known && !open.iter().any(|(other, ..)| other == question) {
-                let (answer, ask) = inspect_program(looker.world, looks, question, now_ns);
-                open.push((question.clone(), answer, ask.filter(|_| looker.runs_tools)));
+                let (answer, ask) = inspect_program(query_context.world, looks, question, now_ns);
+                open.push((question.clone(), answer, ask.filter(|_| query_context.runs_tools)));
             }
         }
         let said: Vec<Option<VersionOutput>> = std::thread::scope(|scope| {
             let asked: Vec<_> = open
                 .iter()
                 .map(|(question, _, ask)| {
-                    ask.as_ref().map(|ask| scope.spawn(|| ask.run(&question.folder, looker.stop)))
+                    ask.as_ref()
+                        .map(|ask| scope.spawn(|| ask.run(&question.folder, query_context.stop)))
                 })
                 .collect();
             let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {

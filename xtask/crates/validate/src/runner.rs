@@ -254,10 +254,10 @@ impl<'a> Runner<'a, '_, '_> {
     {
         let check = self.check(at);
         let needs = self.resolve_needs(at)?;
-        let view = self.inspector.take_snapshot(self.config(), at, needs)?;
-        let (pass, why) = self.find_reusable_pass(check, &view);
+        let snapshot = self.inspector.take_snapshot(self.config(), at, needs)?;
+        let (pass, why) = self.find_reusable_pass(check, &snapshot);
         self.states[at].run_reasons.extend(why);
-        self.states[at].snapshot = Some(view);
+        self.states[at].snapshot = Some(snapshot);
         if let Some(pass) = pass {
             let now = self.context.tools.world.now_seconds();
             self.log.write_line(
@@ -310,8 +310,9 @@ impl<'a> Runner<'a, '_, '_> {
     /// Records the final result of a check.
     pub(super) fn finish_check(&mut self, at: usize, mut ended: Verdict) {
         let check = self.check(at);
-        if let Some(view) = self.states[at].snapshot.as_ref().filter(|_| ended.notes.is_empty()) {
-            ended.notes.extend(view.notes.iter().cloned());
+        if let Some(snapshot) = self.states[at].snapshot.as_ref().filter(|_| ended.notes.is_empty())
+        {
+            ended.notes.extend(snapshot.notes.iter().cloned());
         }
         if ended.fix.is_none()
             && let Some(fix) = self.states[at].past_fix.take()
@@ -349,7 +350,7 @@ impl<'a> Runner<'a, '_, '_> {
 
     fn build_result(&self, at: usize, verdict: Verdict) -> CheckResult {
         let check = self.check(at);
-        let view = self.states[at].snapshot.as_ref();
+        let snapshot = self.states[at].snapshot.as_ref();
         // The default checks name files that a project may not have, so a note about unmatched `inputs` is noise.
         let is_told =
             |note: &CheckNote| self.context.checks.file.is_some() || !note.is_about_inputs();
@@ -365,8 +366,8 @@ impl<'a> Runner<'a, '_, '_> {
             duration_ms: verdict.duration_ms,
             exit_code: verdict.exit_code,
             output: verdict.output,
-            inputs: view.map_or(0, InputSnapshot::file_count),
-            key: view.map(|view| view.key.clone()),
+            inputs: snapshot.map_or(0, InputSnapshot::file_count),
+            key: snapshot.map(|snapshot| snapshot.key.clone()),
             fix: verdict.fix,
             line: self.context.checks.file.as_ref().map(|_| check.line),
         }

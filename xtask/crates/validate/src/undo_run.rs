@@ -86,7 +86,7 @@ fn undo_record(
         info(&format!("{why}the replaced content is kept in {}", folder.display()));
     }
     done.failures.iter().for_each(|failure| tools.progress.warn(failure));
-    if done.leaves_new_things {
+    if done.keeps_new_files {
         info("it created too many files to check: new files are kept");
     }
     kept.extend(done.kept.iter().map(ToString::to_string));

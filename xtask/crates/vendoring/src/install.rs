@@ -92,12 +92,10 @@ pub fn recover_install(repo: &Repo, disk: &Disk<'_>) -> Result<bool> {
                 ));
             }
             LoadedRecord::Corrupt(why) => {
-                return Err(Error::unable(
-                    "an earlier `vendor` was cut short: cannot read its record",
-                )
-                .with_detail(why)
-                .with_hint("`git status` shows the files that it wrote; then remove the record")
-                .with_hint(format!("rm '{}'", pending_install_file(repo).display())));
+                return Err(Error::unable("cannot read the record of an interrupted `vendor`")
+                    .with_detail(why)
+                    .with_hint("`git status` shows the files that it wrote; then remove the record")
+                    .with_hint(format!("rm '{}'", pending_install_file(repo).display())));
             }
         };
     let id = |text: &str| {
@@ -151,7 +149,7 @@ fn roll_back_install(repo: &Repo, old: Option<Id>, new: Id, disk: &Disk<'_>) -> 
     match foreign.is_empty() {
         true => Ok(()),
         false => Err(Error::unable(format!(
-            "changed by somebody else, and left as is: {}",
+            "changed by another process, and kept: {}",
             join_names(&foreign, 5)
         ))
         .with_hint("`git status` there shows them; everything else was restored")),

@@ -66,7 +66,7 @@ impl VendorTarget {
                 .with_hint(format!("if not, `rm '{}'`", repo.index_lock_file().display())));
         }
         if has_pending_install(&repo) {
-            return Err(Error::unable(format!("an earlier `vendor` was cut short in `{place}`"))
+            return Err(Error::unable(format!("an earlier `vendor` was interrupted in `{place}`"))
                 .with_hint("without `--dry-run` it is rolled back first"));
         }
         let tree = repo.tree_of_head()?;

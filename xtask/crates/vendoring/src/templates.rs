@@ -80,13 +80,18 @@ pub struct RenderedTemplates {
 pub fn render_templates(
     facts: &RepoFacts,
     read: ReadFile<'_>,
-    shape: &CopySpec,
+    copy_spec: &CopySpec,
     protected: &[String],
 ) -> RenderedTemplates {
-    let mut desk =
-        TemplateRenderer { facts, read, shape, protected, output: RenderedTemplates::default() };
+    let mut desk = TemplateRenderer {
+        facts,
+        read,
+        copy_spec,
+        protected,
+        output: RenderedTemplates::default(),
+    };
     desk.add_rules();
-    if shape.parts.has_part("services") {
+    if copy_spec.parts.has_part("services") {
         desk.add_layers();
     }
     desk.add_gitignore();
@@ -101,7 +106,7 @@ pub fn render_templates(
     }
     desk.exclude_from_packages();
     let mut all = desk.output;
-    all.toolkit_paths = list_toolkit_paths(facts, &all.files, shape);
+    all.toolkit_paths = list_toolkit_paths(facts, &all.files, copy_spec);
     all.files.sort_by_key(|file| file.path);
     all.kept.sort();
     all.by_hand.sort_by(|one, two| one.path.cmp(&two.path));
@@ -111,7 +116,7 @@ pub fn render_templates(
 struct TemplateRenderer<'a> {
     facts: &'a RepoFacts,
     read: ReadFile<'a>,
-    shape: &'a CopySpec,
+    copy_spec: &'a CopySpec,
     protected: &'a [String],
     output: RenderedTemplates,
 }
@@ -140,7 +145,7 @@ impl TemplateRenderer<'_> {
     }
 
     fn add_file(&mut self, path: &'static str, text: String) {
-        self.output.files.push(RenderedTemplate { path, text: self.shape.rename_text(&text) });
+        self.output.files.push(RenderedTemplate { path, text: self.copy_spec.rename_text(&text) });
     }
 
     fn add_note(&mut self, note: String) {
@@ -161,7 +166,7 @@ impl TemplateRenderer<'_> {
                 .replace("\"<branch>\"", &quote_toml(&self.facts.default_branch));
             self.add_file(BRANCHES_FILE, text);
         }
-        if self.shape.parts.has_part("checks") && self.is_free(VALIDATE_FILE) {
+        if self.copy_spec.parts.has_part("checks") && self.is_free(VALIDATE_FILE) {
             self.add_file(VALIDATE_FILE, render_validate_config(self.facts));
         }
     }
@@ -217,7 +222,7 @@ impl TemplateRenderer<'_> {
             return;
         }
         let text = self.read_existing(ATTRIBUTES_FILE).unwrap_or_default();
-        let line = self.shape.rename_text(VENDORED);
+        let line = self.copy_spec.rename_text(VENDORED);
         if !String::from_utf8_lossy(&text).contains(line.trim_start_matches('/')) {
             self.output.by_hand.push(ManualEdit {
                 path: ATTRIBUTES_FILE.to_owned(),
@@ -230,7 +235,8 @@ impl TemplateRenderer<'_> {
     }
 
     fn add_recipes(&mut self) {
-        let ours = self.shape.rename_text(&self.shape.parts.filter_justfile(JUSTFILE_TEMPLATE));
+        let ours =
+            self.copy_spec.rename_text(&self.copy_spec.parts.filter_justfile(JUSTFILE_TEMPLATE));
         let Some(theirs) = self.facts.layout.justfile.clone() else {
             if self.is_free(JUST_FILE) {
                 self.add_file(JUST_FILE, ours);
@@ -248,7 +254,7 @@ impl TemplateRenderer<'_> {
     /// Excludes the added files from packages (Hatch, setuptools, npm) that would include them, and from Prettier.
     fn exclude_from_packages(&mut self) {
         let facts = self.facts;
-        let ours = list_toolkit_paths(facts, &self.output.files, self.shape);
+        let ours = list_toolkit_paths(facts, &self.output.files, self.copy_spec);
         if facts.packaging.hatch {
             let quoted: Vec<String> = ours
                 .iter()
@@ -287,7 +293,7 @@ impl TemplateRenderer<'_> {
             }
         }
         if facts.packaging.prettier {
-            let line = format!("/{}/\n", self.shape.name);
+            let line = format!("/{}/\n", self.copy_spec.name);
             self.add_lines(".prettierignore", line, "Prettier checks every file");
         }
     }
@@ -333,7 +339,7 @@ impl TemplateRenderer<'_> {
             self.add_file(path, text.to_owned());
         } else if self
             .read_existing(path)
-            .is_some_and(|there| there != self.shape.rename_text(text).as_bytes())
+            .is_some_and(|there| there != self.copy_spec.rename_text(text).as_bytes())
         {
             self.add_note(format!("`{path}` already exists with other content, and is kept"));
         }
@@ -377,7 +383,7 @@ fn list_faults(faults: &Error) -> Vec<String> {
 fn list_toolkit_paths(
     facts: &RepoFacts,
     placed: &[RenderedTemplate],
-    shape: &CopySpec,
+    copy_spec: &CopySpec,
 ) -> Vec<String> {
     let mut found = BTreeSet::from([".cargo/config.toml".to_owned()]);
     if facts.is_cargo_ours && facts.rust_folders.is_empty() {
@@ -395,7 +401,7 @@ fn list_toolkit_paths(
     found.extend(
         placed.iter().filter(|file| file.path.starts_with(".git")).map(|file| file.path.to_owned()),
     );
-    [format!("{}/", shape.name)].into_iter().chain(found).collect()
+    [format!("{}/", copy_spec.name)].into_iter().chain(found).collect()
 }
 
 /// Renders `deployment/local.toml`, with recognized services as comments.

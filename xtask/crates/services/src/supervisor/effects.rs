@@ -86,8 +86,8 @@ impl Supervisor<'_> {
         // Without this entry, `logs` shows the entire log.
         log.record_run(self.host.disk, self.event_context().wall_ms, is_again).ok();
         {
-            let mut keepers = self.logs.rotators.lock().unwrap_or_else(PoisonError::into_inner);
-            keepers.insert(name.clone(), LogRotator::new(log.clone(), spec.supervision.log));
+            let mut rotators = self.logs.rotators.lock().unwrap_or_else(PoisonError::into_inner);
+            rotators.insert(name.clone(), LogRotator::new(log.clone(), spec.supervision.log));
         }
         let started = saved.and_then(|()| {
             let env = self.build_environment(&spec, run, degraded)?;

@@ -62,7 +62,7 @@ impl Supervisor<'_> {
         let mode = std::fs::Permissions::from_mode(0o600);
         std::fs::set_permissions(&self.socket.path, mode).with_context(cannot)?;
         self.socket.id = FileId::at_no_follow(&self.socket.path);
-        let (tell, looker) = (self.input_sender.clone(), self.usage_monitor.clone());
+        let (tell, usage_monitor) = (self.input_sender.clone(), self.usage_monitor.clone());
         let commands = self.socket.commands.clone();
         spawn_thread(move || {
             while let Ok((stream, _)) = listener.accept() {
@@ -75,10 +75,11 @@ impl Supervisor<'_> {
                         control_socket::write_reply(&stream, &ControlReply::Refused { why });
                     continue;
                 }
-                let (tell, looker, command) = (tell.clone(), looker.clone(), commands.clone());
+                let (tell, usage_monitor, command) =
+                    (tell.clone(), usage_monitor.clone(), commands.clone());
                 // Without a thread the stream is closed, which the command notices.
                 drop(spawn_thread(move || {
-                    serve_command(&stream, &tell, &looker);
+                    serve_command(&stream, &tell, &usage_monitor);
                     drop(command);
                 }));
             }
@@ -105,12 +106,12 @@ impl Supervisor<'_> {
         let Some(port) = self.page.port else { return };
         let opened = status_server::bind_server(port).and_then(|server| {
             let port = server.port();
-            let (tell, looker) = (self.input_sender.clone(), self.usage_monitor.clone());
+            let (tell, usage_monitor) = (self.input_sender.clone(), self.usage_monitor.clone());
             let look = Arc::new(move || {
                 let (reply, answer) = channel();
                 tell.send(Input::StatusRequest(reply)).ok()?;
                 let mut page = answer.recv_timeout(STATUS_PAGE_TIMEOUT).ok()?;
-                looker.fill_usage(&mut page);
+                usage_monitor.fill_usage(&mut page);
                 Some(page)
             });
             Ok((port, status_server::serve_status(server, look)?))
@@ -121,18 +122,18 @@ impl Supervisor<'_> {
 
     /// Polls the `LogRotator`s in a separate thread, more often while a log grows.
     pub(super) fn start_log_rotation(&self) -> Result<()> {
-        let (keepers, is_ending) = (Arc::downgrade(&self.logs.rotators), self.is_ending.clone());
+        let (rotators, is_ending) = (Arc::downgrade(&self.logs.rotators), self.is_ending.clone());
         spawn_thread(move || {
             let mut pause = LOG_POLL;
-            while let Some(keepers) = keepers.upgrade() {
+            while let Some(rotators) = rotators.upgrade() {
                 if is_ending.load(Ordering::SeqCst) {
                     return;
                 }
-                let mut keepers = keepers.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut rotators = rotators.lock().unwrap_or_else(PoisonError::into_inner);
                 // A log that cannot be rotated, usually because of a full disk, is left as it is.
-                let looks = keepers.values_mut().map(|keeper| keeper.poll(&Disk::real()));
+                let looks = rotators.values_mut().map(|rotator| rotator.poll(&Disk::real()));
                 let has_grown = looks.filter(|look| matches!(look, Ok(true))).count() > 0;
-                drop(keepers);
+                drop(rotators);
                 pause = if has_grown { LOG_POLL } else { (pause * 2).min(LOG_POLL_IDLE) };
                 std::thread::sleep(pause);
             }
@@ -331,7 +332,7 @@ impl Strays {
 }
 
 /// Handles one connection.
-fn serve_command(stream: &UnixStream, tell: &Sender<Input>, looker: &UsageMonitor) {
+fn serve_command(stream: &UnixStream, tell: &Sender<Input>, usage_monitor: &UsageMonitor) {
     let refuse = |why: String| {
         // The command may have disconnected.
         let _is_told = control_socket::write_reply(stream, &ControlReply::Refused { why });
@@ -356,7 +357,7 @@ fn serve_command(stream: &UnixStream, tell: &Sender<Input>, looker: &UsageMonito
                     && !is_brief
                     && let ControlReply::Now { page } = &mut answer
                 {
-                    looker.fill_usage(page);
+                    usage_monitor.fill_usage(page);
                 }
                 let is_told = control_socket::write_reply(stream, &answer);
                 if is_last {

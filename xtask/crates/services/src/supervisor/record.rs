@@ -34,9 +34,9 @@ impl Supervisor<'_> {
             let log = self.service_log(&name);
             let log_at = found.log_at;
             self.logs.starts.insert(name.clone(), log_at);
-            let mut keepers = self.logs.rotators.lock().unwrap_or_else(PoisonError::into_inner);
-            keepers.insert(name.clone(), LogRotator::new(log, found.unit.spec.supervision.log));
-            drop(keepers);
+            let mut rotators = self.logs.rotators.lock().unwrap_or_else(PoisonError::into_inner);
+            rotators.insert(name.clone(), LogRotator::new(log, found.unit.spec.supervision.log));
+            drop(rotators);
             let now = self.event_context();
             self.machine.reattach_service(found.unit, found.was_ready, now);
             match identity {

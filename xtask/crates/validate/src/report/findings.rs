@@ -233,7 +233,7 @@ impl OutputParser<'_> {
         let header = near.clone().position(|line| !line.starts_with([' ', '\t']));
         let (level, message) = match header {
             Some(more) => split_level(&to_one_line(&before[before.len() - 1 - more..].join(" "))),
-            None => (FindingLevel::Error, "there is something wrong here".to_owned()),
+            None => (FindingLevel::Error, "finding without a message".to_owned()),
         };
         self.parse_bare_location(place, level, message)
     }
