@@ -73,16 +73,23 @@ pub struct Cli {
 #[derive(Args)]
 pub struct GlobalArgs {
     /// Run as if started in this folder
-    #[arg(short = 'C', value_name = "DIR", global = true)]
+    #[arg(short = 'C', value_name = "DIR", global = true, help_heading = "Global options")]
     pub directory: Option<PathBuf>,
     /// When to use colours
-    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto, global = true)]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t = Color::Auto,
+        global = true,
+        help_heading = "Global options"
+    )]
     pub color: Color,
     /// Only print results and errors
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
     pub quiet: bool,
-    /// Print more, including what is in sync
-    #[arg(short, long, global = true)]
+    /// Print more: details, and unchanged items
+    #[arg(short, long, global = true, help_heading = "Global options")]
     pub verbose: bool,
 }
 

@@ -45,7 +45,9 @@ pub(super) fn run(session: &Session, repo: &Repo, index: &Path) -> CommandResult
     }
     let detail = ReportDetail { all: false, quiet: true, why: false };
     print_hook_message("commit refused: checks failed on the staged state");
-    report::print_hook_line(done.render_summary(detail).trim_end());
+    for line in done.render_summary(detail).trim_end().lines() {
+        report::print_hook_line(line);
+    }
     print_hook_message("`git commit --no-verify` commits anyway");
     Ok(ErrorKind::Negative.exit_code())
 }

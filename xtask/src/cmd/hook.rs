@@ -17,7 +17,7 @@ use xtask_base::error::{Error, ErrorKind, Result, ResultExt as _};
 use xtask_base::in_toolkit;
 use xtask_base::name::NAME;
 use xtask_base::process::{self, Program};
-use xtask_base::words::{join_names, pluralize};
+use xtask_base::words::{join_names, pluralize, quote_for_shell};
 use xtask_git::{PUSHING, Repo};
 use xtask_hooks::pre_push::{
     ChangedBranch, check_push_in_hook, find_changed_branches, parse_pushed_refs,
@@ -74,7 +74,7 @@ pub(super) fn run(world: Environment, args: &[OsString]) -> CommandResult {
         let done = dispatch_hook(&session, &repo, hook, number, args.get(2..).unwrap_or_default());
         done.or_else(|failure| {
             let line = format!("{name} hook skipped: {}", error_line(&failure));
-            print_hook_message(&substitute_program(&session, &repo, &line));
+            print_hook_message(&substitute_program(&repo, &line));
             Ok(SUCCESS)
         })
     });
@@ -104,13 +104,13 @@ fn default_global_args() -> GlobalArgs {
 
 /// Returns `line` with the path of the installed program in place of `cargo xtask`, if the branch has no `cargo
 /// xtask`.
-fn substitute_program(session: &Session, repo: &Repo, line: &str) -> String {
+fn substitute_program(repo: &Repo, line: &str) -> String {
     if !line.contains("cargo xtask") || is_workspace_member(repo) {
         return line.to_owned();
     }
-    let program = program_link(repo);
-    let program = program.strip_prefix(&session.world.cwd).unwrap_or(&program);
-    line.replace("cargo xtask", &program.display().to_string())
+    // In full, so that it works from every folder and worktree.
+    let program = quote_for_shell(&program_link(repo).display().to_string());
+    line.replace("cargo xtask", &program)
 }
 
 /// Returns whether `cargo xtask` works on this branch: the toolkit exists and the root workspace has it as a member.
@@ -143,12 +143,12 @@ fn dispatch_hook(
         _ if !hook.can_block() && repo.is_in_another_repo() => {}
         Hook::PostCheckout | Hook::PostMerge | Hook::PostRewrite => {
             for line in post_checkout::sync_after_hook(repo, hook, args, &tools)? {
-                print_hook_message(&substitute_program(session, repo, &line));
+                print_hook_message(&substitute_program(repo, &line));
             }
         }
         Hook::PostCommit => {
             if let Some(line) = post_commit::report_after_commit(repo, &tools)? {
-                print_hook_message(&substitute_program(session, repo, &line));
+                print_hook_message(&substitute_program(repo, &line));
             }
         }
         Hook::PreCommit => {
@@ -191,10 +191,7 @@ fn handle_pre_push(session: &Session, repo: &Repo, git: u32, args: &[OsString]) 
         return Ok(SUCCESS);
     }
     let verdict = check_push_in_hook(repo, &refs, &session.tools())?;
-    verdict
-        .notes
-        .iter()
-        .for_each(|note| print_hook_message(&substitute_program(session, repo, note)));
+    verdict.notes.iter().for_each(|note| print_hook_message(&substitute_program(repo, note)));
     if !verdict.faults.is_empty() {
         return Ok(print_refusal("push", "git push --no-verify", &verdict.faults));
     }

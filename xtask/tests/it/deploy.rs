@@ -354,7 +354,7 @@ fn rollback_with_failing_restart_reports_that_nothing_serves() {
     };
     kill_all();
     let ran = site.repo.xtask(&["rollback", "prod", &release, "--yes"]).status(1);
-    ran.says("nothing serves now");
+    ran.says("no release is serving");
     assert_eq!((site.says(), &site.history()["serves"]), (None, &Value::Null));
     // After a boot nothing runs either, whatever the history says.
     fs::remove_file(site.target().join("shared/broken-v1")).unwrap();

@@ -164,7 +164,7 @@ fn hooks_report_newer_state_and_do_not_block_git() {
     repo.canonical(&[("setup/b", Some("b2\n"))]);
     repo.write(".git/xtask/format", "2\n");
     let before = (state(&repo), repo.read("setup/b"));
-    let told = |name: &str| format!("xtask: {name} did nothing: the state of this repository was");
+    let told = |name: &str| format!("xtask: {name} hook skipped: the state of this repository was");
     repo.write("src/app", "<<<<<<< refused otherwise\n=======\n>>>>>>> x\n");
     let steps: [(&[&str], &str); 4] = [
         (&["commit", "-qam", "markers"], "pre-commit"),
@@ -223,7 +223,7 @@ fn unreadable_state_format_is_refused_with_the_reason() {
     symlink("format", &file).unwrap();
     repo.xtask(&["sync"]).status(3).says("symbolic links");
     let ran = repo.try_git(&["switch", "-c", "other"]).success();
-    ran.says("post-checkout did nothing: cannot read the state format").says("symbolic links");
+    ran.says("post-checkout hook skipped: cannot read the state format").says("symbolic links");
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn newer_hooks_off_record_is_neither_replaced_nor_removed() {
     refused(&repo, what, &[commands[0], commands[3], &["hooks", "disable"]]);
     let before = state(&repo);
     let ran = repo.try_git(&["switch", "-c", "other"]).success();
-    ran.says("post-checkout did nothing").says("written by a newer xtask");
+    ran.says("post-checkout hook skipped").says("written by a newer xtask");
     same(&state(&repo), &before, "all together");
     repo.xtask(&["hooks", "status"])
         .success()

@@ -302,7 +302,9 @@ fn propagate_remote_updates_all_branches_in_one_push() {
     let pushes = lab.path("pushes");
     let hook = lab.path("hub/hooks/pre-receive");
     write_script(&hook, format!("#!/bin/sh\necho push >> '{pushes}'\n"));
-    repo.xtask(&["propagate", "--remote", "--push"]).success().says("3 branches of `origin`");
+    repo.xtask(&["propagate", "--remote", "--push"])
+        .success()
+        .says("3 branches and 1 side branch of `origin`");
     assert_eq!(fs::read_to_string(&pushes).unwrap(), "push\n");
     for name in ["plain", "feature/own", "feature/work"] {
         assert_eq!(hub.git(&["show", &format!("{name}:setup/a")]), "a2\n", "{name}");

@@ -385,7 +385,7 @@ fn recover_and_restore_do_not_affect_other_worktrees() {
     repo.git(&["switch", "--quiet", "feature"]);
     repo.git(&["worktree", "add", "--quiet", "../linked", "main"]);
     let linked = lab.place("linked");
-    repo.xtask(&["restore", &id]).success().says("`main` is checked out in");
+    repo.xtask(&["restore", &id]).success().says("`main` was not moved: it is checked out in");
     assert_eq!((linked.status(), linked.head()), (String::new(), repo.id("origin/main")));
     repo.git(&["switch", "--quiet", "--discard-changes", "--detach"]);
     repo.git(&["worktree", "add", "--quiet", "../third", "feature"]);

@@ -391,7 +391,7 @@ fn compare_url_is_derived_from_every_remote_url_form() {
     }
     for url in ["https://git.example.com/owner/repo.git", "ssh://[::1]:22/owner/repo.git"] {
         let said = told(url);
-        assert!(said.contains("cannot derive the URL of a pull request"), "{url}: {said}");
+        assert!(said.contains("cannot derive the pull request URL"), "{url}: {said}");
     }
     for url in [
         "https://github.com/",

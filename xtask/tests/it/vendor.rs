@@ -435,7 +435,7 @@ fn upgrade_refuses_local_changes_and_edited_manifests() {
     guest.git(&["switch", "--quiet", "orchestration-tools"]);
     guest.write("xtask/notes.txt", "not committed\n");
     let tip = guest.git(&["rev-parse", "HEAD"]);
-    upgrade(&guest, &[]).status(3).says("local changes there are in the way");
+    upgrade(&guest, &[]).status(3).says("would be overwritten");
     assert_eq!(guest.read("xtask/notes.txt"), "not committed\n");
     assert_eq!(guest.git(&["rev-parse", "HEAD"]), tip);
     guest.git(&["checkout", "--quiet", "--", "."]);

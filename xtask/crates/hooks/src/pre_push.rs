@@ -159,8 +159,8 @@ pub fn check_push(
             let what =
                 if pushed.new.is_none() { "deleted by a push" } else { "pushed to directly" };
             verdict.faults.push(format!(
-                "`{branch}` is protected (`{BRANCHES_FILE}` on `{}`) and cannot be {what}; push a \
-                 branch of your own and open a pull request",
+                "`{branch}` is protected (`protected` in `{BRANCHES_FILE}` on `{}`, by default \
+                 `main`) and cannot be {what}; push a branch of your own and open a pull request",
                 context.config.branch
             ));
         }

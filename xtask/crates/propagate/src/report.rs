@@ -155,11 +155,20 @@ impl PropagateOutcome {
     }
 
     fn describe_result(&self, options: &PropagateOptions, written: usize) -> String {
-        let branches = match written {
-            0 => "no branch".to_owned(),
-            many => pluralize(many, "branch"),
+        let side_branches = self
+            .rows
+            .values()
+            .filter(|row| row.action() == BranchAction::Beside && row.new.is_some());
+        let branches = match (written, side_branches.count()) {
+            (0, 0) => "no branch".to_owned(),
+            (0, side) => pluralize(side, "side branch"),
+            (many, 0) => pluralize(many, "branch"),
+            (many, side) => {
+                format!("{} and {}", pluralize(many, "branch"), pluralize(side, "side branch"))
+            }
         };
-        let verb = match (options.dry_run, written) {
+        let is_none = branches == "no branch";
+        let verb = match (options.dry_run, if is_none { 0 } else { 1 }) {
             (true, _) => "would be brought",
             (false, 0) => "had to be brought",
             (false, _) => "brought",

@@ -56,7 +56,9 @@ pub fn choose_services(layer: &Layer, names: &[String]) -> Result<Vec<usize>> {
         ));
         for name in unknown {
             let near = suggest_nearest(name, known.iter().map(String::as_str));
-            error = error.with_detail(format!("`{name}`{near}"));
+            if names.len() > 1 || !near.is_empty() {
+                error = error.with_detail(format!("`{name}`{near}"));
+            }
         }
         return Err(error);
     }

@@ -81,7 +81,7 @@ impl PortPlan {
     }
 }
 
-/// Rejects `--port NAME=N` for services that the layer does not have.
+/// Rejects `--port NAME=N` for services that the layer does not have, or that have no port.
 pub fn check_port_names(layer: &Layer, moved: &BTreeMap<String, u16>) -> Result<()> {
     for (name, port) in moved {
         let is_status = name == "status" && layer.status != StatusPort::Off;
@@ -90,6 +90,10 @@ pub fn check_port_names(layer: &Layer, moved: &BTreeMap<String, u16>) -> Result<
                 "`--port {name}={port}`: layer `{}` has no service `{name}`",
                 layer.name
             )));
+        }
+        if layer.services.iter().any(|service| service.name == *name && service.port.is_none()) {
+            return Err(Error::usage(format!("`--port {name}={port}`: `{name}` has no port"))
+                .with_hint(format!("give it one with `port` in `[service.{name}]`")));
         }
     }
     Ok(())

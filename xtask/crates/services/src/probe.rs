@@ -145,7 +145,7 @@ fn describe_no_answer(port: u16, none: &HttpError, reach: &ListenerFinder) -> St
 
 fn check_http(page: &HttpProbe, longest: Duration, reach: &ListenerFinder) -> Result<(), String> {
     let (port, path) = (page.port.unwrap_or(0), &page.path);
-    // If only the status code counts, the body need not end.
+    // If only the status code counts, the body need not end, and what has come of it by now is chance.
     let ask = if page.json.is_some() { http::get_at } else { http::get_head_at };
     let answer = ask(reach.find_address(port), port, path, longest)
         .map_err(|none| describe_no_answer(port, &none, reach))?;
@@ -155,7 +155,8 @@ fn check_http(page: &HttpProbe, longest: Duration, reach: &ListenerFinder) -> Re
         wanted => wanted.contains(&status),
     };
     if !is_wanted {
-        return Err(format!("{path} answers {status}{}", describe_output(&answer.body)));
+        let body = if page.json.is_some() { describe_output(&answer.body) } else { String::new() };
+        return Err(format!("{path} answers {status}{body}"));
     }
     let Some(wanted) = &page.json else { return Ok(()) };
     if answer.is_truncated {
@@ -218,8 +219,13 @@ fn run_command(
 /// Returns the beginning of an output after a colon; an empty string for empty output.
 fn describe_output(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
-    let text = text.trim();
-    if text.is_empty() { String::new() } else { format!(": {}", truncate_text(text)) }
+    let words: Vec<&str> = text.split_whitespace().collect();
+    // A page for browsers says nothing in its first characters.
+    let is_page = words.first().is_some_and(|word| word.starts_with('<'));
+    if words.is_empty() || is_page {
+        return String::new();
+    }
+    format!(": {}", truncate_text(&words.join(" ")))
 }
 
 fn truncate_text(text: &str) -> String {
@@ -236,6 +242,13 @@ mod tests {
     use xtask_base::environment::Environment;
     use xtask_base::files::Disk;
     use xtask_base::temp_folder::TempFolder;
+
+    #[test]
+    fn quoted_output_is_one_line_and_no_page() {
+        assert_eq!(describe_output(b"  not\n   yet\t\n"), ": not yet");
+        assert_eq!(describe_output(b"<!DOCTYPE html>\n<html>"), "");
+        assert_eq!(describe_output(b" \n"), "");
+    }
 
     #[test]
     fn a_body_must_hold_what_is_wanted_and_may_hold_more() {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::events::{Effect, EventContext, ProbeKind, ProcessExit, StopMethod, TeardownReport};
 use super::spec::ServiceSpec;
 use xtask_base::processes::ProcessIdentity;
+use xtask_base::words::pluralize;
 
 /// How long a service must have been ready for its earlier restarts to no longer count.
 const RESTARTS_FORGIVEN_AFTER: Duration = Duration::from_secs(30);
@@ -354,7 +355,8 @@ impl SupervisedService {
         }
         if self.backoff.restarted_at.len() >= rule.max as usize {
             let max = rule.max;
-            self.notes.error = Some(format!("{why}; gave up after {max} restarts"));
+            self.notes.error =
+                Some(format!("{why}; gave up after {}", pluralize(max as usize, "restart")));
             return AfterStop::Failed;
         }
         self.notes.error = Some(why);

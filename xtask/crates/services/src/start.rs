@@ -414,8 +414,8 @@ fn stop_interrupted(stack: &Stack, new: Vec<ServiceSpec>) -> Result<Error> {
 /// Builds the error of a start, with the last log lines of each failed service.
 fn build_start_error(failures: &[ServiceFailure], left: &str, layer: &str) -> Error {
     let error = Error::negative(match failures {
-        [one] => format!("{} did not become ready; {left}", one.service),
-        more => format!("{} services did not become ready; {left}", more.len()),
+        [one] => format!("{} failed; {left}", one.service),
+        more => format!("{} services failed; {left}", more.len()),
     });
     let error = failures.iter().fold(error, |error, failure| error.with_detail(failure.describe()));
     let names: Vec<&str> = failures.iter().map(|failure| failure.service.as_str()).collect();

@@ -16,6 +16,7 @@ use super::layers::{list_layers, read_layer};
 use super::stack::Stack;
 use super::status::{ServiceStatus, StackStatus};
 use xtask_base::error::{Error, ErrorKind, Result};
+use xtask_base::words::join_names;
 use xtask_config::suggest_nearest;
 
 /// Result of stopping the services of one layer.
@@ -104,12 +105,14 @@ fn check_names(names: &[String], page: &StackStatus) -> Result<()> {
     let Some(first) = unknown.first() else { return Ok(()) };
     let known: Vec<&str> = page.services.iter().map(|row| row.service.as_str()).collect();
     let error = Error::usage(format!(
-        "layer `{}` has no service `{first}`; its services: {}",
+        "layer `{}` has no service `{first}`; it has {}",
         page.layer,
-        known.join(", ")
+        join_names(&known.iter().map(ToString::to_string).collect::<Vec<_>>(), 20)
     ));
     Err(unknown.iter().fold(error, |error, name| {
-        error.with_detail(format!("`{name}`{}", suggest_nearest(name, known.iter().copied())))
+        let near = suggest_nearest(name, known.iter().copied());
+        let is_said = names.len() == 1 && near.is_empty();
+        if is_said { error } else { error.with_detail(format!("`{name}`{near}")) }
     }))
 }
 

@@ -50,7 +50,7 @@ pub fn is_blocked_only_by_protection(repo: &Repo, planned: &PlannedSync) -> bool
 pub fn protected_branch_hint(repo: &Repo, context: &SyncContext, branch: &str) -> String {
     let push = if repo.has_remote(&context.config.remote) { " --remote --push" } else { "" };
     format!(
-        "`cargo xtask propagate{push}`, then merge `{SYNC_BRANCH_PREFIX}{branch}` into `{branch}`"
+        "`cargo xtask propagate{push}`, then merge `{SYNC_BRANCH_PREFIX}{branch}` into `{branch}` by a pull request"
     )
 }
 
