@@ -403,7 +403,7 @@ fn compare_url_is_derived_from_every_remote_url_form() {
         "ext::sh -c true",
     ] {
         let said = told(url);
-        assert!(said.contains("once they are on `orchestration-tools`"), "{url}: {said}");
+        assert!(said.contains("once they are merged into `orchestration-tools`"), "{url}: {said}");
     }
     scene.repo.canonical(&[("setup/sync.toml", Some("[canonical]\nforge = 'gitlab'\n"))]);
     let said = told("https://git.example.com/owner/repo.git");

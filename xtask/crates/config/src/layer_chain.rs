@@ -472,14 +472,14 @@ mod tests {
             refused("", &files),
         ];
         expect![[r#"
-            there is no layer `stagign`; did you mean `staging`?
+            no such layer: `stagign`; did you mean `staging`?
             the layers are `local`, `staging`
-            there is no layer `x`
+            no such layer: `x`
             there are no layers: write `deployment/local.toml`
-            there is no layer `../local`; did you mean `local`?
+            no such layer: `../local`; did you mean `local`?
             the layers are `local`, `staging`
             a layer's name is `[a-z0-9][a-z0-9_-]{0,39}`
-            there is no layer ``
+            no such layer: ``
             the layers are `local`, `staging`
             a layer's name is `[a-z0-9][a-z0-9_-]{0,39}`
         "#]]

@@ -564,7 +564,7 @@ would reformat /w/repo/src/test_a.py
                 src/lib.rs:1:9 note "the lint level is defined here"
                 src/a.py:1:8 error "F401 `os` imported but unused"
                 src/a.py:1:9 error "invalid-syntax: unexpected EOF while parsing"
-                src/a.py:5:5 error "there is something wrong here"
+                src/a.py:5:5 error "finding without a message"
                 src/lib.rs:2:18 error "assertion `left == right` failed: sums\n  left: 1\n right: 2"
                 src/lib.rs:3:18 error "boom"
                 src/b.js:1:5 warning "'b' is assigned a value but never used no-unused-vars"
