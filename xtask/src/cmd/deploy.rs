@@ -7,7 +7,7 @@ use super::{CommandResult, SUCCESS};
 use crate::cli::DeployArgs;
 use xtask_base::error::ErrorKind;
 use xtask_deploy::report::{DeployPlanReport, DeployVerifyReport};
-use xtask_deploy::workflow::RunOptions;
+use xtask_deploy::workflow::DeployRunOptions;
 use xtask_report as report;
 
 pub(super) fn run(session: &Session, args: &DeployArgs) -> CommandResult {
@@ -19,7 +19,7 @@ pub(super) fn run(session: &Session, args: &DeployArgs) -> CommandResult {
         if args.dry_run {
             return print_plan(&flow.plan()?, &flow.place.deploy.to, args.json);
         }
-        let options = RunOptions { is_confirmed: args.yes, watch: args.watch };
+        let options = DeployRunOptions { is_confirmed: args.yes, watch: args.watch };
         print_run(flow.place, flow.deploy(&options)?, args.json)
     })
 }

@@ -17,7 +17,7 @@ use xtask_git::Repo;
 use xtask_report as report;
 use xtask_services::client;
 use xtask_services::observe::{add_config_changes, list_status};
-use xtask_services::report::{StatusReport, redraw_screen, render_status};
+use xtask_services::report::{PsReport, redraw_screen, render_status};
 #[cfg(feature = "deploy")]
 use xtask_services::stack::Stack;
 use xtask_services::status::{ReportedState, SCHEMA, ServiceStatus, StackStatus};
@@ -88,7 +88,7 @@ fn print_status(
             services: Vec::new(),
         };
         let (first, others) = pages.split_first().unwrap_or((&nothing, &[]));
-        report::print_json(&StatusReport { first, others })?;
+        report::print_json(&PsReport { first, others })?;
     } else if pages.is_empty() && unreadable.is_none() {
         session.print_info("no services are running; `cargo xtask start` starts them");
     } else {

@@ -23,7 +23,7 @@ use super::target::TargetOwnership;
 use super::target_gates::check_free_bytes;
 use super::to_millis;
 use super::wire_protocol::{HostCommand, HostResponse, TargetInspection, Verification};
-use super::workflow::{DeployWorkflow, RunOptions, never_deployed_error};
+use super::workflow::{DeployRunOptions, DeployWorkflow, never_deployed_error};
 use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_git::Id;
 
@@ -217,7 +217,7 @@ pub(super) fn plan_on_host(flow: &DeployWorkflow<'_>) -> Result<DeployPlanReport
 
 pub(super) fn deploy_on_host(
     flow: &DeployWorkflow<'_>,
-    options: &RunOptions,
+    options: &DeployRunOptions,
 ) -> Result<DeployRunReport> {
     let _held = flow.ctx.interrupts.defer_signals();
     let mut there = ConnectedHost::connect_host(flow)?;
@@ -254,7 +254,7 @@ pub(super) fn deploy_on_host(
 pub(super) fn rollback_on_host(
     flow: &DeployWorkflow<'_>,
     named: Option<&str>,
-    options: &RunOptions,
+    options: &DeployRunOptions,
 ) -> Result<DeployRunReport> {
     let interrupts = flow.ctx.interrupts;
     let _held = interrupts.defer_signals();

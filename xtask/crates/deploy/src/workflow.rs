@@ -54,7 +54,7 @@ pub struct DeployWorkflow<'a> {
 }
 
 /// Options of a deploy or a rollback.
-pub struct RunOptions {
+pub struct DeployRunOptions {
     /// Whether the run is confirmed without a prompt.
     pub is_confirmed: bool,
     /// Length of the watch; `deploy.watch` if `None`.
@@ -97,7 +97,7 @@ impl DeployWorkflow<'_> {
     }
 
     /// Deploys the current commit.
-    pub fn deploy(&self, options: &RunOptions) -> Result<DeployRunReport> {
+    pub fn deploy(&self, options: &DeployRunOptions) -> Result<DeployRunReport> {
         match self.place.is_on_host() {
             true => remote::deploy_on_host(self, options),
             false => {
@@ -107,7 +107,11 @@ impl DeployWorkflow<'_> {
     }
 
     /// Makes the release `named` serve again, or the one before the current one.
-    pub fn roll_back(&self, named: Option<&str>, options: &RunOptions) -> Result<DeployRunReport> {
+    pub fn roll_back(
+        &self,
+        named: Option<&str>,
+        options: &DeployRunOptions,
+    ) -> Result<DeployRunReport> {
         let place = self.place;
         if place.is_on_host() {
             return remote::rollback_on_host(self, named, options);
@@ -121,7 +125,7 @@ impl DeployWorkflow<'_> {
     fn deploy_here(
         &self,
         engine_ctx: &EngineContext<'_>,
-        options: &RunOptions,
+        options: &DeployRunOptions,
     ) -> Result<DeployRunReport> {
         let (repo, place, interrupts) = (self.repo, self.place, self.ctx.interrupts);
         let target = &place.target;
@@ -157,7 +161,7 @@ impl DeployWorkflow<'_> {
         &self,
         engine_ctx: &EngineContext<'_>,
         named: Option<&str>,
-        options: &RunOptions,
+        options: &DeployRunOptions,
     ) -> Result<DeployRunReport> {
         let LayerDeployment { layer, deploy, target, .. } = self.place;
         let interrupts = self.ctx.interrupts;
@@ -225,19 +229,23 @@ impl DeployWorkflow<'_> {
         DeployRunReport::refused(&self.place.layer.name, gates, entries, refusal)
     }
 
-    pub(super) fn confirm_deploy(&self, commit: xtask_git::Id, options: &RunOptions) -> Result<()> {
+    pub(super) fn confirm_deploy(
+        &self,
+        commit: xtask_git::Id,
+        options: &DeployRunOptions,
+    ) -> Result<()> {
         let what = format!("deploy {} to {}?", self.repo.short_id(commit), self.place.deploy.to);
         self.confirm_by_name(&what, "nothing was deployed", options)
     }
 
-    pub(super) fn confirm_rollback(&self, release: &str, options: &RunOptions) -> Result<()> {
+    pub(super) fn confirm_rollback(&self, release: &str, options: &DeployRunOptions) -> Result<()> {
         let what = format!("roll layer {} back to {release}?", self.place.layer.name);
         self.confirm_by_name(&what, "nothing was changed", options)
     }
 
     /// Asks for the name of the layer, unless the run is confirmed already or `confirm` is off. Returns the error
     /// `refused` if something else is typed.
-    fn confirm_by_name(&self, what: &str, refused: &str, options: &RunOptions) -> Result<()> {
+    fn confirm_by_name(&self, what: &str, refused: &str, options: &DeployRunOptions) -> Result<()> {
         if options.is_confirmed || !self.place.deploy.confirm {
             return Ok(());
         }

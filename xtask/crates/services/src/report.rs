@@ -170,7 +170,7 @@ impl<'a> StartReport<'a> {
 
 /// JSON of `ps`: the first stack inline, and those of other layers in `others`.
 #[derive(Serialize)]
-pub struct StatusReport<'a> {
+pub struct PsReport<'a> {
     #[serde(flatten)]
     pub first: &'a StackStatus,
     pub others: &'a [StackStatus],
