@@ -242,6 +242,31 @@ fn renamed_files_do_not_count_as_mass_deletion() {
 }
 
 #[test]
+fn files_of_another_toolkit_version_do_not_count_as_mass_deletion() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["switch", "-q", "-c", "work"]);
+    let names = |folder: &str| (0..20).map(|at| format!("{folder}/{at}.rs")).collect::<Vec<_>>();
+    let (old, new) = (names("xtask/old"), names("xtask/new"));
+    let files = |names: &[String], text: Option<&'static str>, more: &[(&str, Option<&str>)]| {
+        let all = names.iter().map(|name| (name.as_str(), text));
+        repo.canonical(&all.chain(more.iter().copied()).collect::<Vec<_>>());
+    };
+    let rules = "[managed]\ninclude = [\"/setup/\", \"/xtask/\"]\n";
+    let manifest = ("xtask/VENDORED.toml", Some("version = '1'\n"));
+    files(&old, Some("old\n"), &[("setup/sync.toml", Some(rules)), manifest]);
+    repo.xtask(&["sync"]).success();
+    files(&old, None, &[]);
+    files(&new, Some("new\n"), &[("xtask/VENDORED.toml", Some("version = '2'\n"))]);
+    repo.xtask(&["sync"]).success();
+    assert!(repo.has("xtask/new/1.rs") && !repo.has("xtask/old/1.rs"));
+    // Without a toolkit on the canonical branch they are files as any others.
+    files(&new, None, &[("xtask/VENDORED.toml", None)]);
+    repo.xtask(&["sync"]).status(2).says("managed files would be deleted");
+    assert!(repo.has("xtask/new/1.rs"));
+}
+
+#[test]
 fn tracking_branch_is_fast_forwarded_and_unpushed_work_stays_local() {
     let lab = Lab::new();
     let repo = with_hub(&lab);

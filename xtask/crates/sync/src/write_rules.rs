@@ -13,6 +13,9 @@ use super::managed::ManagedPaths;
 use super::plan::{MergeOutcome, OverwritePolicy, PathAction, PlannedPath, SyncPlan, WriteMode};
 use super::run::{HintStyle, PlannedSync, SyncOptions};
 use xtask_base::error::{Error, Result};
+use xtask_base::in_toolkit;
+use xtask_base::name::NAME;
+use xtask_base::path::RepoPath;
 use xtask_git::{Head, Repo};
 
 /// Checks the rules for a write: protected branches and mass deletions.
@@ -54,8 +57,8 @@ pub fn protected_branch_hint(repo: &Repo, context: &SyncContext, branch: &str) -
     )
 }
 
-/// Returns an error if more than half of the managed files would be deleted. Moved files do not
-/// count.
+/// Returns an error if more than half of the managed files would be deleted. Moved files do not count, nor do files of
+/// a vendored toolkit while the canonical branch has a toolkit: another version may have any other files.
 pub fn check_mass_deletion(
     repo: &Repo,
     head: &Head,
@@ -63,7 +66,12 @@ pub fn check_mass_deletion(
     plan: &SyncPlan,
     hints: HintStyle,
 ) -> Result<()> {
-    let (goes, comes) = plan.deleted_and_created();
+    let (mut goes, comes) = plan.deleted_and_created();
+    let manifest = RepoPath::new(in_toolkit!("VENDORED.toml"));
+    if repo.entry_at(context.canonical.tree, &manifest)?.is_some() {
+        let toolkit = RepoPath::new(NAME);
+        goes.retain(|item| !item.path().is_below(&toolkit));
+    }
     if goes.is_empty() {
         return Ok(());
     }
