@@ -35,6 +35,7 @@ pub mod report;
 pub mod result_cache;
 pub mod runner;
 pub mod session;
+pub mod shard;
 pub mod staged_tree;
 pub mod stat_cache;
 pub mod undo_run;
