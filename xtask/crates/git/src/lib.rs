@@ -39,6 +39,7 @@ mod remotes;
 mod revspec;
 mod safe_directory;
 mod shared_permissions;
+mod side_refs;
 mod source_repo;
 mod staged_changes;
 mod staged_export;
