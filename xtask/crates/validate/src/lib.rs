@@ -36,6 +36,7 @@ pub mod result_cache;
 pub mod runner;
 pub mod session;
 pub mod shard;
+pub mod shared_key;
 pub mod staged_tree;
 pub mod stat_cache;
 pub mod undo_run;
