@@ -111,6 +111,14 @@ impl Repo {
         Ok(Index { file, stat, has_modes: self.config_bool("core.fileMode", true), stamp })
     }
 
+    /// Reads an index in another file, such as the one that a hook is given in `GIT_INDEX_FILE`.
+    pub fn read_index_at(&self, path: &Path) -> Result<Index> {
+        let file = File::at(path, self.git.object_hash(), true, Default::default())
+            .with_context(|| format!("cannot read the index `{}`", path.display()))?;
+        let stat = self.git.stat_options().unwrap_or_default();
+        Ok(Index { file, stat, has_modes: self.config_bool("core.fileMode", true), stamp: None })
+    }
+
     /// Prepares an index for being rewritten, as git does: a racy entry (as young as the index)
     /// whose file has changed since is marked, so that the change is still detected.
     pub fn mark_racy_entries(&self, index: &mut Index) -> Result<()> {
