@@ -106,7 +106,7 @@ const PURE: [&str; 44] = [
     "config/placeholders.rs",
     "config/toolchain.rs",
     "deploy/pipeline.rs",
-    "hooks/syntax.rs",
+    "file-checks/syntax.rs",
     "hooks/shim.rs",
     "changes/commit_messages.rs",
     "review/forge.rs",

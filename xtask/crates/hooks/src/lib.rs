@@ -27,7 +27,6 @@ pub mod report;
 pub mod shim;
 pub mod shim_install;
 pub mod skip_rules;
-pub mod syntax;
 
 /// A git hook that xtask uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::pause;
-use super::syntax::find_syntax_fault;
 use xtask_base::conflict_markers::{count_conflict_markers, first_marker_line};
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
 use xtask_base::words::join_names;
 use xtask_config::{BRANCHES_FILE, SYNC_FILE, VALIDATE_FILE, find_rule_faults};
+use xtask_file_checks::syntax::find_syntax_fault;
 use xtask_git::Tools;
 use xtask_git::{FileMode, Id, PathPatterns, PathScope, Repo, StagedChange, TreeEntry};
 use xtask_sync::context::{self, SyncContext};
