@@ -11,14 +11,14 @@ const LARGEST_TOML: usize = 1_000_000;
 /// The line of a fault, where it is known, and the words of the parser.
 pub type SyntaxFault = (Option<usize>, String);
 
-/// Says why a file cannot be parsed as the format that its name stands for: `cannot be read: line 3: …`. Returns `None`
+/// Says why a file cannot be parsed as the format that its name stands for: `cannot be parsed: line 3: …`. Returns `None`
 /// for a file that can be, and for formats that git's own hook does not check.
 #[must_use]
 pub fn find_syntax_fault(path: &str, content: &[u8]) -> Option<String> {
     let kind = path.rsplit('/').next()?.rsplit_once('.').map(|(_, kind)| kind)?;
     let fault = match kind {
         "json" if content.iter().all(u8::is_ascii_whitespace) => {
-            return Some("is empty, which is no JSON".to_owned());
+            return Some("is empty, which is not valid JSON".to_owned());
         }
         "toml" => find_toml_fault(content),
         "json" => find_json_fault_in(path, content),
@@ -26,7 +26,7 @@ pub fn find_syntax_fault(path: &str, content: &[u8]) -> Option<String> {
     };
     let (line, what) = fault?;
     let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
-    Some(format!("cannot be read: {line}{what}"))
+    Some(format!("cannot be parsed: {line}{what}"))
 }
 
 /// Finds the fault of a JSON file. Files whose readers take comments and trailing commas may have them.
@@ -318,7 +318,7 @@ mod tests {
         assert!(find_syntax_fault("a.json", b"{} {}").is_some());
         assert_eq!(
             find_syntax_fault("a.json", b"\xff").as_deref(),
-            Some("cannot be read: it is not UTF-8")
+            Some("cannot be parsed: it is not UTF-8")
         );
         assert_eq!(find_syntax_fault("a.txt", b"{"), None);
         assert_eq!(find_syntax_fault("json", b"{"), None);
