@@ -42,6 +42,12 @@ impl RepoPath {
             .map(|at| RepoPath(bytes[..at].to_vec()))
     }
 
+    /// Returns the last component, e.g. `c` of `a/b/c`.
+    #[must_use]
+    pub fn file_name(&self) -> &[u8] {
+        self.components().last().unwrap_or_default()
+    }
+
     /// Returns the parent folder, or `None` for a path in the root.
     #[must_use]
     pub fn parent(&self) -> Option<RepoPath> {

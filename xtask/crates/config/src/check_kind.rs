@@ -8,7 +8,8 @@
 use semver::VersionReq;
 
 use super::command::{CommandLine, read_command};
-use super::reader::TableReader;
+use super::file_rule::FileRule;
+use super::reader::{TableReader, suggest_nearest};
 use super::value_syntax::{INSIDE, is_variable_name, parse_inner_path};
 use xtask_base::path::RepoPath;
 use xtask_base::words::parse_size;
@@ -46,7 +47,24 @@ pub enum CheckKind {
     Sync,
     /// The current branch follows the branch rules.
     Branches,
+    /// Rules for single files.
+    FileRules {
+        rules: Vec<FileRule>,
+        /// The limit of [`FileRule::LargeFiles`], in bytes.
+        max_size: u64,
+    },
 }
+
+impl CheckKind {
+    /// Whether the check runs a command.
+    #[must_use]
+    pub fn runs_command(&self) -> bool {
+        matches!(self, CheckKind::Run(_))
+    }
+}
+
+/// The default of `max-size`, in bytes: 500 kB, as in pre-commit-hooks.
+const DEFAULT_MAX_SIZE: u64 = 500_000;
 
 /// The constructor of a built-in check, given the minimum free disk space in bytes.
 type MakeBuiltIn = fn(u64) -> CheckKind;
@@ -95,7 +113,7 @@ pub(super) fn read_check_kind(check: &TableReader<'_>, disk: u64) -> Option<Chec
             let ports = ports.into_iter().filter_map(|port| u16::try_from(port).ok());
             Some(CheckKind::PortFree(ports.collect()))
         }
-        ["built-in"] => check.read_choice("built-in", &BUILT_IN_CHECKS).map(|make| make(disk)),
+        ["built-in"] => read_built_in(check, disk),
         _ => {
             check.add_fault(
                 there[1],
@@ -104,6 +122,40 @@ pub(super) fn read_check_kind(check: &TableReader<'_>, disk: u64) -> Option<Chec
             None
         }
     }
+}
+
+/// Reads `built-in`: one of [`BUILT_IN_CHECKS`], or file rules.
+fn read_built_in(check: &TableReader<'_>, disk: u64) -> Option<CheckKind> {
+    let words = check.read_text_or_list("built-in")?;
+    let words = require_non_empty(check, "built-in", words)?;
+    if let [word] = &words[..]
+        && let Some((_, make)) = BUILT_IN_CHECKS.iter().find(|(name, _)| name == word)
+    {
+        return Some(make(disk));
+    }
+    let max_size = check.read_parsed("max-size", "a size such as `500 KB`", parse_size);
+    let mut rules = Vec::new();
+    for word in &words {
+        match FileRule::from_name(word) {
+            Some(rule) => rules.push(rule),
+            None if BUILT_IN_CHECKS.iter().any(|(name, _)| name == word) => {
+                check.add_fault("built-in", format!("`{word}` must be a check of its own"));
+            }
+            None => {
+                let names = BUILT_IN_CHECKS.iter().map(|(name, _)| *name);
+                let names: Vec<&str> = names.chain(FileRule::ALL.map(FileRule::name)).collect();
+                let near = suggest_nearest(word, names.iter().copied());
+                let names = names.join(", ");
+                check.add_fault(
+                    "built-in",
+                    format!("`built-in` has `{word}`; it must be one of {names}{near}"),
+                );
+            }
+        }
+    }
+    rules.sort();
+    rules.dedup();
+    Some(CheckKind::FileRules { rules, max_size: max_size.unwrap_or(DEFAULT_MAX_SIZE) })
 }
 
 fn read_tool(check: &TableReader<'_>) -> Option<CheckKind> {

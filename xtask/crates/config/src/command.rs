@@ -3,6 +3,9 @@
 //! A string is split into words, or passed to `/bin/sh -c` if `shell = true`. Without a shell, shell syntax such
 //! as `a | b` is a fault.
 
+use std::ffi::OsString;
+
+use super::check_files::{FILES_WORD, MESSAGE_WORD};
 use super::reader::TableReader;
 use xtask_base::process::SHELL_COMMAND;
 
@@ -15,6 +18,36 @@ pub struct CommandLine {
     pub argv: Vec<String>,
     /// Whether a shell interprets the text.
     pub shell: bool,
+}
+
+impl CommandLine {
+    /// Whether the command has `{files}`.
+    #[must_use]
+    pub fn takes_files(&self) -> bool {
+        self.text.contains(FILES_WORD)
+    }
+
+    /// Returns the arguments after the program, with `paths` in place of `{files}` or `{message}`. A shell gets them as
+    /// `"$@"`, so that no character of a name has a meaning for it.
+    #[must_use]
+    pub fn arguments_with(&self, paths: &[OsString]) -> Vec<OsString> {
+        let is_placeholder = |word: &str| word == FILES_WORD || word == MESSAGE_WORD;
+        if !self.shell {
+            let word = |word: &String| match is_placeholder(word) {
+                true => paths.to_vec(),
+                false => vec![OsString::from(word)],
+            };
+            return self.argv[1..].iter().flat_map(word).collect();
+        }
+        let mut words: Vec<OsString> = self.argv[1..].iter().map(OsString::from).collect();
+        if self.text.contains(FILES_WORD) || self.text.contains(MESSAGE_WORD) {
+            let text = self.text.replace(FILES_WORD, "\"$@\"").replace(MESSAGE_WORD, "\"$@\"");
+            words.pop();
+            words.extend([OsString::from(text), OsString::from("sh")]);
+            words.extend(paths.iter().cloned());
+        }
+        words
+    }
 }
 
 /// Words that are shell operators when they stand alone, and prefixes of words that are shell redirections.

@@ -14,6 +14,10 @@ const _: Option<&str> = option_env!("XTASK_SOURCES_CONFIG");
 
 mod branches;
 #[cfg(feature = "checks")]
+mod check_files;
+#[cfg(feature = "checks")]
+mod check_hooks;
+#[cfg(feature = "checks")]
 mod check_kind;
 #[cfg(feature = "checks")]
 #[cfg_attr(
@@ -32,6 +36,8 @@ mod durations;
     expect(dead_code, reason = "layers of services are read by more of it")
 )]
 mod faults;
+#[cfg(feature = "checks")]
+mod file_rule;
 mod globs;
 #[cfg(feature = "services")]
 mod layer;
@@ -62,11 +68,17 @@ mod value_syntax;
 
 pub use branches::{BranchRule, BranchesConfig, Enforcement, NameRule};
 #[cfg(feature = "checks")]
+pub use check_files::{CheckFiles, FILES_WORD, MESSAGE_WORD};
+#[cfg(feature = "checks")]
+pub use check_hooks::{CheckHook, HookSettings, SkippedOperation};
+#[cfg(feature = "checks")]
 pub use check_kind::CheckKind;
 #[cfg(feature = "checks")]
 pub use command::CommandLine;
 #[cfg(feature = "services")]
 pub use deploy::{DeployConfig, DeployEngine, DeployStep, StepMoment};
+#[cfg(feature = "checks")]
+pub use file_rule::FileRule;
 #[cfg(feature = "services")]
 pub use layer::{Layer, StatusPort};
 #[cfg(feature = "services")]
@@ -84,7 +96,7 @@ pub use service::{
 };
 pub use sync::{BranchException, CommitIdentity, Forge, HookMode, SyncConfig};
 #[cfg(feature = "checks")]
-pub use validate::{Check, CheckPhase, Fix, RunConditions, ValidateConfig, is_webhook};
+pub use validate::{Check, CheckPhase, Fix, FixAction, RunConditions, ValidateConfig, is_webhook};
 
 /// The path of the sync configuration in the repository.
 pub const SYNC_FILE: &str = "setup/sync.toml";

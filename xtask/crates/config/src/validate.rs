@@ -14,6 +14,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::check_files::{CheckFiles, FILES_WORD, MESSAGE_WORD, find_word, read_check_files};
+use super::check_hooks::{HookSettings, read_hook_settings};
 use super::check_kind::{CheckKind, read_check_kind};
 use super::command::{CommandLine, read_command};
 use super::cycles::find_cycles;
@@ -53,19 +55,38 @@ const SYSTEMS: [&str; 3] = ["linux", "macos", "windows"];
 /// The maximum number of checks; a larger number is a mistake.
 const MOST_CHECKS: usize = 2000;
 
+/// What repairs a failed check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FixAction {
+    Command(CommandLine),
+    /// The repairs of file rules.
+    FileRules,
+}
+
 /// The automatic fix of a failed check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fix {
-    pub command: CommandLine,
+    pub action: FixAction,
     /// Whether the fix requires confirmation.
     pub is_risky: bool,
     /// The files and folders that the fix may change. They are backed up first.
     pub writes: Vec<RepoPath>,
     /// The maximum duration, in seconds.
     pub timeout_s: u64,
+    /// Whether `pre-commit` runs the fix on the staged files and stages what it changes.
+    pub restages: bool,
 }
 
 impl Fix {
+    /// Returns the command as written, or a description of a built-in fix.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match &self.action {
+            FixAction::Command(command) => &command.text,
+            FixAction::FileRules => "built-in",
+        }
+    }
+
     /// Returns the value of `risk`: `safe` or `risky`.
     #[must_use]
     pub fn risk(&self) -> &'static str {
@@ -80,6 +101,8 @@ pub struct Check {
     /// The phase, as an index into `ValidateConfig::phases`.
     pub phase: usize,
     pub kind: CheckKind,
+    /// The files that it is given; `None` if it is given none.
+    pub files: Option<CheckFiles>,
     /// The working directory of the command; `None` for the repository root.
     pub cwd: Option<RepoPath>,
     /// Globs for the files on which the result depends, relative to the root.
@@ -112,8 +135,8 @@ pub struct RunConditions {
     pub tags: Vec<String>,
     /// Whether the check also runs if `CI` is set.
     pub runs_in_ci: bool,
-    /// Whether `pre-commit` runs the check.
-    pub before_commit: bool,
+    /// What git's hooks do with it.
+    pub in_hooks: HookSettings,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -227,6 +250,7 @@ fn new_check(name: String) -> Check {
         name,
         phase: 0,
         kind: CheckKind::GitIdentity,
+        files: None,
         cwd: None,
         inputs: Vec::new(),
         env: Vec::new(),
@@ -239,7 +263,7 @@ fn new_check(name: String) -> Check {
             runs_in_ci: true,
             os: Vec::new(),
             tags: Vec::new(),
-            before_commit: false,
+            in_hooks: HookSettings::default(),
         },
         fix: None,
         line: 0,
@@ -266,6 +290,17 @@ fn read_check(
     if let Some(kind) = &kind {
         refuse_command_keys(check, kind, runs_something);
     }
+    let (has_files, has_message) = match &kind {
+        Some(CheckKind::Run(command)) => (
+            find_word(check, "run", command, FILES_WORD),
+            find_word(check, "run", command, MESSAGE_WORD),
+        ),
+        _ => (false, false),
+    };
+    if has_files && has_message {
+        check.add_fault("run", "`run` has `{files}` and `{message}`; only one of them is possible");
+    }
+    let files = read_check_files(check, kind.as_ref(), has_files);
     // These are read even after a fault, so that all faults are reported at once.
     let cwd = check.read_parsed("cwd", INSIDE, parse_inner_path).filter(|_| runs_something);
     let timeout_s = read_seconds(check, "timeout", TIME_WANTED).unwrap_or(DEFAULT_TIMEOUT_S);
@@ -275,7 +310,7 @@ fn read_check(
         check.add_fault("env", format!("`env` has the invalid variable name `{name}`"));
     }
     let os = read_systems(check);
-    let fix = check.read_table("fix", |fix| read_fix(fix, timeout_s)).flatten();
+    let fix = read_check_fix(check, kind.as_ref(), files.as_ref(), timeout_s);
     let tools = check.read_texts("tools").unwrap_or_default();
     let ttl_s = read_seconds(check, "ttl", TIME_WANTED);
     let conditions = RunConditions {
@@ -283,12 +318,13 @@ fn read_check(
         runs_in_ci: check.read_bool("ci").unwrap_or(true),
         os,
         tags: check.read_texts("tags").unwrap_or_default(),
-        before_commit: check.read_choice("hook", &[("pre-commit", true)]).unwrap_or(false),
+        in_hooks: read_hook_settings(check, has_message),
     };
     check.has_key("shell");
     let draft = name.clone().zip(kind).map(|(name, kind)| Check {
         phase,
         kind,
+        files,
         cwd,
         inputs,
         env,
@@ -355,10 +391,51 @@ fn read_systems(check: &TableReader<'_>) -> Vec<String> {
     os
 }
 
-fn read_fix(fix: &TableReader<'_>, timeout_s: u64) -> Option<Fix> {
+/// Reads the fix of a check: `fix`, or the repairs of its file rules unless `fix = false`.
+fn read_check_fix(
+    check: &TableReader<'_>,
+    kind: Option<&CheckKind>,
+    files: Option<&CheckFiles>,
+    timeout_s: u64,
+) -> Option<Fix> {
+    let restages = check.read_bool("restage").unwrap_or(false);
+    let fix = match kind {
+        Some(CheckKind::FileRules { rules, .. }) => {
+            let can_fix = rules.iter().any(|rule| rule.can_fix());
+            let is_wanted = check.read_bool("fix").unwrap_or(true);
+            (can_fix && is_wanted).then(|| Fix {
+                action: FixAction::FileRules,
+                is_risky: false,
+                writes: Vec::new(),
+                timeout_s,
+                restages,
+            })
+        }
+        _ => {
+            let read = |fix: &TableReader<'_>| read_fix(fix, files.is_some(), timeout_s);
+            let fix = check.read_table("fix", read).flatten();
+            fix.map(|fix| Fix { restages, ..fix })
+        }
+    };
+    if restages && files.is_none() {
+        let wanted = "`restage` is for checks with `files`, or with `{files}` in `run`";
+        check.add_fault("restage", wanted);
+    } else if restages && fix.is_none() && !check.has_key("fix") {
+        check.add_fault("restage", "`restage` requires a `fix`");
+    }
+    fix
+}
+
+fn read_fix(fix: &TableReader<'_>, has_files: bool, timeout_s: u64) -> Option<Fix> {
     fix.require_key("run");
     fix.require_key("risk");
     let command = read_command(fix, "run", fix.read_bool("shell").unwrap_or(false));
+    if let Some(command) = &command
+        && find_word(fix, "run", command, FILES_WORD)
+        && !has_files
+    {
+        fix.add_fault("run", "`{files}` requires `files` in the check");
+    }
     let is_risky = fix.read_choice("risk", &[("safe", false), ("risky", true)]).unwrap_or(true);
     let writes = fix.read_text_or_list("writes").unwrap_or_default();
     let paths = writes.iter().filter_map(|path| {
@@ -376,7 +453,8 @@ fn read_fix(fix: &TableReader<'_>, timeout_s: u64) -> Option<Fix> {
         found
     });
     let writes = paths.collect();
-    Some(Fix { command: command?, is_risky, writes, timeout_s })
+    let action = FixAction::Command(command?);
+    Some(Fix { action, is_risky, writes, timeout_s, restages: false })
 }
 
 /// Resolves `needs`, and reports duplicate names, unknown needs and cycles.

@@ -390,6 +390,13 @@ impl IgnoreRules<'_> {
         self.index.is_tracked(path.as_bytes())
     }
 
+    /// Returns the paths that git tracks, sorted.
+    #[must_use]
+    pub fn list_tracked(&self) -> Vec<RepoPath> {
+        let state = self.index.state();
+        state.entries().iter().map(|entry| RepoPath::new(entry.path(state).to_vec())).collect()
+    }
+
     /// Returns whether git ignores `path`: a rule matches it or a parent folder, and git does not
     /// track it.
     #[must_use]

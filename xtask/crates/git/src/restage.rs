@@ -10,14 +10,14 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::replace_file::{KnownFile, read_regular_file, replace_unchanged};
 use super::{
-    FileMode, FileStat, IndexUpdate, MergeDriver, Repo, TextMerge, TreeEntry, merge_three_way,
+    ChangedPaths, FileMode, IndexUpdate, MergeDriver, Repo, TextMerge, TreeEntry, merge_three_way,
 };
-use xtask_base::error::{Error, Result, ResultExt as _};
-use xtask_base::files::{CreateMode, Disk};
+use xtask_base::error::{Result, ResultExt as _};
+use xtask_base::files::Disk;
 use xtask_base::path::RepoPath;
 
 /// A staged file, as it was exported and as a fix has left it.
@@ -46,6 +46,55 @@ pub enum RestagedFile {
 }
 
 impl Repo {
+    /// Returns the indexes that a commit of `index` makes: for `git commit -- PATH` git has one for the commit alone,
+    /// `next-index-PID.lock`, and one for what is staged afterwards, `index.lock`.
+    #[must_use]
+    pub fn indexes_of_commit(&self, index: &Path) -> Vec<PathBuf> {
+        let name = index.file_name().unwrap_or_default().to_string_lossy();
+        let mut indexes = vec![index.to_owned()];
+        if name.starts_with("next-index-") && self.index_lock_file().is_file() {
+            indexes.push(self.index_lock_file());
+        }
+        indexes
+    }
+
+    /// Returns whether nothing would be left of the `staged` changes if the `fixed` contents were staged.
+    pub fn would_be_empty(
+        &self,
+        index: &Path,
+        staged: &ChangedPaths,
+        fixed: &[FixedFile],
+    ) -> Result<bool> {
+        let entries = self.store_fixed(index, fixed)?;
+        let (Some(head), true) = (self.tree_of_head()?, staged.removed.is_empty()) else {
+            return Ok(false);
+        };
+        for path in &staged.present {
+            let Some(entry) = entries.get(path) else { return Ok(false) };
+            if self.entry_at(head, path)?.as_ref() != Some(entry) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes fixed contents as blobs, in the form that git stores.
+    fn store_fixed(
+        &self,
+        index: &Path,
+        fixed: &[FixedFile],
+    ) -> Result<BTreeMap<RepoPath, TreeEntry>> {
+        let index = self.read_index_at(index)?;
+        let mut filters = self.clean_filters(&index)?;
+        let mut entries = BTreeMap::new();
+        for file in fixed {
+            let stored = filters.clean(&file.path, file.fixed.clone(), &index)?;
+            let mode = if file.executable { FileMode::Executable } else { FileMode::File };
+            entries.insert(file.path.clone(), TreeEntry { mode, id: self.write_blob(&stored)? });
+        }
+        Ok(entries)
+    }
+
     /// Puts fixed contents into each of `indexes`, and the same changes into the worktree. `indexes` are the index that
     /// is about to be committed and, for `git commit -- PATH`, the one that the repository has afterwards.
     pub fn restage_fixed(
@@ -55,15 +104,11 @@ impl Repo {
         fixed: &[FixedFile],
     ) -> Result<Vec<(RepoPath, RestagedFile)>> {
         let Some(first) = indexes.first() else { return Ok(Vec::new()) };
-        let index = self.read_index_at(first)?;
-        let mut filters = self.clean_filters(&index)?;
-        let mut updates = BTreeMap::new();
-        for file in fixed {
-            let stored = filters.clean(&file.path, file.fixed.clone(), &index)?;
-            let mode = if file.executable { FileMode::Executable } else { FileMode::File };
-            let entry = Some(TreeEntry { mode, id: self.write_blob(&stored)? });
-            updates.insert(file.path.clone(), IndexUpdate { entry, meta: None, is_skipped: false });
-        }
+        let entries = self.store_fixed(first, fixed)?;
+        let update = |(path, entry)| {
+            (path, IndexUpdate { entry: Some(entry), meta: None, is_skipped: false })
+        };
+        let updates: BTreeMap<RepoPath, IndexUpdate> = entries.into_iter().map(update).collect();
         disk.check_gate("stage fixed files").with_context(|| "cannot stage the fixed files")?;
         for index in indexes {
             self.update_index_by_git(index, &updates)?;
@@ -75,7 +120,9 @@ impl Repo {
 
     fn merge_fix_into_worktree(&self, disk: &Disk<'_>, file: &FixedFile) -> Result<RestagedFile> {
         let on_disk = file.path.to_disk_path(self.root());
-        let Some((before, content)) = read_regular(&on_disk) else { return Ok(RestagedFile::Kept) };
+        let Some(KnownFile { stat: before, content }) = read_regular_file(&on_disk) else {
+            return Ok(RestagedFile::Kept);
+        };
         let (new, outcome) = if content == file.exported {
             (file.fixed.clone(), RestagedFile::Replaced)
         } else {
@@ -87,33 +134,12 @@ impl Repo {
                 TextMerge::Conflict(_) | TextMerge::Binary => return Ok(RestagedFile::Conflict),
             }
         };
-        let failed = || format!("cannot write `{}`", on_disk.display());
-        let name = format!(".xtask-fix-{}-{}", std::process::id(), before.inode);
-        let beside = on_disk.with_file_name(name);
-        disk.remove_file(&beside).with_context(failed)?;
         let mode = with_executable_bits(before.mode, file.executable);
-        disk.create_file(&beside, &new, CreateMode::Exact(mode)).with_context(failed)?;
-        let replaced = disk.exchange(&beside, &on_disk);
-        // What was there before is next to it now. If an editor has saved since, that has the last word.
-        let is_known = || {
-            read_regular(&beside)
-                .is_some_and(|(stat, old)| stat.is_same_file(&before) && old == content)
-        };
-        let outcome = match replaced {
-            Ok(()) if is_known() => outcome,
-            Ok(()) => {
-                disk.exchange(&beside, &on_disk).with_context(failed)?;
-                RestagedFile::Kept
-            }
-            // It was removed concurrently.
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => RestagedFile::Kept,
-            Err(cause) => {
-                drop(disk.remove_file(&beside));
-                return Err(Error::unable(failed()).with_cause(cause));
-            }
-        };
-        disk.remove_file(&beside).with_context(failed)?;
-        Ok(outcome)
+        let known = KnownFile { stat: before, content };
+        Ok(match replace_unchanged(disk, &on_disk, &known, &new, mode)? {
+            true => outcome,
+            false => RestagedFile::Kept,
+        })
     }
 }
 
@@ -121,15 +147,4 @@ impl Repo {
 fn with_executable_bits(mode: u32, executable: bool) -> u32 {
     let plain = mode & 0o666;
     if executable { plain | (plain & 0o444) >> 2 } else { plain }
-}
-
-/// Reads a regular file, with how it looked. `None` for anything else, and if it changes while it is read.
-fn read_regular(path: &Path) -> Option<(FileStat, Vec<u8>)> {
-    let stat = |path: &Path| {
-        let meta = fs::symlink_metadata(path).ok()?;
-        meta.is_file().then(|| FileStat::from_metadata(&meta))
-    };
-    let before = stat(path)?;
-    let content = fs::read(path).ok()?;
-    (stat(path) == Some(before)).then_some((before, content))
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use gix::index::entry::Flags;
 
 use super::local_git::{LocalGit, NO_HOOKS, split_at_nul};
-use super::{GIT, Repo};
+use super::{GIT, Id, Repo};
 use xtask_base::error::{Result, ResultExt};
 use xtask_base::files::Disk;
 use xtask_base::path::RepoPath;
@@ -40,6 +40,18 @@ impl Repo {
         let listing = listing.env("GIT_INDEX_FILE", index);
         let listed = listing.list("cannot compare the worktree with the index")?;
         Ok(listed.stdout.is_empty())
+    }
+
+    /// Writes an index with the content of `commit` to `file`, which no worktree uses.
+    pub fn write_index_of_commit(&self, disk: &Disk<'_>, commit: Id, file: &Path) -> Result<()> {
+        let failed = || format!("cannot write the index `{}`", file.display());
+        let mut lock = file.as_os_str().to_owned();
+        lock.push(".lock");
+        // A killed run has left them.
+        disk.remove_file(Path::new(&lock)).with_context(failed)?;
+        disk.remove_file(file).with_context(failed)?;
+        let read = self.local_git(["read-tree", &commit.to_string()]).env("GIT_INDEX_FILE", file);
+        read.require("cannot read the pushed commit").map(drop)
     }
 
     /// Exports the content of `index` to `FOLDER/tree`, with its own index next to it, and returns
@@ -79,6 +91,16 @@ impl Repo {
             .with_context(|| format!("cannot read the index `{}`", own.display()))?;
         let entries = exported.entries().iter();
         Ok(entries.map(|entry| RepoPath::new(entry.path(&exported).to_vec())).collect())
+    }
+
+    /// Lists the files of `FOLDER/tree` that are not as they were exported, apart from files that did not come from there.
+    pub fn list_export_changes(&self, folder: &Path) -> Result<Vec<RepoPath>> {
+        let failed = "cannot compare the exported files with the staged ones";
+        let (tree, index) = (folder.join("tree"), folder.join("index"));
+        self.export_git(&tree, &index, &["update-index", "-q", "--refresh"]).run()?;
+        let args = ["diff-files", "--name-only", "-z", "--no-ext-diff"];
+        let changed = self.export_git(&tree, &index, &args).list(failed)?;
+        Ok(split_at_nul(&changed.stdout_bytes).map(RepoPath::new).collect())
     }
 
     /// Writes the content of `index` as a tree. `write-tree` stores cached trees in the index, so it gets the copy.

@@ -1,0 +1,101 @@
+//! The paths that a commit, a push or a branch changes, each with or without a file afterwards.
+//!
+//! Renames count as a removal and an addition. In a merge only what was resolved by hand counts: a path that differs
+//! from all parents. For example:
+//!
+//! ```text
+//! git mv a.py b.py  ->  ChangedPaths { present: {b.py}, removed: {a.py} }
+//! ```
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::local_git::split_at_nul;
+use super::{Id, Repo};
+use xtask_base::error::{Error, Result, ResultExt as _};
+use xtask_base::path::RepoPath;
+
+/// Paths that were changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChangedPaths {
+    /// Those that exist afterwards.
+    pub present: BTreeSet<RepoPath>,
+    /// Those that were removed.
+    pub removed: BTreeSet<RepoPath>,
+}
+
+impl Repo {
+    /// Lists the paths that a commit of `index` would change.
+    pub fn list_staged_paths(&self, index: &Path) -> Result<ChangedPaths> {
+        let mut paths = self.list_paths_against(index, self.tree_of_head()?)?;
+        if self.git_folder().join("MERGE_HEAD").is_file() {
+            for merged in self.incoming_commits() {
+                let other = self.list_paths_against(index, Some(self.tree_of(merged)?))?;
+                paths.present.retain(|path| other.present.contains(path));
+                paths.removed.retain(|path| other.removed.contains(path));
+            }
+        }
+        Ok(paths)
+    }
+
+    fn list_paths_against(&self, index: &Path, tree: Option<Id>) -> Result<ChangedPaths> {
+        let mut paths = ChangedPaths::default();
+        for change in self.staged_changes(index, tree)? {
+            let set = if change.after.is_some() { &mut paths.present } else { &mut paths.removed };
+            set.insert(change.path);
+        }
+        Ok(paths)
+    }
+
+    /// Lists the paths of the worktree that differ from the merge base of `commit` and HEAD, untracked files included.
+    pub fn list_paths_since(&self, commit: Id) -> Result<ChangedPaths> {
+        let failed = "cannot list the changed files";
+        let head = self.head()?.commit;
+        let base = self.merge_base(commit, head)?.ok_or_else(|| {
+            Error::usage(format!("HEAD and {commit} have no common ancestor"))
+                .with_hint("in a shallow clone, fetch more: `git fetch --unshallow`")
+        })?;
+        let base = base.to_string();
+        let args = ["diff", "--no-ext-diff", "--no-renames", "--name-only", "-z", &base, "--"];
+        let changed = self.local_git(args).env("GIT_OPTIONAL_LOCKS", "0").list(failed)?;
+        let args = ["ls-files", "-z", "--others", "--exclude-standard"];
+        let untracked = self.local_git(args).list(failed)?;
+        let mut paths = ChangedPaths::default();
+        for name in split_at_nul(&changed.stdout_bytes).chain(split_at_nul(&untracked.stdout_bytes))
+        {
+            let path = RepoPath::new(name);
+            let is_there = path.to_disk_path(self.root()).symlink_metadata().is_ok();
+            let set = if is_there { &mut paths.present } else { &mut paths.removed };
+            set.insert(path);
+        }
+        Ok(paths)
+    }
+
+    /// Lists the paths changed by the commits that a push of `new` gives to `remote`, which has `old` at this ref.
+    pub fn list_pushed_paths(
+        &self,
+        remote: &str,
+        old: Option<Id>,
+        new: Id,
+    ) -> Result<ChangedPaths> {
+        let failed = "cannot list the files of the pushed commits";
+        let new_text = new.to_string();
+        let mut args = vec!["log", "--format=", "--name-only", "-z", "--no-renames", "-c"];
+        args.extend(["--no-ext-diff", "--no-show-signature", &new_text, "--not"]);
+        let old = old.filter(|old| self.has_object(*old)).map(|old| old.to_string());
+        args.extend(old.as_deref());
+        let refs = format!("--remotes={remote}");
+        args.extend([refs.as_str(), "--"]);
+        let listed = self.local_git(args).list(failed)?;
+        let tree = self.tree_of(new).with_context(|| failed)?;
+        let mut paths = ChangedPaths::default();
+        for name in split_at_nul(&listed.stdout_bytes) {
+            let name = name.strip_prefix(b"\n").unwrap_or(name);
+            let path = RepoPath::new(name);
+            let is_there = self.entry_at(tree, &path)?.is_some();
+            let set = if is_there { &mut paths.present } else { &mut paths.removed };
+            set.insert(path);
+        }
+        Ok(paths)
+    }
+}
