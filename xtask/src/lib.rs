@@ -1,5 +1,6 @@
 //! The task toolkit that lives inside a repository, e.g. for `cargo xtask sync`. `ARCHITECTURE.md` describes its parts.
 
+mod canonical_checks;
 pub mod cli;
 pub mod cmd;
 #[cfg(feature = "vendoring")]

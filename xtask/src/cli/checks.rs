@@ -31,6 +31,12 @@ pub struct ValidateArgs {
     /// Skip these checks, phases or tags
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     pub skip: Vec<String>,
+    /// Check only these files
+    #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "since")]
+    pub files: Vec<PathBuf>,
+    /// Check what has changed since the merge base with a revision, and what needs it
+    #[arg(long, value_name = "REV")]
+    pub since: Option<String>,
     /// Only show what would run; change nothing
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub dry_run: Option<bool>,

@@ -15,6 +15,7 @@ use xtask_git::Repo;
 use xtask_report::running_checks::RunningChecks;
 use xtask_report::{self as report, Verbosity};
 use xtask_sync::context;
+use xtask_validate::file_scope::FileScope;
 use xtask_validate::history::RunTrigger;
 use xtask_validate::load_checks::{self, LoadedChecks};
 use xtask_validate::outcome::{CheckOutcome, CheckResult, Verdict};
@@ -61,6 +62,7 @@ struct ProgressReporter {
     /// The width of the longest name, in characters, or `None` if ended checks are not printed one by one.
     width: Option<usize>,
     is_quiet: bool,
+    shows_left_out: bool,
     failure: RefCell<Option<Error>>,
 }
 
@@ -71,6 +73,7 @@ impl ProgressReporter {
             running: RunningChecks::new(loudness > Verbosity::Quiet),
             width: shows_ends.then_some(width.unwrap_or(0)),
             is_quiet: loudness == Verbosity::Quiet,
+            shows_left_out: loudness == Verbosity::Verbose,
             failure: RefCell::new(None),
         }
     }
@@ -90,7 +93,7 @@ impl RunListener for ProgressReporter {
         self.running.remove_check(&check.name);
         let Some(width) = self.width else { return };
         let is_hidden = match check.outcome {
-            CheckOutcome::LeftOut => true,
+            CheckOutcome::LeftOut => !self.shows_left_out,
             outcome => self.is_quiet && outcome.is_good(),
         };
         if is_hidden {
@@ -112,8 +115,7 @@ impl RunListener for ProgressReporter {
 
     fn confirm_fix(&self, check: &Check, fix: &Fix, failed: &Verdict) -> bool {
         let risk = if fix.is_risky { "a risky fix" } else { "a fix" };
-        let question =
-            format!("`{}` failed. Run {risk} for it, `{}`?", check.name, fix.command.text);
+        let question = format!("`{}` failed. Run {risk} for it, `{}`?", check.name, fix.text());
         let output: Vec<&str> = failed.output.trim_end().lines().collect();
         self.running.suspend_while(|| {
             for line in &output[output.len().saturating_sub(MAX_OUTPUT_LINES)..] {
@@ -189,6 +191,8 @@ fn run_chosen_checks(
         selection: &selection,
         options: RunOptions::fast(fix_mode),
         location: CheckLocation::Worktree,
+        scope: FileScope::All,
+        message: None,
         started_by,
         // A command repeated right away changes nothing, so it writes no log.
         keeps_log: false,

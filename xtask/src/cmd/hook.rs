@@ -6,9 +6,10 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::path::PathBuf;
 
 #[cfg(feature = "checks")]
-use super::commit_checks;
+use super::hook_checks::{self, HookContent, HookRun};
 use super::session::{Session, check_format, print_hook_message};
 use super::{CommandResult, SUCCESS};
 use crate::cli::{Color, GlobalArgs};
@@ -18,7 +19,11 @@ use xtask_base::in_toolkit;
 use xtask_base::name::NAME;
 use xtask_base::process::{self, Program};
 use xtask_base::words::{join_names, pluralize, quote_for_shell};
+#[cfg(feature = "checks")]
+use xtask_config::CheckHook;
 use xtask_git::{PUSHING, Repo};
+#[cfg(feature = "checks")]
+use xtask_hooks::pre_push::PushedRef;
 use xtask_hooks::pre_push::{
     ChangedBranch, check_push_in_hook, find_changed_branches, parse_pushed_refs,
 };
@@ -152,18 +157,82 @@ fn dispatch_hook(
             }
         }
         Hook::PreCommit => {
-            let index = session.world.variables.get(&OsString::from(INDEX_VARIABLE));
-            let index =
-                index.map_or_else(|| repo.index_file(), |file| session.world.cwd.join(file));
+            let index = committed_index(session, repo);
             let verdict = pre_commit::check_staged(repo, &index, &tools)?;
             if !verdict.faults.is_empty() {
                 return Ok(print_refusal("commit", "git commit --no-verify", &verdict.faults));
             }
             verdict.notes.iter().for_each(|note| print_hook_message(note));
             #[cfg(feature = "checks")]
-            return commit_checks::run(session, repo, &index);
+            return run_commit_checks(session, repo, CheckHook::PreCommit, args);
         }
+        #[cfg(feature = "checks")]
+        Hook::PreMergeCommit => {
+            return run_commit_checks(session, repo, CheckHook::PreMergeCommit, args);
+        }
+        #[cfg(feature = "checks")]
+        Hook::PrepareCommitMsg => {
+            return run_commit_checks(session, repo, CheckHook::PrepareCommitMsg, args);
+        }
+        #[cfg(feature = "checks")]
+        Hook::CommitMsg => return run_commit_checks(session, repo, CheckHook::CommitMsg, args),
+        #[cfg(feature = "checks")]
+        Hook::PreRebase => {
+            let content = HookContent::Worktree;
+            let run = HookRun { hook: CheckHook::PreRebase, content, message: None };
+            return hook_checks::run(session, repo, &run);
+        }
+        #[cfg(not(feature = "checks"))]
+        Hook::PreMergeCommit | Hook::PrepareCommitMsg | Hook::CommitMsg | Hook::PreRebase => {}
         Hook::PrePush => return handle_pre_push(session, repo, git, args),
+    }
+    Ok(SUCCESS)
+}
+
+/// Returns the index that is being committed.
+fn committed_index(session: &Session, repo: &Repo) -> PathBuf {
+    let index = session.world.variables.get(&OsString::from(INDEX_VARIABLE));
+    index.map_or_else(|| repo.index_file(), |file| session.world.cwd.join(file))
+}
+
+/// Runs the checks of a hook that is about a commit; the first of `args` is the file with its message, if it has one.
+#[cfg(feature = "checks")]
+fn run_commit_checks(
+    session: &Session,
+    repo: &Repo,
+    hook: CheckHook,
+    args: &[OsString],
+) -> CommandResult {
+    let index = committed_index(session, repo);
+    let message = args.first().filter(|_| hook.has_message());
+    let message = message.map(|file| session.world.cwd.join(file));
+    let run = HookRun { hook, content: HookContent::Index(&index), message };
+    hook_checks::run(session, repo, &run)
+}
+
+/// Runs the checks of `pre-push` on each commit that a branch or tag gets, once.
+#[cfg(feature = "checks")]
+fn run_push_checks(
+    session: &Session,
+    repo: &Repo,
+    remote: &str,
+    refs: &[PushedRef],
+) -> CommandResult {
+    let mut seen = Vec::new();
+    for pushed in refs {
+        let Some(commit) = pushed.new.filter(|commit| !seen.contains(commit)) else { continue };
+        seen.push(commit);
+        // A tag of something else than a commit has no files to check.
+        if repo.read_commit(commit).is_err() {
+            continue;
+        }
+        let paths = repo.list_pushed_paths(remote, pushed.old, commit)?;
+        let content = HookContent::Commit(commit, paths);
+        let run = HookRun { hook: CheckHook::PrePush, content, message: None };
+        let done = hook_checks::run(session, repo, &run)?;
+        if done != SUCCESS {
+            return Ok(done);
+        }
     }
     Ok(SUCCESS)
 }
@@ -195,8 +264,15 @@ fn handle_pre_push(session: &Session, repo: &Repo, git: u32, args: &[OsString]) 
     if !verdict.faults.is_empty() {
         return Ok(print_refusal("push", "git push --no-verify", &verdict.faults));
     }
-    let Some(context) = verdict.context else { return Ok(SUCCESS) };
     let remote = args.first().and_then(|arg| arg.to_str()).unwrap_or_default();
+    #[cfg(feature = "checks")]
+    {
+        let done = run_push_checks(session, repo, remote, &refs)?;
+        if done != SUCCESS {
+            return Ok(done);
+        }
+    }
+    let Some(context) = verdict.context else { return Ok(SUCCESS) };
     let places = find_projects(repo, &context, remote);
     for changed in &verdict.changed_branches {
         announce_changes(session, repo, &context, remote, git, places.as_ref(), changed);

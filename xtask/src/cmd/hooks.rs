@@ -3,6 +3,7 @@
 
 use super::session::Session;
 use super::{CommandResult, SUCCESS};
+use crate::canonical_checks::find_wanted_hooks;
 use crate::cli::HooksCommand;
 use xtask_base::environment::parse_seconds;
 use xtask_base::error::{Error, ErrorKind, Result};
@@ -29,7 +30,7 @@ pub(super) fn run(session: &Session, args: &HooksCommand) -> CommandResult {
 
 fn switch_on(session: &Session, repo: &Repo, place: PauseScope) -> Result<()> {
     let were_off = resume_hooks(repo, session.tools().disk, place)?;
-    let health = inspect_hooks(repo, &session.world, Ok(None), VerifyDepth::Metadata)?;
+    let health = inspect_hooks(repo, &session.world, Ok(None), VerifyDepth::Metadata, &[])?;
     if health.is_absent() {
         session.print_info(&format!("hooks are {}", health.summary()));
         return Ok(());
@@ -66,7 +67,8 @@ fn switch_off(session: &Session, repo: &Repo, place: PauseScope, span: Option<&s
 fn print_hook_status(session: &Session, repo: &Repo, json: bool) -> CommandResult {
     let context = context::find_context(repo, &context::find_canonical_names(repo)?);
     let context = context.as_ref().map(Option::as_ref);
-    let health = inspect_hooks(repo, &session.world, context, VerifyDepth::Content)?;
+    let wanted = find_wanted_hooks(repo, context.ok().flatten())?;
+    let health = inspect_hooks(repo, &session.world, context, VerifyDepth::Content, &wanted)?;
     let shown = HooksReport::new(repo, &health);
     if json {
         report::print_json(&shown)?;

@@ -3,6 +3,7 @@
 
 use super::session::Session;
 use super::{CommandResult, SUCCESS};
+use crate::canonical_checks::find_wanted_hooks;
 use crate::cli::InstallHooksArgs;
 use xtask_base::error::ErrorKind;
 use xtask_hooks::health::describe_pause;
@@ -19,7 +20,12 @@ pub(super) fn run(session: &Session, args: &InstallHooksArgs) -> CommandResult {
     session.warn_about_context(&context);
     let from =
         if args.this_program { ProgramOrigin::RunningProgram } else { ProgramOrigin::Canonical };
-    let options = InstallOptions { program_origin: from, force: args.force, dry_run: args.dry_run };
+    let options = InstallOptions {
+        program_origin: from,
+        force: args.force,
+        dry_run: args.dry_run,
+        wanted: find_wanted_hooks(&repo, Some(&context))?,
+    };
     if !args.dry_run {
         // The hooks use these names, not those in the files of the branch that is checked out.
         context::save_canonical_names(&repo, &context::find_canonical_names(&repo)?)?;

@@ -13,7 +13,6 @@ mod branch_prune;
 #[cfg(feature = "checks")]
 mod checks;
 #[cfg(feature = "checks")]
-mod commit_checks;
 mod completions;
 #[cfg(feature = "vendoring")]
 mod demo;
@@ -28,6 +27,8 @@ mod extract;
 #[cfg(feature = "deploy")]
 mod history;
 mod hook;
+#[cfg(feature = "checks")]
+mod hook_checks;
 mod hooks;
 mod install_hooks;
 mod landing;

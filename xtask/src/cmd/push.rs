@@ -31,7 +31,8 @@ pub(super) fn run(session: &Session, args: &PushArgs) -> CommandResult {
     else {
         return Ok(exit_code(repo.push_attached(&arguments, PushHookMode::Skip)?.success()));
     };
-    let health = inspect_hooks(&repo, &session.world, Ok(Some(&context)), VerifyDepth::Metadata)?;
+    let health =
+        inspect_hooks(&repo, &session.world, Ok(Some(&context)), VerifyDepth::Metadata, &[])?;
     let fires = |hook: &xtask_hooks::health::HookHealth| hook.hook == Hook::PrePush;
     let is_guarded = health.hooks.iter().any(|hook| fires(hook) && health.will_run(hook));
     let mut branches = Vec::new();

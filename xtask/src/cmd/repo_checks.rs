@@ -2,6 +2,7 @@
 //!
 //! For example, `sync` fails with ``2 managed files behind: `cargo xtask sync` updates them``.
 
+use crate::canonical_checks::find_wanted_hooks;
 use xtask_base::error::{Error, Result};
 use xtask_base::words::pluralize;
 use xtask_branches::check::{check_branch, is_shared, needs_check};
@@ -47,7 +48,13 @@ impl RepoChecks for RepoCheckRunner<'_> {
     fn check_hooks(&self) -> CheckFinding {
         let find = || {
             let context = context::find_canonical_context(self.repo)?;
-            inspect_hooks(self.repo, self.tools.world, Ok(context.as_ref()), VerifyDepth::Metadata)
+            inspect_hooks(
+                self.repo,
+                self.tools.world,
+                Ok(context.as_ref()),
+                VerifyDepth::Metadata,
+                &find_wanted_hooks(self.repo, context.as_ref())?,
+            )
         };
         let health = find().map_err(|failure| describe_error(&failure))?;
         let all_fire = health.hooks.iter().all(|hook| health.will_run(hook));

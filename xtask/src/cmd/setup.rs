@@ -5,6 +5,7 @@
 use super::checks;
 use super::session::Session;
 use super::{CommandResult, SUCCESS};
+use crate::canonical_checks::find_wanted_hooks;
 use crate::cli::SetupArgs;
 use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_git::Repo;
@@ -36,8 +37,12 @@ fn try_install_hooks(session: &Session) -> Result<bool> {
         return Ok(true);
     }
     let context = context::read_context(&repo)?;
-    let options =
-        InstallOptions { program_origin: ProgramOrigin::Canonical, force: false, dry_run: false };
+    let options = InstallOptions {
+        program_origin: ProgramOrigin::Canonical,
+        force: false,
+        dry_run: false,
+        wanted: find_wanted_hooks(&repo, Some(&context))?,
+    };
     match install_all(&session.hook_builder(&repo), &context, options) {
         Ok(done) => {
             report::print_output(&render_installed(&done, session.verbosity))?;

@@ -79,6 +79,7 @@ pub(super) fn run(session: &Session, args: &UndoArgs) -> CommandResult {
 
 fn hooks_fire(session: &Session, repo: &Repo) -> Result<bool> {
     let context = context::find_canonical_context(repo)?;
-    let health = inspect_hooks(repo, &session.world, Ok(context.as_ref()), VerifyDepth::Metadata)?;
+    let health =
+        inspect_hooks(repo, &session.world, Ok(context.as_ref()), VerifyDepth::Metadata, &[])?;
     Ok(health.hooks.iter().any(|hook| hook.hook == Hook::PostCheckout && health.will_run(hook)))
 }

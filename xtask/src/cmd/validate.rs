@@ -11,9 +11,11 @@ use super::{CommandResult, SUCCESS};
 use crate::cli::ValidateArgs;
 use xtask_base::digest;
 use xtask_base::error::{Error, Result, ResultExt as _};
-use xtask_base::words::quote_for_shell;
-use xtask_git::Repo;
+use xtask_base::words::{pluralize, quote_for_shell};
+use xtask_git::{Repo, Revision};
 use xtask_report::{self as report, Verbosity};
+use xtask_validate::affected::keep_affected;
+use xtask_validate::file_scope::FileScope;
 use xtask_validate::history::{self, RunTrigger};
 use xtask_validate::load_checks::LoadedChecks;
 use xtask_validate::plan::{CheckFilter, select_checks};
@@ -115,7 +117,11 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
         skip_tests: flags.skip_tests,
         ..CheckFilter::default()
     };
-    let selection = select_checks(&checks.config, &filter, run_environment(session))?;
+    let mut selection = select_checks(&checks.config, &filter, run_environment(session))?;
+    let scope = choose_scope(session, &repo, args)?;
+    if let (FileScope::Changed(changed), true) = (&scope, args.since.is_some()) {
+        keep_affected(&checks.config, &mut selection, changed);
+    }
     if flags.persist && !flags.dry_run {
         flags.save_defaults(&repo)?;
     }
@@ -129,6 +135,8 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
         selection: &selection,
         options: flags.run_options(args),
         location: CheckLocation::Worktree,
+        scope,
+        message: None,
         started_by: RunTrigger::Validate,
         keeps_log: !flags.no_log,
         records_history: true,
@@ -146,6 +154,34 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
         report::print_warning("a dry run writes no reports");
     }
     Ok(exit_code(&done))
+}
+
+/// Returns the files that `--files` names or that have changed since `--since`; all by default.
+fn choose_scope(session: &Session, repo: &Repo, args: &ValidateArgs) -> Result<FileScope> {
+    if let Some(revision) = &args.since {
+        let Revision::Commit(commit) = repo.parse_revision(revision)? else {
+            return Err(Error::usage(format!(
+                "`--since` has `{revision}`, which is not one commit"
+            )));
+        };
+        return Ok(FileScope::since(revision, repo.list_paths_since(commit)?));
+    }
+    if args.files.is_empty() {
+        return Ok(FileScope::All);
+    }
+    let mut paths = Vec::new();
+    let mut unknown = Error::usage("`--files` has paths that are no files of this repository");
+    for file in &args.files {
+        let path = session.repo_path(repo, file.as_os_str())?;
+        match path.to_disk_path(repo.root()).symlink_metadata() {
+            Ok(meta) if meta.is_dir() => {
+                unknown = unknown.with_detail(format!("`{path}` is a folder"));
+            }
+            Ok(_) => paths.push(path),
+            Err(_) => unknown = unknown.with_detail(format!("`{path}` not found")),
+        }
+    }
+    if unknown.details().is_empty() { Ok(FileScope::named(paths)) } else { Err(unknown) }
 }
 
 /// Returns an error if no terminal can confirm fixes, or if files are in conflict.
@@ -318,6 +354,12 @@ fn render_command(session: &Session, args: &ValidateArgs, flags: &EffectiveFlags
     add(flags.interactive, "--interactive");
     add(flags.no_fix, "--no-fix");
     add(args.yes, "--yes");
+    if let Some(revision) = &args.since {
+        words.extend(["--since".to_owned(), quote_for_shell(revision)]);
+    }
+    if !args.files.is_empty() {
+        words.push(format!("--files ({})", pluralize(args.files.len(), "path")));
+    }
     for (flag, names) in [("--only", &args.only), ("--skip", &args.skip)] {
         if !names.is_empty() {
             words.push(flag.to_owned());

@@ -9,6 +9,7 @@ pub mod worktrees;
 #[cfg(feature = "checks")]
 use self::report::ValidationLine;
 use self::report::{CheckoutLines, ClassCounts, StatusReport, ToolkitLines, VendoredLine};
+use crate::canonical_checks::find_wanted_hooks;
 #[cfg(feature = "checks")]
 use xtask_base::environment::{format_ago, format_rfc3339};
 use xtask_base::error::Result;
@@ -40,7 +41,9 @@ pub fn read_status(repo: &Repo, all: bool, tools: &Tools<'_>) -> Result<StatusRe
     let now = tools.world.now_seconds();
     let names = context::find_canonical_names(repo)?;
     let context = context::find_context(repo, &names)?;
-    let hooks = inspect_hooks(repo, tools.world, Ok(context.as_ref()), VerifyDepth::Metadata)?;
+    let wanted = find_wanted_hooks(repo, context.as_ref())?;
+    let hooks =
+        inspect_hooks(repo, tools.world, Ok(context.as_ref()), VerifyDepth::Metadata, &wanted)?;
     let requests = queue::list_requests(repo, now);
     let mut report = StatusReport {
         schema: "xtask.status/1",

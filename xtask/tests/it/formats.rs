@@ -143,6 +143,7 @@ impl Random {
                 reason: self.text(),
                 undo: None,
                 paths: vec![self.text()],
+                written: Vec::new(),
             })
             .filter(|_| self.below(2) == 0),
             ..check("", OUTCOMES[self.below(OUTCOMES.len())])
@@ -534,6 +535,7 @@ fn step_summary_lists_all_checks_and_failures() {
         reason: "fixes are off".to_owned(),
         undo: None,
         paths: Vec::new(),
+        written: Vec::new(),
     });
     expect![[r#"
         ## Validation was interrupted

@@ -11,6 +11,7 @@ use xtask_config::{Check, Fix, VALIDATE_FILE};
 use xtask_git::Repo;
 use xtask_git::Tools;
 use xtask_validate::builtin_checks::{CheckFinding, RepoChecks};
+use xtask_validate::file_scope::FileScope;
 use xtask_validate::history::RunTrigger;
 use xtask_validate::load_checks::LoadedChecks;
 use xtask_validate::outcome::{CheckResult, Verdict};
@@ -362,6 +363,8 @@ fn validate_with(
         selection: &chosen,
         options: RunOptions { fast: true, dry_run: false, why: false, fix_mode: fixes, jobs: 2 },
         location: Where::Worktree,
+        scope: FileScope::All,
+        message: None,
         started_by: RunTrigger::Validate,
         keeps_log: true,
         records_history: true,

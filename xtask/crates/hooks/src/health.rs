@@ -11,6 +11,7 @@ use super::hooks_folder::{
 };
 use super::pause::{HooksPause, PauseScope, find_pause};
 use super::program::{InstalledProgram, ProgramRecord, VerifyDepth, inspect_program};
+use super::shim_install::select_hooks;
 use super::skip_rules::find_disabling_variable;
 use xtask_base::environment::{Environment, format_rfc3339};
 use xtask_base::error::{Error, Result};
@@ -147,19 +148,20 @@ impl InstallationHealth {
 }
 
 /// Inspects the hooks of this worktree. Read-only. `care` selects how thoroughly the program is verified. A `context`
-/// that is an error says why the configuration cannot be read.
+/// that is an error says why the configuration cannot be read. `wanted` are the on-demand hooks that checks name.
 pub fn inspect_hooks(
     repo: &Repo,
     world: &Environment,
     context: Result<Option<&SyncContext>, &Error>,
     care: VerifyDepth,
+    wanted: &[Hook],
 ) -> Result<InstallationHealth> {
     let place = find_install_target(repo)?;
     let folder = &place.folder.path;
     let program_at = locate_program(repo, folder);
     let mut hooks = Vec::new();
     let mut notes = Vec::new();
-    for hook in Hook::ALL {
+    for hook in select_hooks(folder, &program_at, wanted)? {
         let kept = kept_hook_path(folder, hook);
         let runs_previous = std::fs::metadata(&kept).is_ok_and(|meta| is_executable(&meta));
         if !runs_previous && kept.symlink_metadata().is_ok() {

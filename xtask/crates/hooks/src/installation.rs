@@ -30,13 +30,15 @@ pub enum ProgramOrigin {
 }
 
 /// The options of an installation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstallOptions {
     pub program_origin: ProgramOrigin,
     /// Also install into a folder that is shared with other repositories.
     pub force: bool,
     /// Report the planned changes without making them.
     pub dry_run: bool,
+    /// The on-demand hooks that checks name.
+    pub wanted: Vec<Hook>,
 }
 
 /// The result of an installation.
@@ -103,7 +105,7 @@ pub fn install_all(
         return Err(refused);
     }
     let folder = repo.hooks_folder()?.path;
-    let planned = preview_install(repo, &folder)?;
+    let planned = preview_install(repo, &folder, &options.wanted)?;
     let sources = match options.program_origin {
         ProgramOrigin::Canonical => Some(require_source_key(repo, context)?),
         ProgramOrigin::RunningProgram => None,
@@ -123,7 +125,7 @@ pub fn install_all(
         None => builder.install_running()?,
     }
     let now = builder.world.now_seconds();
-    let hooks = install_shims(repo, &folder, builder.disk, now)?;
+    let hooks = install_shims(repo, &folder, builder.disk, now, &options.wanted)?;
     Ok(Installation { folder, is_new_program: !is_present, hooks })
 }
 

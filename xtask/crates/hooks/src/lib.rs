@@ -40,17 +40,28 @@ pub enum Hook {
     PostCommit,
     PreCommit,
     PrePush,
+    /// Before the commit of a merge without conflicts.
+    PreMergeCommit,
+    /// Before the editor opens with the message of a commit.
+    PrepareCommitMsg,
+    /// After the message of a commit has been written.
+    CommitMsg,
+    PreRebase,
 }
 
 impl Hook {
     /// All hooks.
-    pub const ALL: [Hook; 6] = [
+    pub const ALL: [Hook; 10] = [
         Hook::PostCheckout,
         Hook::PostMerge,
         Hook::PostRewrite,
         Hook::PostCommit,
         Hook::PreCommit,
         Hook::PrePush,
+        Hook::PreMergeCommit,
+        Hook::PrepareCommitMsg,
+        Hook::CommitMsg,
+        Hook::PreRebase,
     ];
 
     /// Returns the name of the hook in git, e.g. `post-checkout`.
@@ -63,6 +74,10 @@ impl Hook {
             Hook::PostCommit => "post-commit",
             Hook::PreCommit => "pre-commit",
             Hook::PrePush => "pre-push",
+            Hook::PreMergeCommit => "pre-merge-commit",
+            Hook::PrepareCommitMsg => "prepare-commit-msg",
+            Hook::CommitMsg => "commit-msg",
+            Hook::PreRebase => "pre-rebase",
         }
     }
 
@@ -75,6 +90,16 @@ impl Hook {
     /// Returns whether the hook runs before git acts, so that its failure stops the git command.
     #[must_use]
     pub fn can_block(self) -> bool {
-        matches!(self, Hook::PreCommit | Hook::PrePush)
+        matches!(self, Hook::PreCommit | Hook::PrePush) || self.is_on_demand()
+    }
+
+    /// Returns whether the hook is installed only where checks of `setup/validate.toml` name it: each hook costs the
+    /// git command a process.
+    #[must_use]
+    pub fn is_on_demand(self) -> bool {
+        matches!(
+            self,
+            Hook::PreMergeCommit | Hook::PrepareCommitMsg | Hook::CommitMsg | Hook::PreRebase
+        )
     }
 }

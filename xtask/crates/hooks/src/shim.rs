@@ -60,7 +60,7 @@ pub fn render_shim(hook: Hook, program: &ProgramLocation) -> String {
     );
     let before = match hook {
         Hook::PrePush => REQUIRE_KEPT_PUSH_HOOK,
-        Hook::PreCommit => REQUIRE_KEPT_HOOK,
+        hook if hook.can_block() => REQUIRE_KEPT_HOOK,
         _ => RUN_KEPT_HOOK,
     };
     let end = if hook.can_block() { "0" } else { "$failed" };

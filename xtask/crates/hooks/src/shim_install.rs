@@ -104,15 +104,41 @@ struct ShimInstaller<'a> {
     now: i64,
 }
 
-/// Installs the shims in `folder`. `now` is in seconds since the epoch.
+/// Returns the hooks of an installation: those that are always installed, the `wanted` ones, and those that are
+/// installed already.
+pub(super) fn select_hooks(
+    folder: &Path,
+    program: &ProgramLocation,
+    wanted: &[Hook],
+) -> Result<Vec<Hook>> {
+    let mut hooks = Vec::new();
+    for hook in Hook::ALL {
+        let is_ours = |state| {
+            matches!(
+                state,
+                HookFileState::Shim | HookFileState::ChangedShim | HookFileState::CallsProgram
+            )
+        };
+        if !hook.is_on_demand()
+            || wanted.contains(&hook)
+            || is_ours(inspect_hook(folder, hook, program)?)
+        {
+            hooks.push(hook);
+        }
+    }
+    Ok(hooks)
+}
+
+/// Installs the shims in `folder`, of on-demand hooks the `wanted` ones. `now` is in seconds since the epoch.
 pub fn install_shims(
     repo: &Repo,
     folder: &Path,
     disk: &Disk<'_>,
     now: i64,
+    wanted: &[Hook],
 ) -> Result<Vec<(Hook, ShimOutcome)>> {
     let program = locate_program(repo, folder);
-    let jobs = plan_jobs(folder, &program)?;
+    let jobs = plan_jobs(folder, &program, &select_hooks(folder, &program, wanted)?)?;
     fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
     let prepared = jobs
         .iter()
@@ -138,9 +164,16 @@ pub fn uninstall_shims(
     now: i64,
 ) -> Result<Vec<(Hook, ShimOutcome)>> {
     let program = locate_program(repo, folder);
-    let jobs = plan_jobs(folder, &program)?;
+    let jobs = plan_jobs(folder, &program, &Hook::ALL)?;
     let installer = ShimInstaller { repo, folder, program, disk, now };
-    jobs.iter().map(|job| Ok((job.hook, installer.remove_shim(job)?))).collect()
+    let mut done = Vec::new();
+    for job in &jobs {
+        let outcome = installer.remove_shim(job)?;
+        if outcome != ShimOutcome::Unchanged || !job.hook.is_on_demand() {
+            done.push((job.hook, outcome));
+        }
+    }
+    Ok(done)
 }
 
 impl ShimInstaller<'_> {
@@ -285,8 +318,13 @@ impl ShimInstaller<'_> {
 }
 
 /// Previews `install_shims`: the outcome for each hook. Read-only.
-pub fn preview_install(repo: &Repo, folder: &Path) -> Result<Vec<(Hook, ShimOutcome)>> {
-    let jobs = plan_jobs(folder, &locate_program(repo, folder))?;
+pub fn preview_install(
+    repo: &Repo,
+    folder: &Path,
+    wanted: &[Hook],
+) -> Result<Vec<(Hook, ShimOutcome)>> {
+    let program = locate_program(repo, folder);
+    let jobs = plan_jobs(folder, &program, &select_hooks(folder, &program, wanted)?)?;
     let saved = replaced_hooks_folder(repo);
     let words = jobs.into_iter().map(|job| {
         let has_work = job.target().is_some() || job.leftovers().next().is_some();
@@ -308,10 +346,10 @@ pub fn preview_install(repo: &Repo, folder: &Path) -> Result<Vec<(Hook, ShimOutc
     Ok(words.collect())
 }
 
-/// Inspects all hooks and plans the work, with the faults that prevent it.
-fn plan_jobs(folder: &Path, program: &ProgramLocation) -> Result<Vec<HookJob>> {
+/// Inspects `hooks` and plans the work, with the faults that prevent it.
+fn plan_jobs(folder: &Path, program: &ProgramLocation, hooks: &[Hook]) -> Result<Vec<HookJob>> {
     let mut jobs = Vec::new();
-    for hook in Hook::ALL {
+    for hook in hooks.iter().copied() {
         let path = folder.join(hook.name());
         let there = inspect_hook(folder, hook, program)?;
         let kept = kept_hook_path(folder, hook);

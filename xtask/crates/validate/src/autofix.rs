@@ -7,19 +7,22 @@
 //! lint fails -> fix -> lint fails again -> files restored
 //! ```
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::check_command::run_without_terminal;
+use super::file_rules::{PlannedFix, plan_fixes, write_fixes};
 use super::fix_backup::{FixPhase, FixRecord};
 use super::fix_undo::FixUndoReport;
 use super::log::LogLevel;
 use super::outcome::{CheckOutcome, FixResult, FixStatus, Verdict, judge_exit};
 use super::plan::{CheckStage, order_by_needs};
 use super::runner::{FixMode, Runner};
+use xtask_base::deadline::Deadline;
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
 use xtask_base::words::{join_names, pluralize};
-use xtask_config::{Check, CheckKind, Fix};
+use xtask_config::{Check, CheckKind, CommandLine, Fix, FixAction};
 
 /// Why the command of a fix failed.
 struct FixFailure {
@@ -43,6 +46,9 @@ impl Runner<'_, '_, '_> {
                 FixMode::Safe if fix.is_risky => {
                     Some(advised("it is risky: `--interactive` asks first, `--yes` runs it"))
                 }
+                FixMode::Restage if !fix.restages || fix.is_risky => {
+                    Some(advised("before a commit only safe fixes with `restage` run"))
+                }
                 FixMode::Ask if !self.context.listener.confirm_fix(check, fix, &ended) => {
                     Some(advised("it was declined"))
                 }
@@ -63,9 +69,17 @@ impl Runner<'_, '_, '_> {
     pub(super) fn run_fix(&mut self, at: usize, failed: Verdict) -> Result<()> {
         let check = self.check(at);
         let Some(fix) = &check.fix else { return Ok(()) };
-        self.log
-            .write_line(LogLevel::Status, &format!("{}: fix: {}", check.name, fix.command.text));
-        let begun = match self.begin_fix(check, fix) {
+        let text = format!("{}: fix: {}", check.name, fix.text());
+        self.log.write_line(LogLevel::Status, &text);
+        let given = self.list_given(at);
+        let plan = match (&fix.action, &check.kind) {
+            (FixAction::FileRules, CheckKind::FileRules { rules, .. }) => {
+                FixPlan::FileRules(plan_fixes(self.inspector.root(), rules, &given))
+            }
+            (FixAction::Command(command), _) => FixPlan::Command(command),
+            (FixAction::FileRules, _) => return Ok(()),
+        };
+        let begun = match self.begin_fix(check, fix, list_writes(fix, &plan, &given)) {
             Ok(begun) => begun,
             Err(failure) => {
                 let details = failure.details().iter().map(|detail| format!("; {detail}"));
@@ -75,12 +89,13 @@ impl Runner<'_, '_, '_> {
                 return Ok(());
             }
         };
-        let ran = self.run_fix_command(check, fix);
+        let ran = self.perform_fix(check, fix, &plan, given);
         let recorded = self.context.fixes.finish_fix(begun.clone());
         self.inspector.forget_programs();
         let changed = recorded.as_ref().map(FixRecord::changed_paths).unwrap_or_default();
         let changed: Vec<String> = changed.iter().map(ToString::to_string).collect();
-        let done = FixResult { paths: changed.clone(), ..FixResult::advised(fix, "") };
+        let written = recorded.as_ref().map(FixRecord::written_contents).unwrap_or_default();
+        let done = FixResult { paths: changed.clone(), written, ..FixResult::advised(fix, "") };
         let copies = self.context.fixes.fix_folder(&begun).display().to_string();
         // A check that cannot run again counts as failed.
         let again = ran.is_ok().then(|| {
@@ -95,7 +110,10 @@ impl Runner<'_, '_, '_> {
                     undo: can_be_undone.then(|| self.context.run_id.to_owned()),
                     ..done
                 };
-                let reason = format!("fixed by `{}`", fix.command.text);
+                let reason = match &fix.action {
+                    FixAction::Command(command) => format!("fixed by `{}`", command.text),
+                    FixAction::FileRules => "fixed".to_owned(),
+                };
                 let (outcome, fix) = (CheckOutcome::Fixed, Some(done));
                 self.finish_check(at, Verdict { outcome, reason, fix, ..passed });
                 self.requeue_affected(at, &changed)
@@ -122,7 +140,7 @@ impl Runner<'_, '_, '_> {
     }
 
     /// Saves the files that the fix may write.
-    fn begin_fix(&mut self, check: &Check, fix: &Fix) -> Result<FixRecord> {
+    fn begin_fix(&mut self, check: &Check, fix: &Fix, writes: Vec<RepoPath>) -> Result<FixRecord> {
         self.fix_count += 1;
         let context = self.context;
         // As they are: `Display` escapes control characters.
@@ -131,11 +149,11 @@ impl Runner<'_, '_, '_> {
             run: context.run_id.to_owned(),
             number: self.fix_count,
             check: check.name.clone(),
-            command: fix.command.text.clone(),
+            command: fix.text().to_owned(),
             worktree: self.inspector.root().display().to_string(),
             at: context.tools.world.now_seconds(),
             phase: FixPhase::Open,
-            writes: fix.writes.iter().map(exact).collect(),
+            writes: writes.iter().map(exact).collect(),
             changes: Vec::new(),
             folders_before: Vec::new(),
             folders_made: Vec::new(),
@@ -143,36 +161,71 @@ impl Runner<'_, '_, '_> {
         })
     }
 
-    fn run_fix_command(&self, check: &Check, fix: &Fix) -> Result<(), FixFailure> {
+    /// Returns the files that the check at index `at` is given now, with those that have passed before.
+    fn list_given(&self, at: usize) -> Vec<RepoPath> {
+        let given = self.states[at].snapshot.iter().flat_map(|snapshot| &snapshot.given);
+        given.flat_map(|given| given.paths().cloned()).collect()
+    }
+
+    /// Runs the command of a fix, or writes what its rules have planned.
+    fn perform_fix(
+        &self,
+        check: &Check,
+        fix: &Fix,
+        plan: &FixPlan<'_>,
+        given: Vec<RepoPath>,
+    ) -> Result<(), FixFailure> {
         let not_run = |reason: String| FixFailure { text: reason.clone(), reason };
-        let program = self.build_program(check, &fix.command).map_err(not_run)?;
-        let stop = || self.is_interrupted();
-        let end = run_without_terminal(program, Duration::from_secs(fix.timeout_s), &stop)
-            .map_err(|failure| not_run(failure.to_string()))?;
-        match judge_exit(check, end) {
-            Verdict { outcome: CheckOutcome::Passed, .. } => Ok(()),
-            Verdict { reason, output, .. } => {
-                Err(FixFailure { text: format!("{reason}\n{output}"), reason })
+        let command = match plan {
+            FixPlan::FileRules(fixes) => {
+                let root = self.inspector.root();
+                let written = write_fixes(self.context.tools.disk, root, fixes);
+                return written.map_err(|failure| not_run(failure.to_string()));
+            }
+            FixPlan::Command(command) => command,
+        };
+        let longest = Duration::from_secs(fix.timeout_s);
+        let deadline = Deadline::after(longest);
+        for part in self.build_parts(check, command, given).map_err(not_run)? {
+            let left = deadline.remaining().unwrap_or_default();
+            let end = run_without_terminal(part.program, left, &|| self.is_interrupted())
+                .map_err(|failure| not_run(failure.to_string()))?;
+            match judge_exit(check, end) {
+                Verdict { outcome: CheckOutcome::Passed, .. } => {}
+                Verdict { reason, output, .. } => {
+                    return Err(FixFailure { text: format!("{reason}\n{output}"), reason });
+                }
             }
         }
+        Ok(())
     }
 
     fn rerun_check(&mut self, at: usize) -> Result<Verdict> {
-        let check = self.check(at);
         let needs = self.resolve_needs(at)?;
         self.states[at].snapshot = Some(self.inspector.take_snapshot(self.config(), at, needs)?);
         self.prepare_check(at);
-        let CheckKind::Run(command) = &check.kind else { return self.run_builtin(at) };
-        let program = match self.build_program(check, command) {
-            Ok(program) => program,
+        let given = self.list_given(at);
+        if given.is_empty() && self.check(at).files.is_some() {
+            // Without arguments many a command would look at everything, or at nothing.
+            return Ok(Verdict::failed("the fix has left none of its files"));
+        }
+        self.states[at].to_check.clone_from(&given);
+        let work = match self.prepare_work(at, given) {
+            Ok(Some(work)) => work,
+            Ok(None) => return self.run_builtin(at),
             Err(why) => return Ok(Verdict::failed(&why)),
         };
-        let longest = Duration::from_secs(check.timeout_s);
-        let tools = self.context.tools;
+        let (tools, slots) = (self.context.tools, Arc::clone(&self.slots));
         let (result, duration_ms) = self.measure_time(|_| {
-            run_without_terminal(program, longest, &|| tools.interrupts.was_interrupted())
+            // No other work is running while a fix does.
+            let is_taken = slots.try_take();
+            let result = work.run(&slots, &|| tools.interrupts.was_interrupted());
+            if is_taken {
+                slots.release();
+            }
+            result
         });
-        self.evaluate_command(at, result, duration_ms)
+        self.record_work(at, result, duration_ms)
     }
 
     /// Queues every check that had passed and depends on files `changed` by a fix.
@@ -212,6 +265,27 @@ impl Runner<'_, '_, '_> {
         }
         Ok(())
     }
+}
+
+/// What a fix is about to do.
+enum FixPlan<'a> {
+    Command(&'a CommandLine),
+    FileRules(Vec<PlannedFix>),
+}
+
+/// Returns what a fix may write: its `writes`, and the files that its check is given.
+fn list_writes(fix: &Fix, plan: &FixPlan<'_>, given: &[RepoPath]) -> Vec<RepoPath> {
+    let mut writes = fix.writes.clone();
+    match plan {
+        FixPlan::FileRules(fixes) => writes.extend(fixes.iter().map(|fix| fix.path.clone())),
+        FixPlan::Command(command) if command.takes_files() || fix.restages => {
+            writes.extend(given.iter().cloned());
+        }
+        FixPlan::Command(_) => {}
+    }
+    writes.sort();
+    writes.dedup();
+    writes
 }
 
 /// Describes a fix that helped; `copies` is the folder with the originals.

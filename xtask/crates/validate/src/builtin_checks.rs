@@ -31,7 +31,7 @@ pub trait RepoChecks {
     fn check_branches(&self) -> CheckFinding;
 }
 
-/// Runs a built-in check. Returns `None` if `check` runs a command.
+/// Runs a built-in check. Returns `None` if `check` runs a command or file rules, which `check_work` does.
 pub fn run_builtin_check(
     check: &Check,
     snapshot: &InputSnapshot,
@@ -41,7 +41,7 @@ pub fn run_builtin_check(
     around: &dyn RepoChecks,
 ) -> Option<CheckFinding> {
     Some(match &check.kind {
-        CheckKind::Run(_) => return None,
+        CheckKind::Run(_) | CheckKind::FileRules { .. } => return None,
         CheckKind::Tool { tool, version, version_command: ask } => {
             check_tool(tool, version.as_ref(), ask.is_some(), snapshot, world)
         }
@@ -78,6 +78,10 @@ pub fn describe_check(check: &Check) -> String {
         CheckKind::Hooks => "the hooks will fire here".to_owned(),
         CheckKind::Sync => "no managed file is behind".to_owned(),
         CheckKind::Branches => "the branch keeps to its rule".to_owned(),
+        CheckKind::FileRules { rules, .. } => {
+            let names: Vec<&str> = rules.iter().map(|rule| rule.name()).collect();
+            names.join(", ")
+        }
     }
 }
 

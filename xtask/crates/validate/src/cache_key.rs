@@ -83,6 +83,9 @@ pub struct InputManifest {
     /// The input files, sorted by path.
     #[serde(with = "shared")]
     pub files: Arc<Vec<ManifestFile>>,
+    /// The files that the check is given, sorted by path.
+    #[serde(default, with = "shared")]
+    pub given: Arc<Vec<ManifestFile>>,
     /// Environment variables and the digests of their values; `None` if unset.
     pub env: Vec<(String, Option<String>)>,
     pub tools: Vec<ManifestTool>,
@@ -94,12 +97,13 @@ impl InputManifest {
     /// Returns the key, in hexadecimal.
     #[must_use]
     pub fn key(&self) -> String {
-        self.key_with(digest_files(&self.files))
+        let given = (!self.given.is_empty()).then(|| digest_files(&self.given));
+        self.key_with(digest_files(&self.files), given)
     }
 
-    /// Like `key`, with the digest of `files` already computed.
+    /// Like `key`, with the digests of `files` and, if there are any, of `given` already computed.
     #[must_use]
-    pub fn key_with(&self, files: Digest) -> String {
+    pub fn key_with(&self, files: Digest, given: Option<Digest>) -> String {
         let mut parts: Vec<Vec<u8>> = Vec::new();
         let mut put = |part: &[u8]| parts.push(part.to_vec());
         let number = |count: usize| (count as u64).to_be_bytes();
@@ -112,6 +116,10 @@ impl InputManifest {
             put(value.as_bytes());
         }
         put(&files);
+        if let Some(given) = given {
+            put(b"given");
+            put(&given);
+        }
         let mut maybe = |text: &Option<String>| match text {
             Some(text) => {
                 put(b"is");
@@ -203,6 +211,7 @@ pub fn describe_differences(before: &InputManifest, now: &InputManifest) -> Vec<
         all.push(describe_definition_change(&before.definition, &now.definition));
     }
     describe_file_changes(&before.files, &now.files, &mut all);
+    describe_file_changes(&before.given, &now.given, &mut all);
     for (name, value) in &now.env {
         let old = before.env.iter().find(|(other, _)| other == name).map(|(_, value)| value);
         match (old, value) {
@@ -347,6 +356,7 @@ mod tests {
             system: "linux".into(),
             definition: vec![("name".into(), "a".into()), ("argument".into(), "x".into())],
             files: vec![file("a", 1), file("b", 2)].into(),
+            given: vec![file("g", 3)].into(),
             env: vec![("X".into(), None), ("Y".into(), Some("d".into()))],
             tools: vec![tool("cc", "/bin/cc", "cc 1")],
             needs: vec![("n".into(), "k".into())],
@@ -357,7 +367,7 @@ mod tests {
     #[test]
     fn every_difference_makes_another_key_and_is_told() {
         type Change = fn(&mut InputManifest);
-        let changes: [(Change, &str); 18] = [
+        let changes: [(Change, &str); 20] = [
             (|m| m.toolkit = "2".into(), "the version of xtask changed"),
             (|m| m.root = "/s".into(), "the folder of the repository changed"),
             (|m| m.system = "macos".into(), "the platform changed from linux to macos"),
@@ -376,6 +386,8 @@ mod tests {
                 },
                 "`a` is executable",
             ),
+            (|m| Arc::make_mut(&mut m.given)[0] = file("g", 9), "`g` was changed"),
+            (|m| Arc::make_mut(&mut m.given).push(file("h", 3)), "`h` is new"),
             (|m| m.env[0].1 = Some(String::new()), "variable `X` is set now"),
             (|m| m.env[1].1 = None, "variable `Y` is no longer set"),
             (|m| m.env[1].1 = Some("e".into()), "variable `Y` has another value"),

@@ -7,7 +7,7 @@
 //! ```
 
 use super::plan::walk_needs;
-use xtask_config::{Check, CheckKind, ValidateConfig};
+use xtask_config::{Check, CheckKind, MESSAGE_WORD, ValidateConfig};
 
 /// Programs that run other programs, so that their own version is no evidence, and the subcommands with which
 /// they do so; an empty list means always.
@@ -228,9 +228,14 @@ pub(super) fn own_uncacheable_reason(check: &Check) -> Option<String> {
                 }
             ))
         }
-        CheckKind::Run(_) | CheckKind::Tool { .. } | CheckKind::File(_) | CheckKind::EnvVar(_) => {
-            None
+        CheckKind::Run(command) if command.text.contains(MESSAGE_WORD) => {
+            Some("its result depends on the message of a commit, so it always runs".to_owned())
         }
+        CheckKind::Run(_)
+        | CheckKind::Tool { .. }
+        | CheckKind::File(_)
+        | CheckKind::EnvVar(_)
+        | CheckKind::FileRules { .. } => None,
         _ => Some("its result depends on more than files, so it always runs".to_owned()),
     }
 }
@@ -281,6 +286,15 @@ pub(super) fn collect_definition(config: &ValidateConfig, check: &Check) -> Vec<
         CheckKind::Hooks => put("kind", "hooks"),
         CheckKind::Sync => put("kind", "sync"),
         CheckKind::Branches => put("kind", "branches"),
+        CheckKind::FileRules { rules, max_size } => {
+            put("kind", "file-rules");
+            rules.iter().for_each(|rule| put("rule", rule.name()));
+            put("max-size", &max_size.to_string());
+        }
+    }
+    if let Some(files) = &check.files {
+        files.globs.iter().for_each(|glob| put("files", glob));
+        files.interpreters.iter().for_each(|name| put("files", &format!("#!{name}")));
     }
     put("cwd", &check.cwd.as_ref().map(ToString::to_string).unwrap_or_default());
     check.inputs.iter().for_each(|pattern| put("inputs", pattern));

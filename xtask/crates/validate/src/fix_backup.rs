@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::fix_snapshot::{FileVersion, create_private_folder, read_file_version};
+use super::fix_snapshot::{FileVersion, SavedKind, create_private_folder, read_file_version};
+use xtask_base::digest::Digest;
 use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::files::Disk;
 use xtask_base::path::{RepoPath, exact};
@@ -89,6 +90,17 @@ impl FixRecord {
 
     fn write_paths(&self) -> Vec<RepoPath> {
         self.writes.iter().map(|path| RepoPath::new(path.as_bytes())).collect()
+    }
+
+    /// Returns the changed paths, with the digests of their new contents; `None` for what is no file now.
+    #[must_use]
+    pub fn written_contents(&self) -> Vec<(RepoPath, Option<Digest>)> {
+        let changed = self.changes.iter().filter(|change| change.before != change.after);
+        let digest = |change: &FixChange| {
+            let after = change.after.as_ref().filter(|after| after.thing == SavedKind::File);
+            (change.path.clone(), after.map(|after| after.digest))
+        };
+        changed.map(digest).collect()
     }
 
     #[must_use]

@@ -38,6 +38,9 @@ pub enum RunTrigger {
     Deploy,
     Recover,
     PreCommit,
+    PrePush,
+    /// Another hook of git than these two.
+    Hook,
     /// A command that only another version of xtask knows.
     #[serde(other)]
     Other,
@@ -54,6 +57,8 @@ impl RunTrigger {
             RunTrigger::Deploy => "deploy",
             RunTrigger::Recover => "recover",
             RunTrigger::PreCommit => "pre-commit",
+            RunTrigger::PrePush => "pre-push",
+            RunTrigger::Hook => "a git hook",
             RunTrigger::Other => "another command",
         }
     }

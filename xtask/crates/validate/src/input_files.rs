@@ -19,7 +19,7 @@ use xtask_base::digest;
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
 use xtask_config::{Check, CheckKind};
-use xtask_git::{FileGlobs, FileStat, FoundFiles, SearchScope};
+use xtask_git::{FileGlobs, FileStat, FoundFiles};
 
 /// The largest number of symlinks to folders that are followed for one check.
 const MAX_FOLLOWED_LINKS: usize = 64;
@@ -106,17 +106,13 @@ impl InputInspector<'_> {
         if named.patterns.is_empty() && named.paths.is_empty() && named.command_paths.is_empty() {
             return Ok((FoundFiles::default(), None));
         }
-        if self.exported.is_none() && self.ignores.is_none() {
-            self.ignores = Some(self.repo.read_ignore_rules()?);
-        }
+        self.load_ignore_rules()?;
         let mut globs = self.search_globs(named);
         let mut followed: Vec<RepoPath> = Vec::new();
         let mut passed: Vec<RepoPath> = Vec::new();
         loop {
-            let among = match (&self.exported, &self.ignores) {
-                (Some(files), _) => SearchScope::Exported(files),
-                (None, Some(ignores)) => SearchScope::Worktree(ignores),
-                (None, None) => return Ok((FoundFiles::default(), None)),
+            let Some(among) = self.search_scope() else {
+                return Ok((FoundFiles::default(), None));
             };
             let mut found = globs.clone().find_files(&self.root, &among, MAX_INPUT_FILES);
             let LinkedFolders { links, inside: mut more, outside } =
@@ -221,7 +217,7 @@ impl InputInspector<'_> {
     }
 
     /// Reads the files found, and returns the reason some contents are unknown, if so.
-    fn read_files(
+    pub(super) fn read_files(
         &mut self,
         found: &FoundFiles,
         ends: &mut BTreeMap<RepoPath, Option<FileStat>>,

@@ -17,6 +17,7 @@ use super::cache_key::InputManifest;
 use super::cacheability::{
     collect_definition, is_wrapper_command, own_uncacheable_reason, uncacheable_reason,
 };
+use super::given_files::GivenFiles;
 use super::input_set::InputSet;
 use super::inspector::{InputInspector, MAX_INPUT_FILES, now_ns, path_from_root};
 use super::outcome::CheckNote;
@@ -47,6 +48,10 @@ pub struct InputSnapshot {
     pub unknown_reason: Option<String>,
     /// Hints for the user.
     pub notes: Vec<CheckNote>,
+    /// The key without the files that the check is given, if each of them passes by itself.
+    pub(super) base_key: Option<String>,
+    /// The files that the check is given, if any can be.
+    pub(super) given: Option<GivenFiles>,
     /// The files, their folders and the targets of symlinks, with their stat data.
     inputs: Arc<InputSet>,
     /// The answers to version queries.
@@ -74,7 +79,10 @@ impl InputInspector<'_> {
         }
         let used: std::collections::HashSet<&[u8]> = views
             .iter()
-            .flat_map(|snapshot| snapshot.inputs.found.files.keys())
+            .flat_map(|snapshot| {
+                let given = snapshot.given.iter().flat_map(GivenFiles::paths);
+                snapshot.inputs.found.files.keys().chain(given)
+            })
             .map(RepoPath::as_bytes)
             .collect();
         self.stat_cache.write(disk, &|path| path.starts_with(b"/") || used.contains(path))
@@ -115,6 +123,7 @@ impl InputInspector<'_> {
         self.query_tools(config, &[at])?;
         let tools = self.collect_observations(config, at)?;
         let inputs = self.input_set(check)?;
+        let given = self.find_given_files(check)?;
         let tool_reason = || tools.iter().find_map(|(_, tool)| tool.unknown_reason.clone());
         let unknown_reason = match inputs.found.is_truncated {
             true => Some(format!(
@@ -124,11 +133,20 @@ impl InputInspector<'_> {
             false => self
                 .find_unknown_command(config, at, &needs)
                 .or_else(tool_reason)
-                .or_else(|| find_unknown_input(&inputs)),
+                .or_else(|| find_unknown_input(&inputs))
+                .or_else(|| given.as_ref().and_then(find_unknown_given)),
         };
-        let manifest = self.build_manifest(config, check, &inputs, &tools, needs);
+        let mut manifest = self.build_manifest(config, check, &inputs, &tools, needs);
+        let is_each = check.files.as_ref().is_some_and(|files| files.each);
+        let base_key = is_each.then(|| manifest.key_with(inputs.digest, None));
+        let given_digest = given.as_ref().map(|given| given.set.digest);
+        if let Some(given) = &given {
+            manifest.given = Arc::clone(&given.set.files);
+        }
         Ok(InputSnapshot {
-            key: manifest.key_with(inputs.digest),
+            key: manifest.key_with(inputs.digest, given_digest),
+            base_key,
+            given,
             manifest,
             unknown_reason,
             notes: list_input_notes(check, &inputs),
@@ -216,6 +234,7 @@ impl InputInspector<'_> {
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             definition,
             files: Arc::clone(&inputs.files),
+            given: Arc::default(),
             env: names.iter().map(|name| (name.clone(), value(name))).collect(),
             tools: tools.iter().map(|(_, answer)| answer.tool.clone()).collect(),
             needs: needs.into_iter().map(|need| (need.name, need.key)).collect(),
@@ -230,7 +249,8 @@ impl InputInspector<'_> {
             .found
             .files
             .values()
-            .chain(snapshot.inputs.link_targets.values().flatten());
+            .chain(snapshot.inputs.link_targets.values().flatten())
+            .chain(snapshot.given.iter().flat_map(|given| given.set.found.files.values()));
         let files = files.map(|stat| stat_cache::settle_time_ns(stat, now)).max().unwrap_or(0);
         let answers = snapshot.tools.iter();
         let programs = answers.map(|(_, answer)| programs::settle_time_ns(answer, now)).max();
@@ -254,6 +274,7 @@ impl InputInspector<'_> {
         }
         let is_new = |path: &&RepoPath| !snapshot.inputs.found.files.contains_key(*path);
         moved.extend(found.files.keys().filter(is_new).map(|path| format!("`{path}`")));
+        moved.extend(self.list_changed_given(snapshot).iter().map(|path| format!("`{path}`")));
         for (path, end) in &snapshot.inputs.link_targets {
             let now = path.to_disk_path(&self.root).canonicalize().ok();
             let now = now.and_then(|end| std::fs::symlink_metadata(end).ok());
@@ -291,6 +312,16 @@ impl InputInspector<'_> {
         moved.sort();
         moved.dedup();
         Ok(moved)
+    }
+
+    /// Lists the files given to a check that have changed since `snapshot` was taken.
+    pub(super) fn list_changed_given(&self, snapshot: &InputSnapshot) -> Vec<RepoPath> {
+        let Some(given) = &snapshot.given else { return Vec::new() };
+        let is_changed = |(path, stat): &(&RepoPath, &FileStat)| {
+            let meta = std::fs::symlink_metadata(path.to_disk_path(&self.root)).ok();
+            meta.map(|meta| FileStat::from_metadata(&meta)).as_ref() != Some(*stat)
+        };
+        given.set.found.files.iter().filter(is_changed).map(|(path, _)| path.clone()).collect()
     }
 
     /// Lists the version queries of a check. A check that cannot be cached gets none: the answer would be
@@ -366,10 +397,15 @@ impl InputSnapshot {
         self.tools.iter().filter_map(|(_, answer)| answer.failure.as_deref())
     }
 
+    /// Whether the file at `path` is one of the inputs, apart from what the check is given.
+    pub(super) fn has_input(&self, path: &RepoPath) -> bool {
+        self.inputs.found.files.contains_key(path)
+    }
+
     /// Returns the number of files in the manifest.
     #[must_use]
     pub fn file_count(&self) -> usize {
-        self.manifest.files.len()
+        self.manifest.files.len() + self.manifest.given.len()
     }
 }
 
@@ -387,6 +423,16 @@ fn find_unknown_input(inputs: &InputSet) -> Option<String> {
         || found.unreadable.first().map(|(path, why)| format!("cannot read `{path}`: {why}"));
     let outside = inputs.outside.clone();
     outside.or_else(unmatched_reason).or_else(unreadable).or_else(|| inputs.unreadable.clone())
+}
+
+/// Returns the reason for which the contents of the files that a check is given are not fully known.
+fn find_unknown_given(given: &GivenFiles) -> Option<String> {
+    let set = &given.set;
+    let too_many = || {
+        let most = pluralize(MAX_INPUT_FILES, "file");
+        format!("its `files` match more than {most}: narrow them")
+    };
+    set.found.is_truncated.then(too_many).or_else(|| set.unreadable.clone())
 }
 
 /// Lists the entries of `inputs` that have no file.

@@ -4,16 +4,18 @@
 
 use std::path::{Path, PathBuf};
 
+use super::file_scope::FileScope;
 use super::input_set::InputSetCache;
 use super::programs::ToolCache;
 use super::result_cache::ResultCache;
 use super::session::{CheckLocation, state_folder};
 use super::stat_cache::StatCache;
 use xtask_base::environment::Environment;
+use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
 use xtask_base::progress::Progress;
 use xtask_base::signals::Interrupts;
-use xtask_git::{IgnoreRules, Repo, Tools};
+use xtask_git::{IgnoreRules, Repo, SearchScope, Tools};
 
 /// The largest number of input files of a check; with more it always runs.
 pub(super) const MAX_INPUT_FILES: usize = 200_000;
@@ -29,6 +31,8 @@ pub struct InputInspector<'a> {
     pub(super) root: PathBuf,
     /// The files of an exported tree; `None` if `root` is the worktree.
     pub(super) exported: Option<Vec<RepoPath>>,
+    /// The files that the run is about.
+    pub(super) scope: FileScope,
     pub(super) ignores: Option<IgnoreRules<'a>>,
     pub(super) stat_cache: StatCache,
     pub(super) programs: ToolCache,
@@ -37,7 +41,12 @@ pub struct InputInspector<'a> {
 
 impl<'a> InputInspector<'a> {
     /// Creates an inspector of the worktree, or of a folder to which files were exported.
-    pub fn new(repo: &'a Repo, tools: &Tools<'a>, location: CheckLocation) -> InputInspector<'a> {
+    pub fn new(
+        repo: &'a Repo,
+        tools: &Tools<'a>,
+        location: CheckLocation,
+        scope: FileScope,
+    ) -> InputInspector<'a> {
         let (root, exported, stat_cache) = match location {
             CheckLocation::Worktree => (repo.root().to_path_buf(), None, "looks"),
             CheckLocation::Exported(root, files) => (root, Some(files), "looks-staged"),
@@ -50,6 +59,7 @@ impl<'a> InputInspector<'a> {
             version_cache: None,
             root,
             exported,
+            scope,
             ignores: None,
             stat_cache: StatCache::read_cache(state_folder(repo).join(stat_cache)),
             programs: ToolCache::default(),
@@ -61,6 +71,32 @@ impl<'a> InputInspector<'a> {
     /// as far as the program files are the same.
     pub fn use_cached_versions(&mut self, by: &'a ResultCache) {
         self.version_cache = Some(by);
+    }
+
+    /// Reads the ignore rules of the worktree, which an exported tree does not need.
+    pub(super) fn load_ignore_rules(&mut self) -> Result<()> {
+        if self.exported.is_none() && self.ignores.is_none() {
+            self.ignores = Some(self.repo.read_ignore_rules()?);
+        }
+        Ok(())
+    }
+
+    /// Returns where files are searched; `None` before [`InputInspector::load_ignore_rules`].
+    pub(super) fn search_scope(&self) -> Option<SearchScope<'_, 'a>> {
+        match (&self.exported, &self.ignores) {
+            (Some(files), _) => Some(SearchScope::Exported(files)),
+            (None, Some(ignores)) => Some(SearchScope::Worktree(ignores)),
+            (None, None) => None,
+        }
+    }
+
+    /// Returns the paths that git tracks, or those of the exported tree.
+    pub(super) fn list_all_paths(&mut self) -> Result<Vec<RepoPath>> {
+        if let Some(files) = &self.exported {
+            return Ok(files.clone());
+        }
+        self.load_ignore_rules()?;
+        Ok(self.ignores.as_ref().map_or(Vec::new(), IgnoreRules::list_tracked))
     }
 
     /// Returns the folder in which git must stop looking for a repository; `None` in the worktree.

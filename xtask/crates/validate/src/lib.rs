@@ -12,19 +12,27 @@
 // artifacts compiled from the sources of another one.
 const _: Option<&str> = option_env!("XTASK_SOURCES_VALIDATE");
 
+pub mod affected;
 mod autofix;
 pub mod builtin_checks;
 pub mod cache_key;
 pub mod cacheability;
 mod check_command;
+mod check_work;
+mod file_passes;
+mod file_rules;
+pub mod file_scope;
 pub mod fix_backup;
 mod fix_snapshot;
 pub mod fix_undo;
+mod given_files;
 pub mod history;
+pub mod hook_selection;
 pub mod input_files;
 mod input_set;
 pub mod input_snapshot;
 pub mod inspector;
+mod job_slots;
 pub mod load_checks;
 pub mod log;
 pub mod outcome;
@@ -37,6 +45,7 @@ pub mod runner;
 pub mod session;
 pub mod shard;
 pub mod shared_key;
+pub mod staged_fixes;
 pub mod staged_tree;
 pub mod stat_cache;
 pub mod undo_run;

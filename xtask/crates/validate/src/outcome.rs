@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use xtask_base::digest::Digest;
+use xtask_base::path::RepoPath;
 use xtask_base::process_group::{ExitReason, GroupOutput};
 use xtask_config::{Check, Fix};
 
@@ -83,18 +85,22 @@ pub struct FixResult {
     pub undo: Option<String>,
     /// The paths that the fix changed.
     pub paths: Vec<String>,
+    /// The same paths, with the digests of their new contents; `None` for a file that is gone.
+    #[serde(skip)]
+    pub written: Vec<(RepoPath, Option<Digest>)>,
 }
 
 impl FixResult {
     /// Creates the result of a fix that did not run.
     pub(super) fn advised(fix: &Fix, reason: &str) -> FixResult {
         FixResult {
-            command: fix.command.text.clone(),
+            command: fix.text().to_owned(),
             risk: fix.risk(),
             status: FixStatus::Advised,
             reason: reason.to_owned(),
             undo: None,
             paths: Vec::new(),
+            written: Vec::new(),
         }
     }
 }

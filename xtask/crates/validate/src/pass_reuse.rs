@@ -8,7 +8,10 @@
 //! `src/a.py` edited while it ran      ->  CheckNote::ChangedInputs("`src/a.py`")
 //! ```
 
+use std::collections::BTreeSet;
+
 use super::cache_key::describe_differences;
+use super::check_work::WorkResult;
 use super::input_snapshot::{InputSnapshot, NeededCheck};
 use super::log::LogLevel;
 use super::outcome::{CheckNote, CheckOutcome, Verdict};
@@ -17,6 +20,7 @@ use super::result_cache::CachedPass;
 use super::runner::Runner;
 use xtask_base::environment::format_ago;
 use xtask_base::error::Result;
+use xtask_base::path::RepoPath;
 use xtask_base::words::pluralize;
 use xtask_config::{Check, CheckKind};
 
@@ -127,7 +131,8 @@ impl Runner<'_, '_, '_> {
     }
 
     /// Adds the state of the check to its result, and saves a pass if no input has changed.
-    pub(super) fn record_result(&mut self, at: usize, mut ended: Verdict) -> Result<Verdict> {
+    pub(super) fn record_result(&mut self, at: usize, done: WorkResult) -> Result<Verdict> {
+        let WorkResult { verdict: mut ended, passed } = done;
         let Some(snapshot) = &self.states[at].snapshot else { return Ok(ended) };
         ended.notes.extend(snapshot.notes.iter().cloned());
         if ended.outcome != CheckOutcome::Passed {
@@ -137,12 +142,15 @@ impl Runner<'_, '_, '_> {
             {
                 self.disable_saving(&cause.to_string());
             }
+            if ended.outcome == CheckOutcome::Failed {
+                self.save_file_passes(at, &passed)?;
+            }
             return Ok(ended);
         }
         if snapshot.unknown_reason.is_some() {
             return Ok(ended);
         }
-        let moved = self.find_changes(at)?;
+        let moved = self.save_file_passes(at, &passed)?;
         if !moved.is_empty() {
             ended.notes.push(CheckNote::ChangedInputs(join_first(&moved, 3)));
             return Ok(ended);
@@ -169,17 +177,49 @@ impl Runner<'_, '_, '_> {
         Ok(ended)
     }
 
-    /// Lists the changes since the check started, in its own inputs and in those of its needs.
-    fn find_changes(&mut self, at: usize) -> Result<Vec<String>> {
+    /// Saves the passes of single files, and lists the changes since the check started. If anything but the files that
+    /// it was given has changed, none has passed.
+    fn save_file_passes(&mut self, at: usize, passed: &[RepoPath]) -> Result<Vec<String>> {
+        let own = self.find_changes(&[at])?;
+        let needs = walk_needs(self.config(), at, |_| false);
+        let moved_needs = self.find_changes(&needs[1..])?;
+        let Some(snapshot) = &self.states[at].snapshot else { return Ok(own) };
+        if snapshot.base_key.is_some() {
+            let changed: BTreeSet<RepoPath> =
+                self.inspector.list_changed_given(snapshot).into_iter().collect();
+            let is_base_same = own.len() == changed.len()
+                && moved_needs.is_empty()
+                && !changed.iter().any(|path| snapshot.has_input(path));
+            let passed = if is_base_same { passed } else { &[] };
+            let checked = self.states[at].to_check.clone();
+            self.record_file_passes(at, &checked, passed, &changed);
+        }
+        let mut moved = [own, moved_needs].concat();
+        moved.sort();
+        moved.dedup();
+        Ok(moved)
+    }
+
+    /// Adds the time that the work of a check has taken to its result, and records it.
+    pub(super) fn record_work(
+        &mut self,
+        at: usize,
+        done: WorkResult,
+        duration_ms: u64,
+    ) -> Result<Verdict> {
+        let verdict = Verdict { duration_ms, ..done.verdict };
+        self.record_result(at, WorkResult { verdict, ..done })
+    }
+
+    /// Lists the changes of the inputs of `checks` since each of them started.
+    fn find_changes(&mut self, checks: &[usize]) -> Result<Vec<String>> {
         let mut all = Vec::new();
-        for at in walk_needs(self.config(), at, |_| false) {
-            let check = self.check(at);
-            if let Some(snapshot) = &self.states[at].snapshot {
+        for at in checks {
+            let check = self.check(*at);
+            if let Some(snapshot) = &self.states[*at].snapshot {
                 all.extend(self.inspector.find_changes(check, snapshot)?);
             }
         }
-        all.sort();
-        all.dedup();
         Ok(all)
     }
 

@@ -5,7 +5,7 @@
 //! ```
 
 use xtask_base::error::{Error, Result};
-use xtask_config::{Check, ValidateConfig, suggest_nearest};
+use xtask_config::{Check, CheckHook, CheckKind, MESSAGE_WORD, ValidateConfig, suggest_nearest};
 
 /// The selection options of the command line.
 #[derive(Clone, Debug, Default)]
@@ -16,8 +16,8 @@ pub struct CheckFilter {
     pub skip: Vec<String>,
     /// Leaves out checks with `tests = true`.
     pub skip_tests: bool,
-    /// Selects only checks with `hook = "pre-commit"`, and all that they need.
-    pub before_commit: bool,
+    /// Selects only checks of this hook, and all that they need.
+    pub hook: Option<CheckHook>,
     /// Selects only phases with `gate = true`, if there are any.
     pub gates_only: bool,
 }
@@ -60,8 +60,13 @@ pub fn select_checks(
             if !filter.only.is_empty() && !names(&filter.only) {
                 return CheckSelection::No("not selected by `--only`".to_owned());
             }
-            if filter.before_commit && !check.conditions.before_commit {
-                return CheckSelection::No("not marked for `pre-commit`".to_owned());
+            if let Some(hook) = filter.hook
+                && !check.conditions.in_hooks.runs_in(hook)
+            {
+                return CheckSelection::No(format!("not marked for `{}`", hook.name()));
+            }
+            if filter.hook.is_none() && takes_message(check) {
+                return CheckSelection::No("it is about the message of a commit".to_owned());
             }
             if filter.gates_only && has_gates && !config.phases[check.phase].is_gate {
                 return CheckSelection::No("not in a gate phase".to_owned());
@@ -103,7 +108,7 @@ pub fn select_checks(
 }
 
 /// Selects everything that a selected check needs, transitively.
-fn add_needed_checks(config: &ValidateConfig, chosen: &mut [CheckSelection]) {
+pub(super) fn add_needed_checks(config: &ValidateConfig, chosen: &mut [CheckSelection]) {
     let mut open: Vec<usize> =
         (0..chosen.len()).filter(|at| chosen[*at] == CheckSelection::Yes).collect();
     while let Some(at) = open.pop() {
@@ -114,6 +119,11 @@ fn add_needed_checks(config: &ValidateConfig, chosen: &mut [CheckSelection]) {
             }
         }
     }
+}
+
+/// Whether the command of a check has `{message}`.
+fn takes_message(check: &Check) -> bool {
+    matches!(&check.kind, CheckKind::Run(command) if command.text.contains(MESSAGE_WORD))
 }
 
 fn is_named(config: &ValidateConfig, check: &Check, word: &str) -> bool {
@@ -272,7 +282,7 @@ mod tests {
             lint No("left out by `--skip`")
         "#]]
         .assert_eq(&chosen(&filter));
-        let filter = CheckFilter { before_commit: true, ..CheckFilter::default() };
+        let filter = CheckFilter { hook: Some(CheckHook::PreCommit), ..CheckFilter::default() };
         expect_test::expect![[r#"
             tool No("not marked for `pre-commit`")
             build No("not marked for `pre-commit`")

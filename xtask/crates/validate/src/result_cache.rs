@@ -7,6 +7,7 @@
 //! ```text
 //! validate/results/9f86d081884c7d65…    CachedPass { check: "lint", at: 1767258000, .. }
 //! validate/manifests/2c26b46b68ffc68f…  InputManifest
+//! validate/files/e3b0c44298fc1c14…      FilePasses (`file_passes`)
 //! ```
 
 use std::io;
@@ -58,6 +59,15 @@ impl ResultCache {
 
     fn pass_file(&self, key: &str) -> PathBuf {
         self.folder.join("results").join(key)
+    }
+
+    pub(super) fn file_passes_file(&self, key: &str) -> PathBuf {
+        self.folder.join("files").join(key)
+    }
+
+    /// Removes the oldest records of passes of files while there are more than `most`.
+    pub(super) fn remove_oldest_file_passes(&self, disk: &Disk<'_>, most: usize) -> io::Result<()> {
+        remove_oldest(disk, &self.folder.join("files"), most)
     }
 
     fn manifest_file(&self, root: &Path, check: &str) -> PathBuf {

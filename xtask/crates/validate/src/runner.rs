@@ -8,14 +8,18 @@
 //! Waiting -> Running -> Succeeded | Failed -> fix -> Running -> …
 //! ```
 
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use super::builtin_checks::{RepoChecks, describe_check};
-use super::check_command::{run_without_terminal, to_millis};
+use super::check_command::to_millis;
+use super::check_work::WorkResult;
 use super::fix_backup::FixStore;
 use super::input_snapshot::InputSnapshot;
 use super::inspector::InputInspector;
+use super::job_slots::JobSlots;
 use super::load_checks::LoadedChecks;
 use super::log::{LogLevel, RunLog};
 use super::outcome::{CheckNote, CheckOutcome, CheckResult, FixResult, FixStatus, Verdict};
@@ -23,8 +27,8 @@ use super::plan::{CheckSelection, CheckStage, Readiness, compute_readiness};
 use super::result_cache::ResultCache;
 use xtask_base::environment::format_ago;
 use xtask_base::error::Result;
-use xtask_base::process_group::GroupOutput;
-use xtask_config::{Check, CheckKind, Fix, ValidateConfig};
+use xtask_base::path::RepoPath;
+use xtask_config::{Check, Fix, ValidateConfig};
 use xtask_git::Repo;
 use xtask_git::Tools;
 
@@ -51,6 +55,8 @@ pub enum FixMode {
     All,
     /// Fixes that the user confirms.
     Ask,
+    /// Safe fixes with `restage = true`.
+    Restage,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +91,8 @@ pub struct RunContext<'a> {
     pub repo_checks: &'a dyn RepoChecks,
     pub listener: &'a dyn RunListener,
     pub run_id: &'a str,
+    /// The file with the message of a commit, in a hook that has one.
+    pub message: Option<&'a Path>,
 }
 
 #[derive(Debug)]
@@ -95,9 +103,9 @@ pub struct CheckResults {
     pub is_interrupted: bool,
 }
 
-pub(super) struct FinishedCommand {
+pub(super) struct FinishedWork {
     at: usize,
-    result: Result<GroupOutput>,
+    result: WorkResult,
     duration_ms: u64,
 }
 
@@ -111,6 +119,8 @@ pub(super) struct CheckState {
     /// The fix of a check that has to run again.
     pub(super) past_fix: Option<FixResult>,
     pub(super) is_fix_tried: bool,
+    /// The files that it is looking at, or has looked at last.
+    pub(super) to_check: Vec<RepoPath>,
     /// Whether the check was left out, so that its products are unknown.
     pub(super) is_unknown: bool,
 }
@@ -128,7 +138,9 @@ pub(super) struct Runner<'a, 'o, 'l> {
     pub(super) warnings: Vec<String>,
     /// Whether passes are saved; `false` after the first error.
     pub(super) can_save: bool,
-    finished: (Sender<FinishedCommand>, Receiver<FinishedCommand>),
+    /// The places for processes; a running check has one at least.
+    pub(super) slots: Arc<JobSlots>,
+    finished: (Sender<FinishedWork>, Receiver<FinishedWork>),
 }
 
 /// Runs the selected checks.
@@ -150,6 +162,7 @@ pub fn run_checks(
         fix_count: 0,
         warnings: Vec::new(),
         can_save: true,
+        slots: Arc::new(JobSlots::new(options.jobs.max(1))),
         finished: channel(),
     };
     for (at, chosen) in chosen.iter().enumerate() {
@@ -157,8 +170,9 @@ pub fn run_checks(
             CheckSelection::No(why) | CheckSelection::NotHere(why) => {
                 run.states[at].stage = CheckStage::LeftOut;
                 run.states[at].is_unknown = matches!(chosen, CheckSelection::No(_));
-                run.states[at].result =
-                    Some(run.build_result(at, Verdict::new(CheckOutcome::LeftOut, why)));
+                let result = run.build_result(at, Verdict::new(CheckOutcome::LeftOut, why));
+                site.listener.on_check_ended(&result);
+                run.states[at].result = Some(result);
             }
             CheckSelection::For(name) => {
                 run.states[at].run_reasons.push(format!("`{name}` needs it"))
@@ -205,7 +219,7 @@ impl<'a> Runner<'a, '_, '_> {
                         self.finish_check(at, Verdict::new(CheckOutcome::Blocked, &why));
                         has_moved = true;
                     }
-                    Readiness::Now if running < self.options.jobs && self.to_fix.is_empty() => {
+                    Readiness::Now if self.to_fix.is_empty() && self.slots.try_take() => {
                         let now = self.check(at).phase;
                         if phase != Some(now) {
                             phase = Some(now);
@@ -218,7 +232,10 @@ impl<'a> Runner<'a, '_, '_> {
                             // A running command may be installing another version of a program.
                             self.inspector.forget_programs();
                         }
-                        running += usize::from(self.start_check(at, scope)?);
+                        match self.start_check(at, scope)? {
+                            true => running += 1,
+                            false => self.slots.release(),
+                        }
                         has_moved = true;
                     }
                     Readiness::Now => {}
@@ -232,8 +249,9 @@ impl<'a> Runner<'a, '_, '_> {
             if running > 0 {
                 if let Ok(done) = self.finished.1.recv_timeout(TICK) {
                     running -= 1;
+                    self.slots.release();
                     self.inspector.forget_programs();
-                    let ended = self.evaluate_command(done.at, done.result, done.duration_ms)?;
+                    let ended = self.record_work(done.at, done.result, done.duration_ms)?;
                     self.finish_or_queue_fix(done.at, ended);
                 }
                 self.context.listener.on_tick();
@@ -255,56 +273,76 @@ impl<'a> Runner<'a, '_, '_> {
         let check = self.check(at);
         let needs = self.resolve_needs(at)?;
         let snapshot = self.inspector.take_snapshot(self.config(), at, needs)?;
-        let (pass, why) = self.find_reusable_pass(check, &snapshot);
+        if snapshot.given.as_ref().is_some_and(|given| given.paths().next().is_none()) {
+            self.skip_without_files(at);
+            return Ok(false);
+        }
+        let (pass, mut why) = self.find_reusable_pass(check, &snapshot);
+        let to_check = self.find_files_to_check(check, &snapshot);
+        why.extend(to_check.describe_rest());
         self.states[at].run_reasons.extend(why);
         self.states[at].snapshot = Some(snapshot);
-        if let Some(pass) = pass {
-            let now = self.context.tools.world.now_seconds();
-            self.log.write_line(
-                LogLevel::CacheHit,
-                &format!("{} (passed {})", check.name, format_ago(now, pass.at)),
-            );
-            let reason = format!("passed {} in this very state", format_ago(now, pass.at));
-            let ended =
-                Verdict { output: pass.output, ..Verdict::new(CheckOutcome::Cached, &reason) };
+        let now = self.context.tools.world.now_seconds();
+        let reused = match pass {
+            Some(pass) => Some((
+                format!("passed {} in this very state", format_ago(now, pass.at)),
+                pass.output,
+            )),
+            None if to_check.is_done() => Some((to_check.describe_pass(now), String::new())),
+            None => None,
+        };
+        if let Some((reason, output)) = reused {
+            self.log.write_line(LogLevel::CacheHit, &format!("{} ({reason})", check.name));
+            let ended = Verdict { output, ..Verdict::new(CheckOutcome::Cached, &reason) };
             self.finish_check(at, ended);
             return Ok(false);
         }
         if self.options.dry_run {
-            self.finish_check(at, Verdict::new(CheckOutcome::Planned, "it would run"));
+            let reason = to_check.describe_plan();
+            self.finish_check(at, Verdict::new(CheckOutcome::Planned, &reason));
             return Ok(false);
         }
+        self.states[at].to_check = to_check.paths.clone();
         self.prepare_check(at);
         self.states[at].stage = CheckStage::Running;
         self.context.listener.on_check_started(check);
         self.log.write_line(LogLevel::Status, &format!("{} started", check.name));
-        let CheckKind::Run(command) = &check.kind else {
-            let ended = self.run_builtin(at)?;
-            self.finish_or_queue_fix(at, ended);
-            return Ok(false);
-        };
-        let program = self.build_program(check, command);
-        self.inspector.forget_input_sets();
-        match program {
+        let work = self.prepare_work(at, to_check.paths);
+        if check.kind.runs_command() {
+            self.inspector.forget_input_sets();
+        }
+        match work {
             Err(why) => {
-                let ended = self.record_result(at, Verdict::failed(&why))?;
+                let ended = self.record_result(at, WorkResult::failed(&why))?;
                 self.finish_or_queue_fix(at, ended);
                 Ok(false)
             }
-            Ok(program) => {
+            Ok(None) => {
+                let ended = self.run_builtin(at)?;
+                self.finish_or_queue_fix(at, ended);
+                Ok(false)
+            }
+            Ok(Some(work)) => {
                 let (sender, tools) = (self.finished.0.clone(), self.context.tools);
-                let longest = Duration::from_secs(check.timeout_s);
+                let slots = Arc::clone(&self.slots);
                 scope.spawn(move || {
                     let begun = (tools.world.clock)();
-                    let stop = || tools.interrupts.was_interrupted();
-                    let result = run_without_terminal(program, longest, &stop);
+                    let result = work.run(&slots, &|| tools.interrupts.was_interrupted());
                     let duration_ms = to_millis((tools.world.clock)().saturating_sub(begun));
                     // The receiver lives until the end of the run.
-                    sender.send(FinishedCommand { at, result, duration_ms }).ok();
+                    sender.send(FinishedWork { at, result, duration_ms }).ok();
                 });
                 Ok(true)
             }
         }
+    }
+
+    /// Leaves a check out that is given no file in this run.
+    fn skip_without_files(&mut self, at: usize) {
+        let reason = self.inspector.scope.describe_absence();
+        // What it would do to other files is unknown.
+        self.states[at].is_unknown = self.inspector.scope.is_partial();
+        self.finish_check(at, Verdict::new(CheckOutcome::LeftOut, &reason));
     }
 
     /// Records the final result of a check.
@@ -362,7 +400,7 @@ impl<'a> Runner<'a, '_, '_> {
             run_reasons: self.states[at].run_reasons.clone(),
             notes: verdict.notes.into_iter().filter(is_told).collect(),
             command: describe_check(check),
-            runs_command: matches!(check.kind, CheckKind::Run(_)),
+            runs_command: check.kind.runs_command(),
             duration_ms: verdict.duration_ms,
             exit_code: verdict.exit_code,
             output: verdict.output,

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::builtin_checks::RepoChecks;
 use super::check_command::to_millis;
+use super::file_scope::FileScope;
 use super::fix_backup::{FixRecord, FixStore};
 use super::history::{self, PastCheck, PastRun, RunTrigger};
 use super::inspector::InputInspector;
@@ -22,6 +23,7 @@ use super::plan::CheckSelection;
 use super::report::ValidateReport;
 use super::result_cache::ResultCache;
 use super::runner::{CheckResults, RunContext, RunListener, RunOptions, run_checks};
+use super::staged_tree::fixes_folder_of;
 use super::webhook::{self, WebhookPayload};
 use xtask_base::environment::format_rfc3339;
 use xtask_base::error::{Error, Result};
@@ -45,6 +47,10 @@ pub struct ValidationRequest<'a> {
     pub selection: &'a [CheckSelection],
     pub options: RunOptions,
     pub location: CheckLocation,
+    /// The files that the run is about.
+    pub scope: FileScope,
+    /// The file with the message of a commit, in a hook that has one.
+    pub message: Option<PathBuf>,
     pub started_by: RunTrigger,
     /// Whether the run writes a log.
     pub keeps_log: bool,
@@ -222,12 +228,17 @@ fn run_at_location(
     log: &mut RunLog<'_>,
 ) -> Result<CheckResults> {
     let cache = ResultCache::new(state_folder(repo));
-    let mut inspector = InputInspector::new(repo, tools, request.location);
+    let mut inspector = InputInspector::new(repo, tools, request.location, request.scope);
     if request.options.dry_run {
         inspector.use_cached_versions(&cache);
     }
     let root = inspector.root().to_path_buf();
-    let fixes = FixStore { folder: fixes_folder(repo), root: &root, disk: tools.disk };
+    // In exported files an undo would have nothing to go back to.
+    let folder = match inspector.ceiling() {
+        Some(_) => fixes_folder_of(&root),
+        None => fixes_folder(repo),
+    };
+    let fixes = FixStore { folder, root: &root, disk: tools.disk };
     let context = RunContext {
         repo,
         checks: request.checks,
@@ -237,6 +248,7 @@ fn run_at_location(
         repo_checks,
         listener,
         run_id,
+        message: request.message.as_deref(),
     };
     run_checks(&context, request.options, request.selection, &mut inspector, log)
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::format_duration;
 use crate::builtin_checks::describe_check;
 use crate::cacheability::uncacheable_reason;
-use xtask_config::{Fix, ValidateConfig};
+use xtask_config::{CheckHook, Fix, ValidateConfig};
 use xtask_report::{BOLD, DIM};
 
 /// A configured check, for `--list`.
@@ -32,6 +32,10 @@ pub struct CheckListLine {
     pub ci: bool,
     /// Whether the `pre-commit` hook runs it.
     pub before_commit: bool,
+    /// The hooks that run it.
+    pub hooks: Vec<&'static str>,
+    /// Globs of the files that it is given; empty if it is given none.
+    pub files: Vec<String>,
     /// Why it can never be skipped, or `None` if it can.
     pub always: Option<String>,
     /// How long a pass stays valid, in milliseconds; `None` for ever.
@@ -66,10 +70,12 @@ impl CheckListReport {
             os: check.conditions.os.clone(),
             tests: check.conditions.runs_tests,
             ci: check.conditions.runs_in_ci,
-            before_commit: check.conditions.before_commit,
+            before_commit: check.conditions.in_hooks.runs_in(CheckHook::PreCommit),
+            hooks: check.conditions.in_hooks.kinds.iter().map(|hook| hook.name()).collect(),
+            files: check.files.as_ref().map_or(Vec::new(), |files| files.globs.clone()),
             always: uncacheable_reason(config, at),
             ttl_ms: check.ttl_s.map(|seconds| seconds.saturating_mul(1000)),
-            fix: check.fix.as_ref().map(|fix| fix.command.text.clone()),
+            fix: check.fix.as_ref().map(|fix| fix.text().to_owned()),
             risk: check.fix.as_ref().map(Fix::risk),
         });
         CheckListReport {
@@ -117,8 +123,11 @@ impl CheckListLine {
         if !self.ci {
             words.push("not in CI".to_owned());
         }
-        if self.before_commit {
-            words.push("before a commit".to_owned());
+        if !self.hooks.is_empty() {
+            words.push(format!("hooks {}", self.hooks.join(", ")));
+        }
+        if !self.files.is_empty() {
+            words.push(format!("files {}", self.files.join(", ")));
         }
         if !self.os.is_empty() {
             words.push(format!("on {}", self.os.join(" and ")));

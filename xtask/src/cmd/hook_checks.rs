@@ -1,0 +1,254 @@
+//! The checks that git's hooks run, on the content that the hook is about: the staged state, or the pushed commit.
+//!
+//! For example, `git commit` runs all checks with `hook = "pre-commit"` of the canonical branch, and refuses if one fails.
+
+use std::path::{Path, PathBuf};
+
+use super::checks::{run_checks, run_environment};
+use super::session::{Session, print_hook_message};
+use super::{CommandResult, SUCCESS};
+use crate::canonical_checks::read_canonical_checks;
+use xtask_base::error::{Error, ErrorKind, Result};
+use xtask_base::path::RepoPath;
+use xtask_base::words::join_names;
+use xtask_config::CheckHook;
+use xtask_git::{ChangedPaths, FixedFile, Id, Repo, RestagedFile};
+use xtask_hooks::pause;
+use xtask_report as report;
+use xtask_sync::context;
+use xtask_validate::file_scope::FileScope;
+use xtask_validate::history::RunTrigger;
+use xtask_validate::hook_selection::{HookSituation, apply_hook_settings};
+use xtask_validate::load_checks::LoadedChecks;
+use xtask_validate::outcome::CheckOutcome;
+use xtask_validate::plan::{CheckFilter, CheckSelection, RunEnvironment, select_checks};
+use xtask_validate::report::{ReportDetail, ValidateReport};
+use xtask_validate::runner::{FixMode, RunOptions};
+use xtask_validate::session::{CheckLocation, ValidationRequest};
+use xtask_validate::staged_fixes::{StagedContents, needs_export};
+use xtask_validate::staged_tree::{self, TreeSource};
+
+/// What a hook is about.
+pub(super) struct HookRun<'a> {
+    pub(super) hook: CheckHook,
+    pub(super) content: HookContent<'a>,
+    /// The file with the message of the commit.
+    pub(super) message: Option<PathBuf>,
+}
+
+/// The content that the checks of a hook see.
+pub(super) enum HookContent<'a> {
+    /// The index that is being committed.
+    Index(&'a Path),
+    /// A commit that is being pushed, and the paths that it changes at the remote.
+    Commit(Id, ChangedPaths),
+    /// The files as they are.
+    Worktree,
+}
+
+/// Runs the checks of a hook. Returns exit code 1, which refuses what git is about to do, if one fails.
+pub(super) fn run(session: &Session, repo: &Repo, run: &HookRun<'_>) -> CommandResult {
+    if pause::find_pause(repo, session.world.now_seconds())?.is_some() {
+        return Ok(SUCCESS);
+    }
+    let Some(context) = context::find_canonical_context(repo)? else { return Ok(SUCCESS) };
+    let Some(checks) = read_canonical_checks(repo, &context)? else { return Ok(SUCCESS) };
+    if !checks.config.checks.iter().any(|check| check.conditions.in_hooks.runs_in(run.hook)) {
+        return Ok(SUCCESS);
+    }
+    let here = RunEnvironment { is_ci: false, ..run_environment(session) };
+    let filter = CheckFilter { hook: Some(run.hook), ..CheckFilter::default() };
+    let mut selection = select_checks(&checks.config, &filter, here)?;
+    let branch = repo.current_branch();
+    let situation = HookSituation {
+        hook: run.hook,
+        operation: repo.current_operation().map(|found| found.kind),
+        branch: branch.as_deref(),
+    };
+    if !apply_hook_settings(&checks.config, &mut selection, situation) {
+        return Ok(SUCCESS);
+    }
+    let runner = HookRunner { session, repo, checks: &checks, selection: &selection, run };
+    let done = match run.content {
+        HookContent::Index(index) => match runner.check_staged_state(index)? {
+            Ok(done) => done,
+            // The checks have passed with the fixes alone, so that git must not go on without them.
+            Err(failure) => {
+                print_hook_message(&format!("commit refused: {failure}"));
+                failure.hints().iter().for_each(|hint| print_hook_message(hint));
+                return Ok(ErrorKind::Negative.exit_code());
+            }
+        },
+        HookContent::Commit(..) | HookContent::Worktree => runner.check_once()?,
+    };
+    if done.ok && !done.is_interrupted {
+        return Ok(SUCCESS);
+    }
+    print_refused(run.hook, &done);
+    Ok(ErrorKind::Negative.exit_code())
+}
+
+/// Prints why the checks of a hook refuse, and how to go on in spite of it.
+fn print_refused(hook: CheckHook, done: &ValidateReport) {
+    let (what, about, way_round) = match hook {
+        CheckHook::PreCommit => ("commit", "the staged state", "git commit --no-verify"),
+        CheckHook::PreMergeCommit => ("merge", "the merged state", "git merge --no-verify"),
+        CheckHook::CommitMsg => ("commit", "its message", "git commit --no-verify"),
+        CheckHook::PrepareCommitMsg => {
+            ("commit", "its message", "DISABLE_ORCHESTRATION_CHECKS=1 git commit")
+        }
+        CheckHook::PreRebase => ("rebase", "this branch", "git rebase --no-verify"),
+        CheckHook::PrePush => ("push", "the pushed commit", "git push --no-verify"),
+    };
+    let detail = ReportDetail { all: false, quiet: true, why: false };
+    print_hook_message(&format!("{what} refused: checks failed on {about}"));
+    for line in done.render_summary(detail).trim_end().lines() {
+        report::print_hook_line(line);
+    }
+    print_hook_message(&format!("`{way_round}` does it anyway"));
+}
+
+struct HookRunner<'a> {
+    session: &'a Session,
+    repo: &'a Repo,
+    checks: &'a LoadedChecks,
+    selection: &'a [CheckSelection],
+    run: &'a HookRun<'a>,
+}
+
+impl HookRunner<'_> {
+    fn request(
+        &self,
+        location: CheckLocation,
+        scope: FileScope,
+        fix_mode: FixMode,
+    ) -> ValidationRequest<'_> {
+        let started_by = match self.run.hook {
+            CheckHook::PreCommit => RunTrigger::PreCommit,
+            CheckHook::PrePush => RunTrigger::PrePush,
+            _ => RunTrigger::Hook,
+        };
+        ValidationRequest {
+            checks: self.checks,
+            selection: self.selection,
+            options: RunOptions::fast(fix_mode),
+            location,
+            scope,
+            message: self.run.message.clone(),
+            started_by,
+            keeps_log: true,
+            records_history: true,
+            waits_for_lock: false,
+            command: self.run.hook.name().to_owned(),
+        }
+    }
+
+    fn check(&self, request: ValidationRequest<'_>) -> Result<ValidateReport> {
+        run_checks(self.session, self.repo, request, false, &|text| print_hook_message(text))
+    }
+
+    /// Runs the checks on a pushed commit, or on the files as they are.
+    fn check_once(&self) -> Result<ValidateReport> {
+        let HookContent::Commit(commit, paths) = &self.run.content else {
+            return self.check(self.request(CheckLocation::Worktree, FileScope::All, FixMode::Off));
+        };
+        let tools = self.session.tools();
+        let source = TreeSource::Commit(*commit);
+        let (location, _lock) = staged_tree::prepare_location(self.repo, source, &tools, false)?;
+        let scope = FileScope::pushed(paths.clone());
+        self.check(self.request(location, scope, FixMode::Off))
+    }
+
+    /// Runs the checks on the staged state, again if it was edited in the worktree during the run. Stages what fixes with
+    /// `restage` have changed; the inner error says why that is not possible.
+    fn check_staged_state(&self, index: &Path) -> Result<Result<ValidateReport>> {
+        let (repo, tools) = (self.repo, self.session.tools());
+        let restages = self.run.hook == CheckHook::PreCommit
+            && needs_export(&self.checks.config, self.selection);
+        let source = || TreeSource::Index(index);
+        let staged = repo.list_staged_paths(index)?;
+        let (mut location, mut _lock) =
+            staged_tree::prepare_location(repo, source(), &tools, restages)?;
+        loop {
+            let scope = FileScope::staged(staged.clone());
+            if let CheckLocation::Exported(tree, _) = &location
+                && restages
+            {
+                let tree = tree.clone();
+                let before = StagedContents::read(&self.checks.config, &staged, &tree);
+                let done = self.check(self.request(location, scope, FixMode::Restage))?;
+                if !done.ok || done.is_interrupted {
+                    return Ok(Ok(done));
+                }
+                let fixed = before.collect_fixed(&done.checks, &tree).map_err(Error::negative);
+                let staged = fixed.and_then(|fixed| {
+                    self.refuse_other_changes(&tree, &done, &fixed)?;
+                    self.stage_fixed(index, &staged, &fixed)
+                });
+                return Ok(staged.map(|()| done));
+            }
+            let is_worktree = matches!(location, CheckLocation::Worktree);
+            let done = self.check(self.request(location, scope, FixMode::Off))?;
+            if !is_worktree || !done.ok {
+                return Ok(Ok(done));
+            }
+            // If the worktree was edited during the run, the checked state is not the one that is committed.
+            (location, _lock) = staged_tree::prepare_location(repo, source(), &tools, false)?;
+            if matches!(location, CheckLocation::Worktree) {
+                return Ok(Ok(done));
+            }
+        }
+    }
+
+    /// Returns an error if a check was fixed by changes that would not be part of the commit.
+    fn refuse_other_changes(
+        &self,
+        tree: &Path,
+        done: &ValidateReport,
+        fixed: &[FixedFile],
+    ) -> Result<()> {
+        if !done.checks.iter().any(|check| check.outcome == CheckOutcome::Fixed) {
+            return Ok(());
+        }
+        let folder = tree.parent().unwrap_or(tree);
+        let changed = self.repo.list_export_changes(folder)?;
+        let is_other = |path: &&RepoPath| !fixed.iter().any(|file| file.path == **path);
+        match changed.iter().find(is_other) {
+            None => Ok(()),
+            Some(path) => Err(Error::negative(format!(
+                "`{path}` was changed as well, which is not part of what is staged"
+            ))
+            .with_hint("a fix with `restage` may only change the files that its check is given")),
+        }
+    }
+
+    /// Puts fixed files into the index that is being committed, and says what became of the files in the worktree.
+    fn stage_fixed(&self, index: &Path, staged: &ChangedPaths, fixed: &[FixedFile]) -> Result<()> {
+        if fixed.is_empty() {
+            return Ok(());
+        }
+        let repo = self.repo;
+        if repo.would_be_empty(index, staged, fixed)? {
+            return Err(Error::negative(
+                "the fixes undo all staged changes, so that nothing is left to commit",
+            )
+            .with_hint("`git commit --no-verify` commits them without the fixes"));
+        }
+        let indexes = repo.indexes_of_commit(index);
+        let restaged = repo.restage_fixed(self.session.tools().disk, &indexes, fixed)?;
+        let names: Vec<String> = fixed.iter().map(|file| file.path.to_string()).collect();
+        print_hook_message(&format!("fixed and staged {}", join_names(&names, 5)));
+        for (path, outcome) in restaged {
+            match outcome {
+                RestagedFile::Replaced | RestagedFile::Merged => {}
+                RestagedFile::Conflict => print_hook_message(&format!(
+                    "`{path}` was kept as it is: its unstaged changes overlap with the fix, which is committed"
+                )),
+                RestagedFile::Kept => print_hook_message(&format!(
+                    "`{path}` was kept as it is: it was saved or removed in the meantime; the fix is committed"
+                )),
+            }
+        }
+        Ok(())
+    }
+}
