@@ -31,7 +31,7 @@ pub struct ValidateArgs {
     /// Skip these checks, phases or tags
     #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
     pub skip: Vec<String>,
-    /// Check only these files
+    /// Check only these files, and what is in these folders
     #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "since")]
     pub files: Vec<PathBuf>,
     /// Check what has changed since the merge base with a revision, and what needs it

@@ -9,6 +9,8 @@ use std::io::Read;
 use std::path::PathBuf;
 
 #[cfg(feature = "checks")]
+use super::change_notices::list_notices;
+#[cfg(feature = "checks")]
 use super::hook_checks::{self, HookContent, HookRun};
 use super::session::{Session, check_format, print_hook_message};
 use super::{CommandResult, SUCCESS};
@@ -148,6 +150,10 @@ fn dispatch_hook(
         _ if !hook.can_block() && repo.is_in_another_repo() => {}
         Hook::PostCheckout | Hook::PostMerge | Hook::PostRewrite => {
             for line in post_checkout::sync_after_hook(repo, hook, args, &tools)? {
+                print_hook_message(&substitute_program(repo, &line));
+            }
+            #[cfg(feature = "checks")]
+            for line in list_notices(repo, hook, args, session.world.now_seconds())? {
                 print_hook_message(&substitute_program(repo, &line));
             }
         }

@@ -11,6 +11,8 @@ mod branch_check;
 mod branch_new;
 mod branch_prune;
 #[cfg(feature = "checks")]
+mod change_notices;
+#[cfg(feature = "checks")]
 mod checks;
 #[cfg(feature = "checks")]
 mod completions;

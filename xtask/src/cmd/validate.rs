@@ -1,6 +1,7 @@
 //! `validate`: runs the checks of this checkout and reports them as text, JSON, JUnit, SARIF or GitHub annotations,
 //! e.g. `healthy: 12 checks (8 skipped as unchanged, 3.1 s)`.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use super::{CommandResult, SUCCESS};
 use crate::cli::ValidateArgs;
 use xtask_base::digest;
 use xtask_base::error::{Error, Result, ResultExt as _};
+use xtask_base::path::RepoPath;
 use xtask_base::words::{pluralize, quote_for_shell};
 use xtask_git::{Repo, Revision};
 use xtask_report::{self as report, Verbosity};
@@ -156,7 +158,7 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
     Ok(exit_code(&done))
 }
 
-/// Returns the files that `--files` names or that have changed since `--since`; all by default.
+/// Returns the files that `--files` names, those in folders that it names, or those that have changed since `--since`; all by default.
 fn choose_scope(session: &Session, repo: &Repo, args: &ValidateArgs) -> Result<FileScope> {
     if let Some(revision) = &args.since {
         let Revision::Commit(commit) = repo.parse_revision(revision)? else {
@@ -169,19 +171,27 @@ fn choose_scope(session: &Session, repo: &Repo, args: &ValidateArgs) -> Result<F
     if args.files.is_empty() {
         return Ok(FileScope::All);
     }
-    let mut paths = Vec::new();
-    let mut unknown = Error::usage("`--files` has paths that are no files of this repository");
+    let (mut paths, mut folders) = (BTreeSet::new(), Vec::new());
+    let mut unknown = Error::usage("`--files` has paths that do not exist");
     for file in &args.files {
+        if session.world.cwd.join(file).canonicalize().is_ok_and(|path| path == repo.root()) {
+            folders.push(RepoPath::new(""));
+            continue;
+        }
         let path = session.repo_path(repo, file.as_os_str())?;
         match path.to_disk_path(repo.root()).symlink_metadata() {
-            Ok(meta) if meta.is_dir() => {
-                unknown = unknown.with_detail(format!("`{path}` is a folder"));
-            }
-            Ok(_) => paths.push(path),
+            Ok(meta) if meta.is_dir() => folders.push(path),
+            Ok(_) => drop(paths.insert(path)),
             Err(_) => unknown = unknown.with_detail(format!("`{path}` not found")),
         }
     }
-    if unknown.details().is_empty() { Ok(FileScope::named(paths)) } else { Err(unknown) }
+    if !unknown.details().is_empty() {
+        return Err(unknown);
+    }
+    if !folders.is_empty() {
+        paths.extend(repo.list_files_below(&folders)?);
+    }
+    Ok(FileScope::named(paths))
 }
 
 /// Returns an error if no terminal can confirm fixes, or if files are in conflict.

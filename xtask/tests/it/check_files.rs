@@ -56,7 +56,15 @@ fn a_command_gets_the_files_that_match_by_name_or_first_line() {
     let none = repo.xtask(&["-v", "validate", "--files", "src/d.js"]).success();
     none.says("none of its `files` is named by `--files`");
     let refused = repo.xtask(&["validate", "--files", "src/z.py", "src"]).status(2);
-    refused.says("`src/z.py` not found").says("`src` is a folder");
+    refused.says("`src/z.py` not found");
+    assert_eq!(
+        given(&lab, &repo, &["--files", "src", "new.py"], 0),
+        "3 new.py src/b.py src/deep/c.py"
+    );
+    assert_eq!(
+        given(&lab, &repo, &["--files", "."], 0),
+        "4 bin/tool new.py src/b.py src/deep/c.py"
+    );
 }
 
 #[test]

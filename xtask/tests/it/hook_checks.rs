@@ -307,3 +307,40 @@ fn installed_packages_are_there_where_the_commit_is_laid_out() {
     repo.xtask(&["uninstall-hooks"]).success();
     assert!(repo.has("node_modules/tool") && repo.has("web/node_modules/tool"));
 }
+
+#[test]
+fn a_notice_names_what_brings_the_environment_up_to_date() {
+    let checks = "[[check]]\nname = 'modules'\nrun = 'touch ran'\n\
+        notice-when-changed = ['package-lock.json', 'web/*.lock']\n\
+        fix = { run = 'npm ci', risk = 'risky' }\n\
+        [[check]]\nname = 'venv'\nfile = 'x'\nnotice-when-changed = 'uv.lock'\n";
+    let lab = Lab::new();
+    let repo = hooked(&lab, checks);
+    repo.write("package-lock.json", "1\n");
+    repo.write("web/a.lock", "1\n");
+    repo.write("uv.lock", "1\n");
+    repo.commit("locks");
+    let back = repo.try_git(&["switch", "-q", "orchestration-tools"]).status(0);
+    back.says(
+        "`package-lock.json`, `web/a.lock` have changed: `npm ci` brings the environment up to date",
+    )
+    .says("`uv.lock` has changed: ")
+    .says("/xtask validate --only venv` brings");
+    assert!(!repo.has("ran"), "nothing of it is run");
+    repo.git(&["switch", "-q", "-c", "other"]);
+    repo.write("b.txt", "other\n");
+    repo.commit("nothing of the environment");
+    let merged = repo.try_git(&["merge", "-q", "--no-edit", "feature"]).status(0);
+    merged.says("`npm ci` brings");
+    let quiet = repo.try_git(&["switch", "-q", "-c", "third"]).status(0);
+    assert_eq!(quiet.err.matches("brings").count(), 0, "{}", quiet.err);
+    let quiet = repo.try_git(&["checkout", "-q", "HEAD~1", "--", "b.txt"]).status(0);
+    assert_eq!(quiet.err.matches("brings").count(), 0, "{}", quiet.err);
+    // After a rebase, too.
+    repo.git(&["checkout", "-q", "-f", "HEAD", "--", "."]);
+    repo.git(&["switch", "-q", "-c", "fourth", "orchestration-tools"]);
+    repo.write("c.txt", "c\n");
+    repo.commit("c");
+    let rebased = repo.try_git(&["rebase", "-q", "feature"]).status(0);
+    rebased.says("`npm ci` brings");
+}

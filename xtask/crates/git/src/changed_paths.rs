@@ -71,6 +71,20 @@ impl Repo {
         Ok(paths)
     }
 
+    /// Lists the files of the worktree below these folders, tracked or not, without ignored ones.
+    pub fn list_files_below(&self, folders: &[RepoPath]) -> Result<BTreeSet<RepoPath>> {
+        let args = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+        let listed = self.local_git(args).list("cannot list the files")?;
+        let is_below = |path: &RepoPath| {
+            folders.iter().any(|folder| folder.as_bytes().is_empty() || path.is_below(folder))
+        };
+        Ok(split_at_nul(&listed.stdout_bytes)
+            .map(RepoPath::new)
+            .filter(|path| is_below(path))
+            .filter(|path| path.to_disk_path(self.root()).symlink_metadata().is_ok())
+            .collect())
+    }
+
     /// Lists the paths changed by the commits that a push of `new` gives to `remote`, which has `old` at this ref.
     pub fn list_pushed_paths(
         &self,
