@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use xtask_validate::shard::Shard;
 
 /// Arguments of `validate`. A boolean flag also accepts a value, e.g. `--fast=false`, to override a variable or
 /// a persisted default.
@@ -70,6 +71,19 @@ pub struct ValidateArgs {
     /// Write a SARIF report to a file, or to stdout for `-`
     #[arg(long, value_name = "FILE")]
     pub sarif: Option<PathBuf>,
+    /// Write the result as JSON to a file, for `--merge-reports`
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Run one of N parts of equal time, e.g. 2/3, for a machine each; the parts are the same everywhere
+    #[arg(long, value_name = "I/N", value_parser = parse_shard)]
+    pub shard: Option<Shard>,
+    /// Merge the reports of all shards in a folder; run no checks
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["shard", "only", "skip", "fast", "skip_tests", "files",
+        "since", "dry_run", "interactive", "yes", "no_fix", "why", "jobs", "persist", "list", "undo", "history"])]
+    pub merge_reports: Option<PathBuf>,
+    /// Save how long the checks took in `setup/check-times.toml`, for `--shard`
+    #[arg(long, conflicts_with_all = ["dry_run", "list", "undo", "history"])]
+    pub save_times: bool,
     /// Print annotations and write a job summary for GitHub Actions
     #[arg(long, conflicts_with = "json")]
     pub github: bool,
@@ -82,4 +96,8 @@ pub struct ValidateArgs {
     /// Show each check's runs, pass rate, durations and cache hit rate
     #[arg(long)]
     pub history: bool,
+}
+
+fn parse_shard(text: &str) -> Result<Shard, &'static str> {
+    Shard::parse(text).ok_or("it must be I/N with 1 ≤ I ≤ N ≤ 256, e.g. 2/3")
 }

@@ -134,6 +134,7 @@ impl HookRunner<'_> {
             options: RunOptions::fast(fix_mode),
             location,
             scope,
+            shard: None,
             message: self.run.message.clone(),
             started_by,
             keeps_log: true,

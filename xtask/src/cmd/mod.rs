@@ -58,6 +58,8 @@ mod run;
 mod serve;
 mod session;
 mod setup;
+#[cfg(feature = "checks")]
+mod shards;
 #[cfg(feature = "services")]
 mod stack;
 #[cfg(feature = "services")]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::checks::{exit_code, read_worktree_checks, run_checks, run_environment, undo_fixes};
 use super::session::Session;
+use super::shards::{merge_folder, read_check_times, save_check_times};
 use super::{CommandResult, SUCCESS};
 use crate::cli::ValidateArgs;
 use xtask_base::digest;
@@ -30,6 +31,7 @@ use xtask_validate::report::sarif::render_sarif;
 use xtask_validate::report::{ReportDetail, ValidateReport};
 use xtask_validate::runner::{FixMode, RunOptions};
 use xtask_validate::session::{CheckLocation, ValidationRequest, history_file};
+use xtask_validate::shard::keep_shard;
 
 /// The section of git's configuration that `--persist` writes.
 const SETTINGS: &str = "xtask.validate.";
@@ -112,6 +114,10 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
     if args.list {
         return show_list(session, &checks, args);
     }
+    if let Some(folder) = &args.merge_reports {
+        let done = merge_folder(session, folder)?;
+        return report_run(session, &repo, &checks, args, &flags, &done);
+    }
     check_can_run(&repo, args, &flags)?;
     let filter = CheckFilter {
         only: args.only.clone(),
@@ -124,6 +130,13 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
     if let (FileScope::Changed(changed), true) = (&scope, args.since.is_some()) {
         keep_affected(&checks.config, &mut selection, changed);
     }
+    let shard = match args.shard {
+        Some(shard) => {
+            let times = read_check_times(&repo)?;
+            Some(keep_shard(&checks.config, &mut selection, &times, shard))
+        }
+        None => None,
+    };
     if flags.persist && !flags.dry_run {
         flags.save_defaults(&repo)?;
     }
@@ -139,6 +152,7 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
         location: CheckLocation::Worktree,
         scope,
         message: None,
+        shard,
         started_by: RunTrigger::Validate,
         keeps_log: !flags.no_log,
         records_history: true,
@@ -148,14 +162,30 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
     let output = Output::new(session, args, &flags);
     let waiting = |text: &str| report::print_warning(text);
     let done = run_checks(session, &repo, request, output.has_lines, &waiting)?;
-    output.print_report(session, args, &done)?;
-    print_warnings(session, &done);
-    if !flags.dry_run {
-        write_reports(session, &repo, &checks, args, &done)?;
-    } else if args.junit.is_some() || args.sarif.is_some() || args.github {
+    report_run(session, &repo, &checks, args, &flags, &done)
+}
+
+/// Prints a report, and writes those for other programs.
+fn report_run(
+    session: &Session,
+    repo: &Repo,
+    checks: &LoadedChecks,
+    args: &ValidateArgs,
+    flags: &EffectiveFlags,
+    done: &ValidateReport,
+) -> CommandResult {
+    Output::new(session, args, flags).print_report(session, args, done)?;
+    print_warnings(session, done);
+    let is_wanted = |file: &Option<PathBuf>| file.is_some();
+    if !flags.dry_run || args.merge_reports.is_some() {
+        write_reports(session, repo, checks, args, done)?;
+        if args.save_times {
+            save_check_times(session, repo, &checks.config, done)?;
+        }
+    } else if [&args.junit, &args.sarif, &args.report].into_iter().any(is_wanted) || args.github {
         report::print_warning("a dry run writes no reports");
     }
-    Ok(exit_code(&done))
+    Ok(exit_code(done))
 }
 
 /// Returns the files that `--files` names, those in folders that it names, or those that have changed since `--since`; all by default.
@@ -229,10 +259,15 @@ impl Output {
             quiet: session.verbosity == Verbosity::Quiet,
             why: args.why || flags.dry_run,
         };
-        let is_for_a_program =
-            [&args.junit, &args.sarif].into_iter().flatten().any(|file| file == Path::new(STDOUT));
-        let has_lines =
-            !args.json && !report::is_stdout_terminal() && !detail.why && !is_for_a_program;
+        let is_for_a_program = [&args.junit, &args.sarif, &args.report]
+            .into_iter()
+            .flatten()
+            .any(|file| file == Path::new(STDOUT));
+        let has_lines = !args.json
+            && !report::is_stdout_terminal()
+            && !detail.why
+            && !is_for_a_program
+            && args.merge_reports.is_none();
         Output { detail, is_for_a_program, has_lines }
     }
 
@@ -268,6 +303,7 @@ fn check_outputs(session: &Session, args: &ValidateArgs) -> Result<()> {
         ("--github", args.github),
         ("--junit -", is_stdout(&args.junit)),
         ("--sarif -", is_stdout(&args.sarif)),
+        ("--report -", is_stdout(&args.report)),
     ];
     let to_stdout: Vec<&str> = to_stdout.iter().filter(|one| one.1).map(|one| one.0).collect();
     if let [one, other, ..] = to_stdout[..] {
@@ -282,12 +318,18 @@ fn check_outputs(session: &Session, args: &ValidateArgs) -> Result<()> {
             folder.zip(name).map(|(folder, name)| folder.join(name)).unwrap_or(path.clone());
         place.canonicalize().unwrap_or(place)
     };
-    match (&args.junit, &args.sarif) {
-        (Some(one), Some(other)) if place(one) == place(other) => {
-            Err(Error::usage(format!("`--junit` and `--sarif` both write to `{}`", one.display())))
+    let files = [("--junit", &args.junit), ("--sarif", &args.sarif), ("--report", &args.report)];
+    let files: Vec<(&str, &PathBuf)> =
+        files.into_iter().filter_map(|(flag, file)| Some((flag, file.as_ref()?))).collect();
+    for (at, (flag, file)) in files.iter().enumerate() {
+        if let Some((other, _)) = files[..at].iter().find(|(_, one)| place(one) == place(file)) {
+            return Err(Error::usage(format!(
+                "`{other}` and `{flag}` both write to `{}`",
+                file.display()
+            )));
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// Writes the reports for other programs: JUnit, SARIF, annotations and job summary.
@@ -316,6 +358,9 @@ fn write_reports(
     let mut failures = Vec::new();
     if let Some(file) = &args.junit {
         failures.extend(write(file, render_junit(report)).err());
+    }
+    if let Some(file) = &args.report {
+        failures.extend(write(file, report::render_json(report)).err());
     }
     if let Some(file) = &args.sarif {
         failures.extend(write(file, render_sarif(report, &found)).err());
@@ -366,6 +411,9 @@ fn render_command(session: &Session, args: &ValidateArgs, flags: &EffectiveFlags
     add(args.yes, "--yes");
     if let Some(revision) = &args.since {
         words.extend(["--since".to_owned(), quote_for_shell(revision)]);
+    }
+    if let Some(shard) = args.shard {
+        words.extend(["--shard".to_owned(), shard.to_string()]);
     }
     if !args.files.is_empty() {
         words.push(format!("--files ({})", pluralize(args.files.len(), "path")));

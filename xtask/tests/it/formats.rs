@@ -82,7 +82,9 @@ fn check(name: &str, outcome: CheckOutcome) -> CheckResult {
 
 fn report(checks: Vec<CheckResult>) -> ValidateReport {
     ValidateReport {
-        schema: "xtask-validate-1",
+        schema: "xtask-validate-1".to_owned(),
+        commit: None,
+        shard: None,
         run: "20260102-030405-6".to_owned(),
         worktree: "/w/repo".to_owned(),
         branch: Some("feature/x".to_owned()),
@@ -138,7 +140,7 @@ impl Random {
             line: Some(self.below(3)).filter(|line| *line > 0),
             fix: Some(FixResult {
                 command: self.text(),
-                risk: "safe",
+                risk: "safe".to_owned(),
                 status: FixStatus::Restored,
                 reason: self.text(),
                 undo: None,
@@ -530,7 +532,7 @@ fn step_summary_lists_all_checks_and_failures() {
     report.checks[3].reason = "exit code 1 | <b>".to_owned();
     report.checks[3].fix = Some(FixResult {
         command: "cargo fmt".to_owned(),
-        risk: "safe",
+        risk: "safe".to_owned(),
         status: FixStatus::Advised,
         reason: "fixes are off".to_owned(),
         undo: None,

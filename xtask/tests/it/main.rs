@@ -76,6 +76,7 @@ mod services_review;
 mod services_started;
 #[cfg(target_os = "linux")]
 mod services_stop;
+mod shards;
 #[cfg(target_os = "linux")]
 mod snapshots;
 mod table;

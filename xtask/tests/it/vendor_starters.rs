@@ -213,7 +213,10 @@ fn starter_files_equal_those_of_this_project() {
     let remarks: String =
         ours.split_inclusive('\n').take_while(|line| line.starts_with('#')).collect();
     assert!(!remarks.is_empty());
-    assert_eq!(ours, format!("{remarks}{jobs}"));
+    // The last jobs are comments, and are those of another page (see `shards.rs`).
+    let (own, rest) = ours.split_at(remarks.len() + jobs.len());
+    assert_eq!(own, format!("{remarks}{jobs}"));
+    assert!(rest.lines().all(|line| line.starts_with('#')), "{rest}");
 }
 
 #[test]

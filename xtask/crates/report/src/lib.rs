@@ -96,6 +96,12 @@ pub fn print_chunk(text: &str) -> Result<bool> {
 
 /// Prints a result to stdout as one JSON object.
 pub fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
+    print_output(&render_json(value))
+}
+
+/// Renders a result as one JSON object, with a line feed at the end.
+#[must_use]
+pub fn render_json<T: serde::Serialize>(value: &T) -> String {
     let text =
         serde_json::to_string_pretty(value).expect("because reports hold nothing that JSON cannot");
     // JSON allows characters that a terminal would interpret; escape them, too.
@@ -110,7 +116,8 @@ pub fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
             c => safe.push(c),
         }
     }
-    print_output(&format!("{safe}\n"))
+    safe.push('\n');
+    safe
 }
 
 /// Prints a result to stdout, as JSON or as the text that `render` makes of it.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use xtask_base::digest::Digest;
 use xtask_base::path::RepoPath;
@@ -58,7 +58,7 @@ impl CheckOutcome {
 }
 
 /// The status of the fix of a failed check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FixStatus {
     /// The fix did not run; `reason` says why.
@@ -72,11 +72,11 @@ pub enum FixStatus {
     PartlyRestored,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FixResult {
     pub command: String,
     /// `safe` or `risky`.
-    pub risk: &'static str,
+    pub risk: String,
     #[serde(rename = "outcome")]
     pub status: FixStatus,
     /// The cause of `status`, in a line, e.g. `fixes are off`.
@@ -95,7 +95,7 @@ impl FixResult {
     pub(super) fn advised(fix: &Fix, reason: &str) -> FixResult {
         FixResult {
             command: fix.text().to_owned(),
-            risk: fix.risk(),
+            risk: fix.risk().to_owned(),
             status: FixStatus::Advised,
             reason: reason.to_owned(),
             undo: None,
@@ -116,6 +116,8 @@ pub enum CheckNote {
     ChangedInputs(String),
     LeftProcesses,
     PromptedForInput,
+    /// Any other note, as in a report that was read.
+    Text(String),
 }
 
 impl CheckNote {
@@ -142,7 +144,14 @@ impl fmt::Display for CheckNote {
             CheckNote::PromptedForInput => f.write_str(
                 "it prompted for input, but a check has no terminal: use an environment variable, a file or an agent",
             ),
+            CheckNote::Text(text) => f.write_str(text),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for CheckNote {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<CheckNote, D::Error> {
+        String::deserialize(deserializer).map(CheckNote::Text)
     }
 }
 
@@ -185,7 +194,7 @@ impl Verdict {
 }
 
 /// The result of one check, also in the JSON output of `validate`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CheckResult {
     pub name: String,
     pub phase: String,
@@ -200,7 +209,7 @@ pub struct CheckResult {
     /// The command, or a description of a built-in check.
     pub command: String,
     /// Whether `command` is a shell command.
-    #[serde(skip)]
+    #[serde(default)]
     pub runs_command: bool,
     pub duration_ms: u64,
     /// The exit code of the command; `None` if a signal or the timeout ended it, or if no command ran.

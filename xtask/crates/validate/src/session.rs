@@ -20,9 +20,10 @@ use super::load_checks::LoadedChecks;
 use super::log::{LogLevel, RunLog, new_run_id};
 use super::outcome::{CheckOutcome, CheckResult};
 use super::plan::CheckSelection;
-use super::report::ValidateReport;
+use super::report::{REPORT_SCHEMA, ValidateReport};
 use super::result_cache::ResultCache;
 use super::runner::{CheckResults, RunContext, RunListener, RunOptions, run_checks};
+use super::shard::ShardInfo;
 use super::staged_tree::fixes_folder_of;
 use super::webhook::{self, WebhookPayload};
 use xtask_base::environment::format_rfc3339;
@@ -51,6 +52,8 @@ pub struct ValidationRequest<'a> {
     pub scope: FileScope,
     /// The file with the message of a commit, in a hook that has one.
     pub message: Option<PathBuf>,
+    /// Which part of a run this is.
+    pub shard: Option<ShardInfo>,
     pub started_by: RunTrigger,
     /// Whether the run writes a log.
     pub keeps_log: bool,
@@ -134,10 +137,11 @@ pub fn run_validation(
     let begun = (world.clock)();
     let at = world.now_seconds();
     let mut report = ValidateReport {
-        schema: "xtask.validate/1",
+        schema: REPORT_SCHEMA.to_owned(),
         run: new_run_id(world),
         worktree: repo.root().display().to_string(),
         branch: None,
+        commit: repo.resolve_ref("HEAD")?.map(|commit| commit.to_string()),
         config: checks.file.clone(),
         started: format_rfc3339(at),
         duration_ms: 0,
@@ -147,6 +151,7 @@ pub fn run_validation(
         checks: Vec::new(),
         warnings: lock_warning.into_iter().chain(list_interrupted_fixes(repo, tools)).collect(),
         log: None,
+        shard: request.shard.clone(),
         is_interrupted: false,
     };
     let is_recorded = request.records_history && !options.dry_run;

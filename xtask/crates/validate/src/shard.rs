@@ -9,6 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::plan::CheckSelection;
 use xtask_base::digest;
 use xtask_config::ValidateConfig;
@@ -40,6 +42,23 @@ impl Shard {
         let (index, count) = (number(index)?, number(count)?);
         ((1..=count).contains(&index) && count <= MAX_SHARDS).then_some(Shard { index, count })
     }
+}
+
+impl std::fmt::Display for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.index, self.count)
+    }
+}
+
+/// What the report of a part says of the whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardInfo {
+    pub index: usize,
+    pub count: usize,
+    /// The fingerprint of the plan.
+    pub plan: String,
+    /// The checks of the run that only other parts have.
+    pub elsewhere: Vec<String>,
 }
 
 /// The parts of a run: which checks each has, as indices into the checks of the configuration.
@@ -112,15 +131,24 @@ pub fn plan_shards(
     ShardPlan { parts, fingerprint: digest::to_hex(&digest[..8]) }
 }
 
-/// Takes all checks out of a selection that are not of this part.
-pub fn keep_shard(selection: &mut [CheckSelection], plan: &ShardPlan, shard: Shard) {
-    let Some(part) = plan.parts.get(shard.index - 1) else { return };
+/// Takes all checks out of a selection that are not of this part. Returns what the report says of the whole.
+pub fn keep_shard(
+    config: &ValidateConfig,
+    selection: &mut [CheckSelection],
+    times: &BTreeMap<String, u64>,
+    shard: Shard,
+) -> ShardInfo {
+    let plan = plan_shards(config, selection, times, shard.count);
+    let part = &plan.parts[shard.index - 1];
+    let mut elsewhere = Vec::new();
     for (at, chosen) in selection.iter_mut().enumerate() {
         let is_chosen = matches!(chosen, CheckSelection::Yes | CheckSelection::For(_));
         if is_chosen && !part.contains(&at) {
-            *chosen = CheckSelection::No(format!("not in shard {}/{}", shard.index, shard.count));
+            *chosen = CheckSelection::No(format!("not in shard {shard}"));
+            elsewhere.push(config.checks[at].name.clone());
         }
     }
+    ShardInfo { index: shard.index, count: shard.count, plan: plan.fingerprint, elsewhere }
 }
 
 #[cfg(test)]

@@ -6,32 +6,39 @@
 //! not healthy: 1 of 2 checks failed: types (2.1 s)
 //! ```
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub mod check_history;
 pub mod check_list;
 pub mod findings;
 pub mod github;
 pub mod junit;
+pub mod merge;
 pub mod sanitize;
 pub mod sarif;
 
 use super::outcome::{CheckOutcome, CheckResult, FixStatus};
+use super::shard::ShardInfo;
 use xtask_base::words::{join_names, pluralize};
 use xtask_report::{BOLD, DIM, GREEN, RED, Style, YELLOW};
 
 /// How many failed checks the last line names.
 const MAX_NAMED_CHECKS: usize = 5;
 
+/// The schema of a [`ValidateReport`].
+pub const REPORT_SCHEMA: &str = "xtask.validate/1";
+
 /// The JSON output of `validate` (`xtask.validate/1`).
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ValidateReport {
-    pub schema: &'static str,
+    pub schema: String,
     /// The ID of the run, for `--undo` and the log.
     pub run: String,
     pub worktree: String,
     /// The branch, or `None` if HEAD is detached.
     pub branch: Option<String>,
+    /// The commit that is checked out, or `None` before the first one.
+    pub commit: Option<String>,
     /// `setup/validate.toml`, or `None` if it does not exist and the default checks ran.
     pub config: Option<String>,
     /// The start, RFC 3339 in UTC.
@@ -49,6 +56,8 @@ pub struct ValidateReport {
     pub warnings: Vec<String>,
     /// The path of the log.
     pub log: Option<String>,
+    /// Which part of a run this is (`--shard`).
+    pub shard: Option<ShardInfo>,
     #[serde(skip)]
     pub is_interrupted: bool,
 }
