@@ -38,6 +38,9 @@ pub struct ValidateArgs {
     /// Check what has changed since the merge base with a revision, and what needs it
     #[arg(long, value_name = "REV")]
     pub since: Option<String>,
+    /// Use no results of other machines, and give them none
+    #[arg(long)]
+    pub no_share: bool,
     /// Only show what would run; change nothing
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub dry_run: Option<bool>,

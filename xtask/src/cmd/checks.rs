@@ -193,6 +193,7 @@ fn run_chosen_checks(
         location: CheckLocation::Worktree,
         scope: FileScope::All,
         message: None,
+        share: None,
         shard: None,
         started_by,
         // A command repeated right away changes nothing, so it writes no log.

@@ -134,6 +134,7 @@ impl HookRunner<'_> {
             options: RunOptions::fast(fix_mode),
             location,
             scope,
+            share: None,
             shard: None,
             message: self.run.message.clone(),
             started_by,

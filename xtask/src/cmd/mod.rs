@@ -13,6 +13,8 @@ mod branch_prune;
 #[cfg(feature = "checks")]
 mod change_notices;
 #[cfg(feature = "checks")]
+mod check_reports;
+#[cfg(feature = "checks")]
 mod checks;
 #[cfg(feature = "checks")]
 mod completions;

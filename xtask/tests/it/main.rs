@@ -77,6 +77,7 @@ mod services_started;
 #[cfg(target_os = "linux")]
 mod services_stop;
 mod shards;
+mod shared_results;
 #[cfg(target_os = "linux")]
 mod snapshots;
 mod table;

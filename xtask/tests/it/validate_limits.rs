@@ -365,6 +365,7 @@ fn validate_with(
         location: Where::Worktree,
         scope: FileScope::All,
         message: None,
+        share: None,
         shard: None,
         started_by: RunTrigger::Validate,
         keeps_log: true,

@@ -20,6 +20,8 @@ mod check_hooks;
 #[cfg(feature = "checks")]
 mod check_kind;
 #[cfg(feature = "checks")]
+mod check_share;
+#[cfg(feature = "checks")]
 mod check_times;
 #[cfg(feature = "checks")]
 #[cfg_attr(
@@ -75,6 +77,8 @@ pub use check_files::{CheckFiles, FILES_WORD, MESSAGE_WORD};
 pub use check_hooks::{CheckHook, HookSettings, SkippedOperation};
 #[cfg(feature = "checks")]
 pub use check_kind::CheckKind;
+#[cfg(feature = "checks")]
+pub use check_share::{ShareConfig, SharePlace};
 #[cfg(feature = "checks")]
 pub use check_times::{CHECK_TIMES_FILE, parse_check_times, render_check_times};
 #[cfg(feature = "checks")]

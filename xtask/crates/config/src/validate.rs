@@ -17,6 +17,7 @@ use std::ops::Range;
 use super::check_files::{CheckFiles, FILES_WORD, MESSAGE_WORD, find_word, read_check_files};
 use super::check_hooks::{HookSettings, read_hook_settings};
 use super::check_kind::{CheckKind, read_check_kind};
+use super::check_share::{ShareConfig, read_share};
 use super::command::{CommandLine, read_command};
 use super::cycles::find_cycles;
 use super::faults::Faults;
@@ -120,6 +121,8 @@ pub struct Check {
     pub conditions: RunConditions,
     /// The automatic fix, if any.
     pub fix: Option<Fix>,
+    /// Whether its passes are shared between machines.
+    pub share: bool,
     /// The line of the check in the file.
     pub line: usize,
 }
@@ -155,6 +158,8 @@ pub struct ValidateConfig {
     pub logs_kept: usize,
     /// The webhook that is notified at the end of a run: a URL, or `$NAME` for a variable that holds one.
     pub webhook: Option<String>,
+    /// Where passes of other machines come from.
+    pub share: Option<ShareConfig>,
     /// The phases, in order.
     pub phases: Vec<CheckPhase>,
     /// The checks, in file order.
@@ -204,11 +209,13 @@ impl ValidateConfig {
             let webhook = file.read_parsed("webhook", WEBHOOK_WANTED, |text| {
                 is_webhook(text).then(|| text.to_owned())
             });
+            let share = file.read_table("share", read_share).flatten();
             let logs = file.read_number("logs-kept", 1..=10_000).unwrap_or(DEFAULT_LOGS);
             ValidateConfig {
                 lock_wait_s: lock_wait_s.unwrap_or(DEFAULT_LOCK_WAIT_S),
                 logs_kept: usize::try_from(logs).unwrap_or(usize::MAX),
                 webhook,
+                share,
                 phases,
                 checks,
             }
@@ -266,6 +273,7 @@ fn new_check(name: String) -> Check {
             in_hooks: HookSettings::default(),
         },
         fix: None,
+        share: false,
         line: 0,
     }
 }
@@ -321,6 +329,10 @@ fn read_check(
         in_hooks: read_hook_settings(check, has_message),
     };
     check.has_key("shell");
+    let share = check.read_bool("share").unwrap_or(false);
+    if share && !matches!(kind, None | Some(CheckKind::Run(_) | CheckKind::FileRules { .. })) {
+        check.add_fault("share", "`share` is for checks with `run` or rules for files");
+    }
     let draft = name.clone().zip(kind).map(|(name, kind)| Check {
         phase,
         kind,
@@ -333,6 +345,7 @@ fn read_check(
         timeout_s,
         conditions,
         fix,
+        share,
         line: check.key_line("name"),
         ..new_check(name)
     });

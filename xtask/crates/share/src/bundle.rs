@@ -84,13 +84,44 @@ pub fn sign_bundle(
     Ok(text.into_bytes())
 }
 
-/// Verifies the bytes of a bundle against the signers. Returns why it does not count.
-pub fn verify_bundle(
-    world: &Environment,
-    disk: &Disk<'_>,
-    signers: &[Signer],
-    bytes: &[u8],
-) -> Result<VerifiedBundle, String> {
+/// A bundle that was read and not verified: what it would say.
+pub struct ClaimedBundle {
+    bytes: Vec<u8>,
+    content: ResultBundle,
+}
+
+impl ClaimedBundle {
+    /// Parses the bytes of a bundle. Returns why it does not count.
+    pub fn parse(bytes: Vec<u8>) -> Result<ClaimedBundle, String> {
+        let content = parse_content(&bytes)?.1;
+        Ok(ClaimedBundle { bytes, content })
+    }
+
+    /// The time of signing, as it says.
+    #[must_use]
+    pub fn at(&self) -> i64 {
+        self.content.at
+    }
+
+    /// The keys of which it says anything.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        let passes = self.content.passes.iter().map(|pass| pass.key.as_str());
+        passes.chain(self.content.revoked.iter().map(String::as_str))
+    }
+
+    /// Verifies the signature. Returns why it does not count.
+    pub fn verify(
+        &self,
+        world: &Environment,
+        disk: &Disk<'_>,
+        signers: &[Signer],
+    ) -> Result<VerifiedBundle, String> {
+        verify_bundle(world, disk, signers, &self.bytes)
+    }
+}
+
+/// Returns the signed line, what it says, and the signature.
+fn parse_content(bytes: &[u8]) -> Result<(&str, ResultBundle, &str), String> {
     if bytes.len() > MAX_BUNDLE_BYTES {
         return Err("it is too large".to_owned());
     }
@@ -102,6 +133,17 @@ pub fn verify_bundle(
     if bundle.schema != BUNDLE_SCHEMA {
         return Err(format!("its format is `{}`, not `{BUNDLE_SCHEMA}`", bundle.schema));
     }
+    Ok((message, bundle, signature))
+}
+
+/// Verifies the bytes of a bundle against the signers. Returns why it does not count.
+pub fn verify_bundle(
+    world: &Environment,
+    disk: &Disk<'_>,
+    signers: &[Signer],
+    bytes: &[u8],
+) -> Result<VerifiedBundle, String> {
+    let (message, bundle, signature) = parse_content(bytes)?;
     let name = &bundle.signer;
     // A signer may have several keys, each on a line of its own.
     let mut known = signers.iter().filter(|signer| signer.name == *name).peekable();

@@ -44,18 +44,6 @@ pub struct HttpStore<'a> {
     pub token: Option<String>,
 }
 
-/// Returns whether results may go over this address: encrypted, or to this machine.
-#[must_use]
-pub fn is_store_url(url: &str) -> bool {
-    let is_plain =
-        !url.chars().any(|c| c.is_whitespace() || c.is_control() || c == '"' || c == '\\');
-    let is_local = ["http://127.0.0.1", "http://localhost", "http://[::1]"].iter().any(|host| {
-        let rest = url.strip_prefix(host);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
-    });
-    is_plain && (is_local || url.starts_with("https://") && url.len() > 8)
-}
-
 /// One transfer: the path below the address, and the file to read or write.
 struct Transfer {
     path: String,
@@ -267,31 +255,4 @@ fn quote(text: &str) -> String {
     }
     quoted.push('"');
     quoted
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_go_encrypted_or_to_this_machine() {
-        for url in [
-            "https://cache.example/x",
-            "http://127.0.0.1:8080",
-            "http://localhost/x",
-            "http://[::1]:1",
-        ] {
-            assert!(is_store_url(url), "{url}");
-        }
-        for url in [
-            "http://cache.example",
-            "https://",
-            "http://127.0.0.1.example",
-            "ftp://x",
-            "https://a b",
-            "",
-        ] {
-            assert!(!is_store_url(url), "{url}");
-        }
-    }
 }

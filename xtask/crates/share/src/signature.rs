@@ -64,10 +64,37 @@ impl Signer {
         Ok(Signer { name: name.to_owned(), key_type: key_type.to_owned(), key: key.to_owned() })
     }
 
+    /// Whether this is the signer's public key, as `TYPE KEY COMMENT`.
+    #[must_use]
+    pub fn has_public_key(&self, line: &str) -> bool {
+        let mut words = line.split_ascii_whitespace();
+        words.next() == Some(&self.key_type) && words.next() == Some(&self.key)
+    }
+
     /// Renders the line of an `allowed_signers` file.
     fn to_line(&self) -> String {
         format!("{} {} {}\n", self.name, self.key_type, self.key)
     }
+}
+
+/// Returns the public key of a private one, or of a public one whose private key an agent holds, as `TYPE KEY COMMENT`.
+pub fn read_public_key(world: &Environment, key: &Path) -> Result<String> {
+    let failed = || format!("cannot read the key `{}`", key.display());
+    let text = std::fs::read(key).with_context(failed)?;
+    if text.starts_with(b"ssh-") || text.starts_with(b"ecdsa-") || text.starts_with(b"sk-") {
+        return Ok(String::from_utf8_lossy(&text).into_owned());
+    }
+    let folder = key.parent().filter(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    let done = Program::new(find_keygen(world)?, folder)
+        .args(["-y", "-P", "", "-f"])
+        .args([key])
+        .run_with_input(b"", SIGN_TIMEOUT)?;
+    if !done.status.success() {
+        return Err(Error::unable(failed()).with_detail(done.stderr).with_hint(
+            "it must be a private SSH key without a passphrase that its owner alone can read",
+        ));
+    }
+    Ok(done.stdout)
 }
 
 /// Signs `message` with the private key in the file `key`, and returns the armored signature.

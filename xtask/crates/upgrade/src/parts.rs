@@ -26,7 +26,7 @@ const OPTIONAL_PARTS: [Part; 4] = [
     Part {
         name: "checks",
         dependencies: &[],
-        crates: &["detect", "validate"],
+        crates: &["detect", "share", "validate"],
         commands: &["validate"],
         mentions: &["setup/validate.toml"],
     },

@@ -45,6 +45,8 @@ pub mod runner;
 pub mod session;
 pub mod shard;
 pub mod shared_key;
+mod shared_passes;
+pub mod shared_results;
 pub mod staged_fixes;
 pub mod staged_tree;
 pub mod stat_cache;

@@ -142,8 +142,10 @@ impl Runner<'_, '_, '_> {
             {
                 self.disable_saving(&cause.to_string());
             }
-            if ended.outcome == CheckOutcome::Failed {
-                self.save_file_passes(at, &passed)?;
+            if ended.outcome == CheckOutcome::Failed
+                && self.save_file_passes(at, &passed)?.is_empty()
+            {
+                self.revoke_if_rechecked(at);
             }
             return Ok(ended);
         }
@@ -155,6 +157,7 @@ impl Runner<'_, '_, '_> {
             ended.notes.push(CheckNote::ChangedInputs(join_first(&moved, 3)));
             return Ok(ended);
         }
+        ended.notes.extend(self.keep_for_others(at, &ended));
         if !self.can_save {
             return Ok(ended);
         }

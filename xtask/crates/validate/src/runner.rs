@@ -25,12 +25,15 @@ use super::log::{LogLevel, RunLog};
 use super::outcome::{CheckNote, CheckOutcome, CheckResult, FixResult, FixStatus, Verdict};
 use super::plan::{CheckSelection, CheckStage, Readiness, compute_readiness};
 use super::result_cache::ResultCache;
+use super::shared_passes::SharedState;
+use super::shared_results::{RunResults, SharedResults};
 use xtask_base::environment::format_ago;
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
 use xtask_config::{Check, Fix, ValidateConfig};
 use xtask_git::Repo;
 use xtask_git::Tools;
+use xtask_share::bundle::ResultIndex;
 
 /// The longest time between checks for an interrupt, and between redraws of the progress display.
 const TICK: Duration = Duration::from_millis(50);
@@ -93,6 +96,8 @@ pub struct RunContext<'a> {
     pub run_id: &'a str,
     /// The file with the message of a commit, in a hook that has one.
     pub message: Option<&'a Path>,
+    /// The results of other machines, if they are used.
+    pub share: Option<&'a SharedResults<'a>>,
 }
 
 #[derive(Debug)]
@@ -100,6 +105,8 @@ pub struct CheckResults {
     /// The results, in the order of the configuration.
     pub checks: Vec<CheckResult>,
     pub warnings: Vec<String>,
+    /// What the run gives to other machines.
+    pub results: RunResults,
     pub is_interrupted: bool,
 }
 
@@ -123,6 +130,7 @@ pub(super) struct CheckState {
     pub(super) to_check: Vec<RepoPath>,
     /// Whether the check was left out, so that its products are unknown.
     pub(super) is_unknown: bool,
+    pub(super) shared: SharedState,
 }
 
 pub(super) struct Runner<'a, 'o, 'l> {
@@ -138,6 +146,9 @@ pub(super) struct Runner<'a, 'o, 'l> {
     pub(super) warnings: Vec<String>,
     /// Whether passes are saved; `false` after the first error.
     pub(super) can_save: bool,
+    /// The shared passes that count.
+    pub(super) shared_index: ResultIndex,
+    pub(super) results: RunResults,
     /// The places for processes; a running check has one at least.
     pub(super) slots: Arc<JobSlots>,
     finished: (Sender<FinishedWork>, Receiver<FinishedWork>),
@@ -162,6 +173,8 @@ pub fn run_checks(
         fix_count: 0,
         warnings: Vec::new(),
         can_save: true,
+        shared_index: ResultIndex::default(),
+        results: RunResults::default(),
         slots: Arc::new(JobSlots::new(options.jobs.max(1))),
         finished: channel(),
     };
@@ -184,6 +197,7 @@ pub fn run_checks(
         (0..checks.len()).filter(|at| run.states[*at].stage == CheckStage::Waiting).collect();
     let _held = site.tools.interrupts.defer_signals();
     run.inspector.query_tools(&site.checks.config, &wanted)?;
+    run.fetch_shared_passes(&wanted)?;
     std::thread::scope(|scope| run.run_all(scope))?;
     run.finish()
 }
@@ -289,7 +303,7 @@ impl<'a> Runner<'a, '_, '_> {
                 pass.output,
             )),
             None if to_check.is_done() => Some((to_check.describe_pass(now), String::new())),
-            None => None,
+            None => self.find_shared_pass(at).map(|reason| (reason, String::new())),
         };
         if let Some((reason, output)) = reused {
             self.log.write_line(LogLevel::CacheHit, &format!("{} ({reason})", check.name));
@@ -300,6 +314,9 @@ impl<'a> Runner<'a, '_, '_> {
         if self.options.dry_run {
             let reason = to_check.describe_plan();
             self.finish_check(at, Verdict::new(CheckOutcome::Planned, &reason));
+            return Ok(false);
+        }
+        if self.rerun_shared_needs(at) {
             return Ok(false);
         }
         self.states[at].to_check = to_check.paths.clone();
@@ -435,6 +452,6 @@ impl<'a> Runner<'a, '_, '_> {
         }
         let is_interrupted = self.is_interrupted();
         let checks = self.states.into_iter().filter_map(|state| state.result).collect();
-        Ok(CheckResults { checks, warnings: self.warnings, is_interrupted })
+        Ok(CheckResults { checks, warnings: self.warnings, results: self.results, is_interrupted })
     }
 }

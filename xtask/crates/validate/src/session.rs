@@ -24,6 +24,7 @@ use super::report::{REPORT_SCHEMA, ValidateReport};
 use super::result_cache::ResultCache;
 use super::runner::{CheckResults, RunContext, RunListener, RunOptions, run_checks};
 use super::shard::ShardInfo;
+use super::shared_results::SharedResults;
 use super::staged_tree::fixes_folder_of;
 use super::webhook::{self, WebhookPayload};
 use xtask_base::environment::format_rfc3339;
@@ -52,6 +53,8 @@ pub struct ValidationRequest<'a> {
     pub scope: FileScope,
     /// The file with the message of a commit, in a hook that has one.
     pub message: Option<PathBuf>,
+    /// The results of other machines, if they are used.
+    pub share: Option<&'a SharedResults<'a>>,
     /// Which part of a run this is.
     pub shard: Option<ShardInfo>,
     pub started_by: RunTrigger,
@@ -159,11 +162,16 @@ pub fn run_validation(
     if lock.is_some() {
         log.write_line(LogLevel::LockAcquired, &format!("pid {}", std::process::id()));
     }
+    let share = request.share;
     match run_at_location(repo, tools, request, &report.run, repo_checks, listener, &mut log) {
         Ok(results) => {
             report.ok = results.checks.iter().all(|check| check.outcome.is_good());
             report.checks = results.checks;
             report.warnings.extend(results.warnings);
+            let commit = report.commit.as_deref().unwrap_or_default();
+            if let Some(Err(failure)) = share.map(|share| share.publish(commit, results.results)) {
+                report.warnings.push(describe_failure("the results are not shared", &failure));
+            }
             report.is_interrupted = results.is_interrupted;
         }
         Err(failure) => {
@@ -189,6 +197,12 @@ pub fn run_validation(
     };
     report.checks.sort_by_key(phase_of);
     Ok(report)
+}
+
+fn describe_failure(what: &str, failure: &Error) -> String {
+    let more = failure.details().iter().chain(failure.hints());
+    let more: String = more.map(|line| format!("; {}", line.trim())).collect();
+    format!("{what}: {failure}{more}")
 }
 
 /// Returns a warning for each fix that was interrupted.
@@ -254,6 +268,7 @@ fn run_at_location(
         listener,
         run_id,
         message: request.message.as_deref(),
+        share: request.share,
     };
     run_checks(&context, request.options, request.selection, &mut inspector, log)
 }

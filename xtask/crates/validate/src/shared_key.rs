@@ -97,6 +97,11 @@ pub fn shared_key(
     }
     put(b"files");
     put(&digest_files(&manifest.files));
+    put(&digest_files(&manifest.given));
+    for count in [manifest.definition.len(), manifest.env.len(), manifest.tools.len(), needs.len()]
+    {
+        put(&(count as u64).to_be_bytes());
+    }
     for (name, value) in &manifest.env {
         put(b"env");
         put(name.as_bytes());

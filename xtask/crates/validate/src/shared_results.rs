@@ -1,0 +1,210 @@
+//! Passes of other machines: which of them count here, and which this run gives to others.
+//!
+//! Guarantee: a pass counts only for the very state of this machine, and only if a signer whom the canonical commit
+//! names has signed it; a later revocation of its key ends that. Whatever the place of results answers, the run goes on.
+//!
+//! ```text
+//! key 9f86… -> "passed 3 hours ago, says `ci@example.com` of commit 1f3a2b4"
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::shared_key::MachineIdentity;
+use xtask_base::environment::{Environment, format_ago};
+use xtask_base::error::{Error, Result};
+use xtask_base::files::Disk;
+use xtask_base::words::pluralize;
+use xtask_config::{ShareConfig, SharePlace};
+use xtask_git::{Repo, Tools};
+use xtask_share::bundle::{
+    BUNDLE_SCHEMA, BundledPass, ClaimedBundle, ResultBundle, ResultIndex, TrustedPass, sign_bundle,
+};
+use xtask_share::git_store;
+use xtask_share::http_store::HttpStore;
+use xtask_share::signature::{Signer, read_public_key};
+
+/// The variable with the file of the private key by which a machine signs its passes.
+pub const KEY_VARIABLE: &str = "XTASK_SHARE_KEY";
+
+/// The most bundles whose signatures are verified in a run, each by a process.
+const MAX_VERIFIED: usize = 50;
+
+/// The length of a shown commit.
+const SHORT_COMMIT: usize = 7;
+
+/// Access to the results of other machines.
+pub struct SharedResults<'a> {
+    repo: &'a Repo,
+    world: &'a Environment,
+    disk: &'a Disk<'a>,
+    config: ShareConfig,
+    signers: Vec<Signer>,
+    remote: String,
+    /// The private key, if this machine signs.
+    key: Option<PathBuf>,
+    pub(super) machine: MachineIdentity,
+}
+
+/// What a run gives to other machines.
+#[derive(Debug, Default)]
+pub struct RunResults {
+    pub passes: Vec<BundledPass>,
+    /// The keys of shared passes that did not hold.
+    pub revoked: Vec<String>,
+}
+
+impl<'a> SharedResults<'a> {
+    /// Prepares the access. `config` is that of the canonical commit, `remote` the remote that has it. Returns an error
+    /// if a signer is not valid.
+    pub fn new(
+        repo: &'a Repo,
+        tools: &Tools<'a>,
+        config: &ShareConfig,
+        remote: &str,
+    ) -> Result<SharedResults<'a>> {
+        let signers = config.signers.iter().map(|line| Signer::parse(line));
+        let signers = signers.collect::<Result<Vec<Signer>, String>>().map_err(|why| {
+            Error::usage("`share.signers` of the canonical commit is not valid").with_detail(why)
+        })?;
+        let key = tools.world.variable(KEY_VARIABLE).filter(|path| !path.is_empty());
+        Ok(SharedResults {
+            repo,
+            world: tools.world,
+            disk: tools.disk,
+            config: config.clone(),
+            signers,
+            remote: remote.to_owned(),
+            key: key.map(|path| tools.world.cwd.join(path)),
+            machine: MachineIdentity::read(),
+        })
+    }
+
+    /// Fetches what is said of these keys, and keeps what is signed. Returns warnings about all else.
+    pub(super) fn fetch(&self, keys: &[String]) -> (ResultIndex, Vec<String>) {
+        let mut index = ResultIndex::default();
+        let (bundles, mut warnings) = match self.fetch_bundles(keys) {
+            Ok(fetched) => fetched,
+            Err(failure) => {
+                let cause = failure.details().first().and_then(|text| text.lines().next());
+                let cause = cause.map(|cause| format!(" ({})", cause.trim())).unwrap_or_default();
+                return (index, vec![format!("no shared results: {failure}{cause}")]);
+            }
+        };
+        let wanted: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
+        let mut claims = Vec::new();
+        let mut passed_over = Vec::new();
+        for bundle in bundles {
+            match ClaimedBundle::parse(bundle) {
+                Ok(claim) if claim.keys().any(|key| wanted.contains(key)) => claims.push(claim),
+                Ok(_) => {}
+                Err(why) => passed_over.push(why),
+            }
+        }
+        claims.sort_by_key(|claim| std::cmp::Reverse(claim.at()));
+        // The newest bundle that is signed decides about a key.
+        let mut decided: BTreeMap<String, i64> = BTreeMap::new();
+        let now = self.world.now_seconds();
+        let mut verified = 0;
+        for claim in &claims {
+            let mut open = claim.keys().filter(|key| wanted.contains(key));
+            if !open.any(|key| decided.get(key).is_none_or(|at| *at == claim.at())) {
+                continue;
+            }
+            if verified == MAX_VERIFIED {
+                break;
+            }
+            verified += 1;
+            let added = claim
+                .verify(self.world, self.disk, &self.signers)
+                .and_then(|bundle| index.add_bundle(&bundle, now));
+            match added {
+                Ok(()) => {
+                    for key in claim.keys().filter(|key| wanted.contains(key)) {
+                        decided.entry(key.to_owned()).or_insert(claim.at());
+                    }
+                }
+                Err(why) => passed_over.push(why),
+            }
+        }
+        if let Some(first) = passed_over.first() {
+            warnings.push(format!(
+                "{} of shared results passed over: {first}",
+                pluralize(passed_over.len(), "bundle")
+            ));
+        }
+        (index, warnings)
+    }
+
+    fn fetch_bundles(&self, keys: &[String]) -> Result<(Vec<Vec<u8>>, Vec<String>)> {
+        match &self.config.place {
+            SharePlace::Git => git_store::fetch_bundles(self.repo, &self.remote),
+            SharePlace::Http(url) => self.http_store(url).fetch_bundles(keys),
+        }
+    }
+
+    fn http_store(&self, url: &str) -> HttpStore<'_> {
+        let token = self.config.token.as_deref().and_then(|name| self.world.variable(name));
+        let token = token.filter(|token| !token.is_empty()).map(str::to_owned);
+        HttpStore { world: self.world, disk: self.disk, url: url.to_owned(), token }
+    }
+
+    /// The longest age of a pass of a check, in seconds.
+    pub(super) fn max_age_s(&self, ttl_s: Option<u64>) -> u64 {
+        ttl_s.map_or(self.config.max_age_s, |ttl| ttl.min(self.config.max_age_s))
+    }
+
+    /// Whether this run runs a check although a shared pass of it counts: on CI, one of as many as `recheck` says.
+    pub(super) fn is_rechecked(&self, run: &str, key: &str) -> bool {
+        let digest = xtask_base::digest::hash_parts([run.as_bytes(), key.as_bytes()]);
+        let number = digest.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+        self.world.is_truthy("CI") && number.checked_rem(self.config.recheck) == Some(0)
+    }
+
+    /// Whether this machine signs what passes here.
+    #[must_use]
+    pub fn is_signing(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// Signs the results of a run and gives them to others.
+    pub fn publish(&self, commit: &str, results: RunResults) -> Result<()> {
+        let RunResults { passes, revoked } = results;
+        let Some(key) = self.key.as_deref().filter(|_| !passes.is_empty() || !revoked.is_empty())
+        else {
+            return Ok(());
+        };
+        let signer = self.find_signer(key)?;
+        let at = self.world.now_seconds();
+        let keys: Vec<String> =
+            passes.iter().map(|pass| pass.key.clone()).chain(revoked.iter().cloned()).collect();
+        let bundle = ResultBundle {
+            schema: BUNDLE_SCHEMA.to_owned(),
+            signer: signer.name.clone(),
+            commit: commit.to_owned(),
+            at,
+            passes,
+            revoked,
+        };
+        let bytes = sign_bundle(self.world, key, &bundle)?;
+        match &self.config.place {
+            SharePlace::Git => git_store::publish_bundle(self.repo, &self.remote, &bytes, at),
+            SharePlace::Http(url) => self.http_store(url).publish_bundle(&bytes, &keys),
+        }
+    }
+
+    /// Finds the signer whose key this is.
+    fn find_signer(&self, key: &Path) -> Result<&Signer> {
+        let public = read_public_key(self.world, key)?;
+        self.signers.iter().find(|signer| signer.has_public_key(&public)).ok_or_else(|| {
+            Error::unable(format!("the key `{}` is not one of `share.signers`", key.display()))
+                .with_hint("add `NAME TYPE KEY` of it to `[share]` on the canonical branch")
+        })
+    }
+}
+
+/// Says who vouches for a pass.
+pub(super) fn describe_pass(pass: &TrustedPass, now: i64) -> String {
+    let commit = pass.commit.get(..SHORT_COMMIT).unwrap_or(&pass.commit);
+    format!("passed {} at commit {commit}, says `{}`", format_ago(now, pass.at), pass.signer)
+}
