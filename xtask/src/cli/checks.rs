@@ -38,6 +38,10 @@ pub struct ValidateArgs {
     /// Check what has changed since the merge base with a revision, and what needs it
     #[arg(long, value_name = "REV")]
     pub since: Option<String>,
+    /// Run again what is affected whenever files change, until Ctrl-C; no fixes
+    #[arg(long, conflicts_with_all = ["files", "since", "dry_run", "interactive", "yes", "persist", "json", "junit",
+        "sarif", "report", "github", "list", "undo", "history", "shard", "merge_reports", "save_times"])]
+    pub watch: bool,
     /// Use no results of other machines, and give them none
     #[arg(long)]
     pub no_share: bool,

@@ -80,6 +80,8 @@ mod upgrade;
 mod validate;
 #[cfg(feature = "vendoring")]
 mod vendor;
+#[cfg(feature = "checks")]
+mod watch;
 mod why;
 
 use std::ffi::OsString;

@@ -8,6 +8,7 @@ use super::check_reports::{Output, check_outputs, write_reports};
 use super::checks::{exit_code, read_worktree_checks, run_checks, run_environment, undo_fixes};
 use super::session::Session;
 use super::shards::{merge_folder, read_check_times, save_check_times};
+use super::watch;
 use super::{CommandResult, SUCCESS};
 use crate::canonical_checks::read_canonical_checks;
 use crate::cli::ValidateArgs;
@@ -122,6 +123,9 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
         skip_tests: flags.skip_tests,
         ..CheckFilter::default()
     };
+    if args.watch {
+        return watch::run(session, &repo, args, &filter, flags.run_options(args));
+    }
     let mut selection = select_checks(&checks.config, &filter, run_environment(session))?;
     let scope = choose_scope(session, &repo, args)?;
     if let (FileScope::Changed(changed), true) = (&scope, args.since.is_some()) {

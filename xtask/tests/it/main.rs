@@ -91,5 +91,6 @@ mod vendor_entries;
 mod vendor_parts;
 mod vendor_review;
 mod vendor_starters;
+mod watch;
 mod wrong_hits;
 mod wrong_hits_tools;

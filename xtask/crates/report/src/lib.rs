@@ -83,6 +83,19 @@ pub fn print_output(text: &str) -> Result<()> {
     }
 }
 
+/// Clears the terminal's screen for a picture that replaces the last one. What was scrolled away before stays.
+pub fn clear_screen() -> Result<()> {
+    use std::io::Write;
+    let mut out = anstream::stdout().lock();
+    // ECMA-48: the cursor to the upper left corner, then erase from there.
+    match out.write_all(b"\x1b[H\x1b[J").and_then(|()| out.flush()) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::unable("cannot write to stdout").with_cause(cause))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Prints a part of a longer output. Returns whether stdout is still open.
 pub fn print_chunk(text: &str) -> Result<bool> {
     use std::io::Write;

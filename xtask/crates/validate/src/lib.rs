@@ -51,4 +51,5 @@ pub mod staged_fixes;
 pub mod staged_tree;
 pub mod stat_cache;
 pub mod undo_run;
+pub mod watch;
 pub mod webhook;

@@ -108,7 +108,7 @@ pub fn select_checks(
 }
 
 /// Selects everything that a selected check needs, transitively.
-pub(super) fn add_needed_checks(config: &ValidateConfig, chosen: &mut [CheckSelection]) {
+pub fn add_needed_checks(config: &ValidateConfig, chosen: &mut [CheckSelection]) {
     let mut open: Vec<usize> =
         (0..chosen.len()).filter(|at| chosen[*at] == CheckSelection::Yes).collect();
     while let Some(at) = open.pop() {

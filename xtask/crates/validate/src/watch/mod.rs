@@ -1,0 +1,163 @@
+//! Changes of the worktree's files, as they happen.
+//!
+//! Folders that git ignores, and `.git`, are not watched, however many files they hold. On Linux a watch is needed for
+//! each other folder, on macOS one for all.
+//!
+//! ```text
+//! an editor saves src/a.py  ->  FileChanges { paths: {src/a.py}, is_complete: true }
+//! ```
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use xtask_base::deadline::Deadline;
+use xtask_base::error::{Error, Result};
+use xtask_base::path::RepoPath;
+use xtask_git::{IgnoreRules, Repo};
+
+#[cfg(target_os = "macos")]
+mod fsevents;
+#[cfg(target_os = "macos")]
+use fsevents::EventSource;
+#[cfg(not(target_os = "macos"))]
+mod inotify;
+#[cfg(not(target_os = "macos"))]
+use inotify::EventSource;
+
+/// How long it has to be quiet before changes are reported: an editor saves in several steps.
+const QUIET: Duration = Duration::from_millis(8);
+
+/// The longest time for which changes are collected.
+const LONGEST_BURST: Duration = Duration::from_millis(500);
+
+/// The file whose rules decide what is watched.
+const IGNORE_FILE: &[u8] = b".gitignore";
+
+/// What has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileChanges {
+    /// Files and folders that were written, made or removed.
+    pub paths: BTreeSet<RepoPath>,
+    /// Whether the system has lost some, so that anything may have changed.
+    pub has_lost: bool,
+}
+
+impl FileChanges {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty() && !self.has_lost
+    }
+}
+
+/// What an event source reports.
+#[derive(Debug, Default)]
+struct RawChanges {
+    paths: BTreeSet<RepoPath>,
+    /// Folders that are new under their names, and have to be watched.
+    new_folders: BTreeSet<RepoPath>,
+    has_lost: bool,
+}
+
+/// The watch over a worktree.
+pub struct WorktreeWatch<'r> {
+    repo: &'r Repo,
+    ignores: IgnoreRules<'r>,
+    source: EventSource,
+}
+
+impl<'r> WorktreeWatch<'r> {
+    /// Begins to watch.
+    pub fn start(repo: &'r Repo) -> Result<WorktreeWatch<'r>> {
+        let source = EventSource::new(repo.root())?;
+        let mut watch = WorktreeWatch { repo, ignores: repo.read_ignore_rules()?, source };
+        watch.watch_below(&RepoPath::new(""), &mut BTreeSet::new())?;
+        Ok(watch)
+    }
+
+    /// The number of folders that are watched; `None` if the system needs no watch for each.
+    #[must_use]
+    pub fn count_folders(&self) -> Option<usize> {
+        self.source.count_folders()
+    }
+
+    /// Waits for changes, at most `longest` for the first one, and collects those that follow at once.
+    pub fn next_changes(&mut self, longest: Duration) -> Result<FileChanges> {
+        let mut changes = FileChanges::default();
+        let mut wait = longest;
+        let burst = Deadline::after(longest + LONGEST_BURST);
+        while burst.remaining().is_some() {
+            let Some(raw) = self.source.read(wait)? else { break };
+            self.add_changes(raw, &mut changes)?;
+            if !changes.is_empty() {
+                wait = QUIET;
+            }
+        }
+        Ok(changes)
+    }
+
+    fn add_changes(&mut self, raw: RawChanges, changes: &mut FileChanges) -> Result<()> {
+        if raw.has_lost {
+            changes.has_lost = true;
+            self.ignores = self.repo.read_ignore_rules()?;
+            self.watch_below(&RepoPath::new(""), &mut BTreeSet::new())?;
+        }
+        if raw.paths.iter().any(|path| path.file_name() == IGNORE_FILE) {
+            self.ignores = self.repo.read_ignore_rules()?;
+            self.watch_below(&RepoPath::new(""), &mut BTreeSet::new())?;
+        }
+        for folder in &raw.new_folders {
+            if self.can_enter(folder) {
+                // Files may have been made in it before it was watched.
+                self.watch_below(folder, &mut changes.paths)?;
+            }
+        }
+        let is_wanted = |path: &RepoPath| {
+            path.components().all(|part| part != b".git")
+                && !raw.new_folders.contains(path)
+                && !self.ignores.is_ignored(path, false)
+        };
+        changes.paths.extend(raw.paths.iter().filter(|path| is_wanted(path)).cloned());
+        Ok(())
+    }
+
+    fn can_enter(&self, folder: &RepoPath) -> bool {
+        let is_gits = folder.components().any(|part| part == b".git");
+        let holds_repo = || folder.to_disk_path(self.repo.root()).join(".git").exists();
+        folder.as_bytes().is_empty()
+            || !is_gits && !self.ignores.is_ignored(folder, true) && !holds_repo()
+    }
+
+    /// Watches a folder and those in it, and adds the files in them.
+    fn watch_below(&mut self, folder: &RepoPath, files: &mut BTreeSet<RepoPath>) -> Result<()> {
+        let mut open = vec![folder.clone()];
+        while let Some(folder) = open.pop() {
+            if !self.source.watch_folder(&folder)? {
+                continue;
+            }
+            let Ok(entries) = std::fs::read_dir(folder.to_disk_path(self.repo.root())) else {
+                // It is gone again, or may not be read; checks say so if they need it.
+                continue;
+            };
+            for entry in entries.flatten() {
+                let path = join(&folder, &entry.file_name());
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() && self.can_enter(&path) => open.push(path),
+                    Ok(kind) if kind.is_dir() => {}
+                    Ok(_) if !self.ignores.is_ignored(&path, false) => drop(files.insert(path)),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn join(folder: &RepoPath, name: &std::ffi::OsStr) -> RepoPath {
+    use std::os::unix::ffi::OsStrExt as _;
+    let separator: &[u8] = if folder.as_bytes().is_empty() { b"" } else { b"/" };
+    RepoPath::new([folder.as_bytes(), separator, name.as_bytes()].concat())
+}
+
+fn watch_error(what: &str, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::unable(format!("cannot watch {what}")).with_cause(cause)
+}

@@ -1,0 +1,302 @@
+//! `validate --watch`: runs the checks that are about what has changed, and shows the state of all, until Ctrl-C.
+//!
+//! ```text
+//! src/a.py is saved  ->  `ruff` and `tests` run, `docs` stays  ->  one screen: passed ruff, FAILED tests, passed docs
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::CommandResult;
+use super::checks::{read_worktree_checks, run_checks, run_environment};
+use super::session::Session;
+use crate::cli::ValidateArgs;
+use xtask_base::error::{ErrorKind, Result};
+use xtask_base::path::RepoPath;
+use xtask_base::words::{join_names, pluralize};
+use xtask_config::{CheckKind, VALIDATE_FILE};
+use xtask_git::{ChangedPaths, Repo};
+use xtask_report::{self as report, Verbosity};
+use xtask_validate::affected::keep_affected;
+use xtask_validate::file_scope::{ChangedFiles, FileScope};
+use xtask_validate::history::RunTrigger;
+use xtask_validate::load_checks::LoadedChecks;
+use xtask_validate::outcome::{CheckOutcome, CheckResult};
+use xtask_validate::plan::{CheckFilter, CheckSelection, add_needed_checks, select_checks};
+use xtask_validate::report::{ReportDetail, ValidateReport};
+use xtask_validate::runner::{FixMode, RunOptions};
+use xtask_validate::session::{CheckLocation, ValidationRequest};
+use xtask_validate::watch::{FileChanges, WorktreeWatch};
+
+/// How often a wait for changes looks whether it is to end.
+const TICK: Duration = Duration::from_millis(200);
+
+/// How many paths that have changed are named.
+const SHOWN_PATHS: usize = 3;
+
+/// How often in a row a file may be written while checks run before that is taken for their own work.
+const OWN_WRITES: u32 = 3;
+
+/// Runs until Ctrl-C. `options` are those of each run.
+pub(super) fn run(
+    session: &Session,
+    repo: &Repo,
+    args: &ValidateArgs,
+    filter: &CheckFilter,
+    options: RunOptions,
+) -> CommandResult {
+    let _held = session.tools().interrupts.defer_signals();
+    let mut watch = WorktreeWatch::start(repo)?;
+    let mut screen = Screen::new(session, args);
+    let mut own_writes = OwnWrites::default();
+    let options = RunOptions { fast: true, fix_mode: FixMode::Off, ..options };
+    let mut changed = None;
+    loop {
+        let done = check_changes(session, repo, filter, options, changed.as_ref(), &screen);
+        screen.show(changed.as_ref(), done, watch.count_folders())?;
+        if is_over(session) {
+            break;
+        }
+        let during = watch.next_changes(Duration::ZERO)?;
+        let mut next = own_writes.take_foreign(during);
+        while next.is_empty() && !is_over(session) {
+            next = watch.next_changes(TICK)?;
+            own_writes.forget(&next);
+        }
+        if is_over(session) {
+            break;
+        }
+        changed = Some(next);
+    }
+    session.print_info("stopped watching");
+    Ok(ErrorKind::Interrupted.exit_code())
+}
+
+fn is_over(session: &Session) -> bool {
+    session.tools().interrupts.was_interrupted()
+}
+
+/// Runs the checks that are about the changes; all if nothing is known.
+fn check_changes(
+    session: &Session,
+    repo: &Repo,
+    filter: &CheckFilter,
+    options: RunOptions,
+    changed: Option<&FileChanges>,
+    screen: &Screen<'_>,
+) -> Result<(LoadedChecks, ValidateReport)> {
+    let checks = read_worktree_checks(repo)?;
+    let mut selection = select_checks(&checks.config, filter, run_environment(session))?;
+    if let Some(changed) = changed.filter(|changed| !changed.has_lost) {
+        keep_changed(&checks, &mut selection, repo, &changed.paths);
+        keep_unfinished(&checks, &mut selection, &screen.results);
+    }
+    let request = ValidationRequest {
+        checks: &checks,
+        selection: &selection,
+        options,
+        location: CheckLocation::Worktree,
+        scope: FileScope::All,
+        message: None,
+        share: None,
+        shard: None,
+        started_by: RunTrigger::Validate,
+        keeps_log: false,
+        records_history: false,
+        waits_for_lock: true,
+        command: "validate --watch".to_owned(),
+    };
+    let done = run_checks(session, repo, request, false, &|text| report::print_warning(text))?;
+    Ok((checks, done))
+}
+
+/// Leaves out what the changes do not affect: also checks that only look at the environment, unless one needs them.
+fn keep_changed(
+    checks: &LoadedChecks,
+    selection: &mut [CheckSelection],
+    repo: &Repo,
+    paths: &BTreeSet<RepoPath>,
+) {
+    let is_config = paths.iter().any(|path| path.as_bytes() == VALIDATE_FILE.as_bytes());
+    if is_config {
+        return;
+    }
+    let (present, removed) = paths
+        .iter()
+        .cloned()
+        .partition(|path| path.to_disk_path(repo.root()).symlink_metadata().is_ok());
+    let changed = ChangedFiles {
+        predicate: "has changed".to_owned(),
+        paths: ChangedPaths { present, removed },
+        widens_by_inputs: true,
+    };
+    for (at, chosen) in selection.iter_mut().enumerate() {
+        let kind = &checks.config.checks[at].kind;
+        let runs = matches!(kind, CheckKind::Run(_) | CheckKind::FileRules { .. });
+        if !runs && matches!(chosen, CheckSelection::Yes | CheckSelection::For(_)) {
+            *chosen = CheckSelection::No("nothing that it is about has changed".to_owned());
+        }
+    }
+    keep_affected(&checks.config, selection, &changed);
+}
+
+/// Keeps the checks that could not run last time, and failed ones that look at the environment: no file has to change for
+/// another result of these.
+fn keep_unfinished(
+    checks: &LoadedChecks,
+    selection: &mut [CheckSelection],
+    last: &BTreeMap<String, CheckResult>,
+) {
+    for (at, chosen) in selection.iter_mut().enumerate() {
+        let check = &checks.config.checks[at];
+        let runs = matches!(check.kind, CheckKind::Run(_) | CheckKind::FileRules { .. });
+        let is_open = match last.get(&check.name).map(|result| result.outcome) {
+            Some(CheckOutcome::Blocked | CheckOutcome::Interrupted) => true,
+            Some(CheckOutcome::Failed) => !runs,
+            _ => false,
+        };
+        if is_open {
+            *chosen = CheckSelection::Yes;
+        }
+    }
+    add_needed_checks(&checks.config, selection);
+}
+
+/// Files that the checks themselves write, so that a run does not follow each run for ever.
+#[derive(Default)]
+struct OwnWrites {
+    /// How often in a row each file was written while checks ran.
+    counts: BTreeMap<RepoPath, u32>,
+    is_told: bool,
+}
+
+impl OwnWrites {
+    /// Takes out of what has changed during a run the files that each run writes.
+    fn take_foreign(&mut self, during: FileChanges) -> FileChanges {
+        let old = std::mem::take(&mut self.counts);
+        let mut foreign = FileChanges { has_lost: during.has_lost, ..FileChanges::default() };
+        let mut own = Vec::new();
+        for path in during.paths {
+            let count = old.get(&path).copied().unwrap_or(0) + 1;
+            if count < OWN_WRITES {
+                foreign.paths.insert(path.clone());
+            } else {
+                own.push(path.to_string());
+            }
+            self.counts.insert(path, count);
+        }
+        if !own.is_empty() && !self.is_told {
+            self.is_told = true;
+            report::print_warning(&format!(
+                "the checks write {} each time they run; name it in `.gitignore`, so that no run follows",
+                join_names(&own, SHOWN_PATHS)
+            ));
+        }
+        foreign
+    }
+
+    /// A file that is written while nothing runs is somebody else's.
+    fn forget(&mut self, outside: &FileChanges) {
+        self.counts.retain(|path, _| !outside.paths.contains(path));
+    }
+}
+
+/// The one screen, or lines where there is no terminal.
+struct Screen<'s> {
+    session: &'s Session,
+    is_terminal: bool,
+    shows_why: bool,
+    /// The last result of each check.
+    results: BTreeMap<String, CheckResult>,
+}
+
+impl<'s> Screen<'s> {
+    fn new(session: &'s Session, args: &ValidateArgs) -> Screen<'s> {
+        let is_terminal = report::is_stdout_terminal();
+        Screen { session, is_terminal, shows_why: args.why, results: BTreeMap::new() }
+    }
+
+    fn show(
+        &mut self,
+        changed: Option<&FileChanges>,
+        done: Result<(LoadedChecks, ValidateReport)>,
+        folders: Option<usize>,
+    ) -> Result<()> {
+        let cause = describe_changes(changed);
+        let (checks, done) = match done {
+            Ok(done) => done,
+            Err(failure) => {
+                if self.is_terminal {
+                    report::clear_screen()?;
+                }
+                report::print_output(&format!("{cause}\n"))?;
+                report::print_error(&failure);
+                return Ok(());
+            }
+        };
+        let ran: BTreeSet<String> = done
+            .checks
+            .iter()
+            .filter(|check| check.outcome != CheckOutcome::LeftOut)
+            .map(|check| check.name.clone())
+            .collect();
+        let merged = self.merge_results(&checks, done);
+        let detail = ReportDetail {
+            all: self.session.verbosity == Verbosity::Verbose,
+            quiet: self.session.verbosity == Verbosity::Quiet,
+            why: self.shows_why,
+        };
+        if !self.is_terminal {
+            return self.print_lines(&cause, &merged, &ran, detail);
+        }
+        let watched = match folders {
+            Some(count) => format!("watching {}", pluralize(count, "folder")),
+            None => "watching".to_owned(),
+        };
+        let text = format!("{cause}\n\n{}\n{watched}; Ctrl-C ends\n", merged.render_text(detail));
+        report::clear_screen()?;
+        report::print_output(&text)
+    }
+
+    /// Prints a line for each check that was part of the run.
+    fn print_lines(
+        &self,
+        cause: &str,
+        merged: &ValidateReport,
+        ran: &BTreeSet<String>,
+        detail: ReportDetail,
+    ) -> Result<()> {
+        let width = ran.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+        let mut text = format!("{cause}\n");
+        for check in merged.checks.iter().filter(|check| ran.contains(&check.name)) {
+            text.push_str(&format!("{}\n", check.render_line(width)));
+        }
+        text.push_str(&merged.render_summary(detail));
+        report::print_output(&text)
+    }
+
+    /// Completes a run by the last results of the checks that were no part of it.
+    fn merge_results(&mut self, checks: &LoadedChecks, mut done: ValidateReport) -> ValidateReport {
+        let is_there = |name: &String| checks.config.checks.iter().any(|check| check.name == *name);
+        self.results.retain(|name, _| is_there(name));
+        for check in &mut done.checks {
+            match self.results.get(&check.name) {
+                Some(last) if check.outcome == CheckOutcome::LeftOut => *check = last.clone(),
+                _ => drop(self.results.insert(check.name.clone(), check.clone())),
+            }
+        }
+        done.ok = done.checks.iter().all(|check| check.outcome.is_good());
+        done
+    }
+}
+
+fn describe_changes(changed: Option<&FileChanges>) -> String {
+    match changed {
+        None => "first run".to_owned(),
+        Some(changed) if changed.has_lost => "many files have changed".to_owned(),
+        Some(changed) => {
+            let names: Vec<String> = changed.paths.iter().map(ToString::to_string).collect();
+            format!("changed: {}", join_names(&names, SHOWN_PATHS))
+        }
+    }
+}
