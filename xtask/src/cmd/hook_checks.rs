@@ -22,7 +22,7 @@ use xtask_validate::hook_selection::{HookSituation, apply_hook_settings};
 use xtask_validate::load_checks::LoadedChecks;
 use xtask_validate::outcome::CheckOutcome;
 use xtask_validate::plan::{CheckFilter, CheckSelection, RunEnvironment, select_checks};
-use xtask_validate::report::{ReportDetail, ValidateReport};
+use xtask_validate::report::{MORE_LINES, ReportDetail, ValidateReport};
 use xtask_validate::runner::{FixMode, RunOptions};
 use xtask_validate::session::{CheckLocation, ValidationRequest};
 use xtask_validate::staged_fixes::{StagedContents, needs_export};
@@ -102,10 +102,27 @@ fn print_refused(hook: CheckHook, done: &ValidateReport) {
     };
     let detail = ReportDetail { all: false, quiet: true, why: false };
     print_hook_message(&format!("{what} refused: checks failed on {about}"));
-    for line in done.render_summary(detail).trim_end().lines() {
+    let summary = done.render_summary(detail);
+    for line in summary.trim_end().lines() {
         report::print_hook_line(line);
     }
+    // git hands no `-v` on to its hooks.
+    if let Some(log) = done.log.as_ref().filter(|_| summary.contains(MORE_LINES)) {
+        print_hook_message(&format!("the log has all output: {log}"));
+    }
     print_hook_message(&format!("`{way_round}` does it anyway"));
+}
+
+/// Says of the fixes that worked that they are not staged, because another check failed.
+fn give_up_fixes(mut done: ValidateReport) -> ValidateReport {
+    for check in done.checks.iter_mut().filter(|check| check.outcome == CheckOutcome::Fixed) {
+        check.reason.clear();
+        if let Some(fix) = &mut check.fix {
+            let paths = join_names(&std::mem::take(&mut fix.paths), 5);
+            fix.reason = format!("it works for {paths}, and is staged once all checks pass");
+        }
+    }
+    done
 }
 
 struct HookRunner<'a> {
@@ -146,7 +163,34 @@ impl HookRunner<'_> {
     }
 
     fn check(&self, request: ValidationRequest<'_>) -> Result<ValidateReport> {
-        run_checks(self.session, self.repo, request, false, &|text| print_hook_message(text))
+        let exported = match &request.location {
+            CheckLocation::Exported(tree, _) => Some(tree.clone()),
+            _ => None,
+        };
+        let report = |text: &str| print_hook_message(text);
+        let mut done = run_checks(self.session, self.repo, request, false, &report)?;
+        if let Some(tree) = exported {
+            self.name_files_in_worktree(&mut done, &tree);
+        }
+        Ok(done)
+    }
+
+    /// Replaces paths of exported files, which an edit would be lost in, by those of the files in the worktree.
+    fn name_files_in_worktree(&self, done: &mut ValidateReport, tree: &Path) {
+        let folder = |path: &Path| format!("{}/", path.display());
+        let (tree, root) = (folder(tree), folder(self.repo.root()));
+        for check in &mut done.checks {
+            check.output = check.output.replace(&tree, &root);
+        }
+    }
+
+    /// Whether the checks are about the message alone: none reads files.
+    fn is_about_message(&self) -> bool {
+        let selected = self.checks.config.checks.iter().zip(self.selection);
+        let mut selected = selected
+            .filter(|(_, chosen)| matches!(chosen, CheckSelection::Yes | CheckSelection::For(_)));
+        self.run.message.is_some()
+            && selected.all(|(check, _)| check.files.is_none() && check.inputs.is_empty())
     }
 
     /// Runs the checks on a pushed commit, or on the files as they are.
@@ -169,6 +213,15 @@ impl HookRunner<'_> {
             && needs_export(&self.checks.config, self.selection);
         let source = || TreeSource::Index(index);
         let staged = repo.list_staged_paths(index)?;
+        if self.is_about_message() {
+            // Programs that read messages look for the repository.
+            let scope = FileScope::staged(staged);
+            return Ok(Ok(self.check(self.request(
+                CheckLocation::Worktree,
+                scope,
+                FixMode::Off,
+            ))?));
+        }
         let (mut location, mut _lock) =
             staged_tree::prepare_location(repo, source(), &tools, restages)?;
         loop {
@@ -180,7 +233,7 @@ impl HookRunner<'_> {
                 let before = StagedContents::read(&self.checks.config, &staged, &tree);
                 let done = self.check(self.request(location, scope, FixMode::Restage))?;
                 if !done.ok || done.is_interrupted {
-                    return Ok(Ok(done));
+                    return Ok(Ok(give_up_fixes(done)));
                 }
                 let fixed = before.collect_fixed(&done.checks, &tree).map_err(Error::negative);
                 let staged = fixed.and_then(|fixed| {

@@ -150,10 +150,7 @@ fn a_fix_that_does_not_help_or_goes_too_far_changes_nothing() {
     let repo = hooked(&lab, &check("true"));
     for (fix, says) in [
         ("true", "it ran, but the check still fails"),
-        (
-            "for f in {files}; do echo worse bad > $f; done",
-            "the check still fails; 1 file restored",
-        ),
+        ("for f in {files}; do echo worse bad > $f; done", "it ran, but the check still fails\n"),
         ("rm {files}", "the check still fails"),
         ("false {files}", "it failed"),
     ] {
@@ -162,7 +159,9 @@ fn a_fix_that_does_not_help_or_goes_too_far_changes_nothing() {
         repo.git(&["add", "a.txt"]);
         repo.write("a.txt", "bad, and more\n");
         let scene = repo.scene();
-        repo.try_git(&["commit", "-q", "-m", "x"]).status(1).says("commit refused").says(says);
+        let refused = repo.try_git(&["commit", "-q", "-m", "x"]).status(1);
+        // No file of the user was changed, so there is none to restore.
+        refused.says("commit refused").says(says).never_says("restored");
         assert_eq!(repo.scene(), scene, "{fix}");
         repo.git(&["reset", "-q", "--hard"]);
     }
@@ -213,6 +212,56 @@ fn messages_are_checked_and_prepared() {
     // Elsewhere they have nothing to look at.
     repo.git(&["checkout", "-q", "orchestration-tools", "--", VALIDATE_FILE]);
     repo.xtask(&["-v", "validate"]).success().says("it is about the message of a commit");
+}
+
+#[test]
+fn a_message_is_checked_beside_the_repository() {
+    let lab = Lab::new();
+    let checks = |more: &str| {
+        format!(
+            "[[check]]\nname = 'message'\nhook = 'commit-msg'\nshell = true\n{more}\
+             run = 'grep -q ^ok {{message}} && cat a.txt && git rev-parse --git-dir'\n"
+        )
+    };
+    let repo = hooked(&lab, &checks(""));
+    // Programs such as commitlint fail where they find no repository, also if not all is staged.
+    repo.write("a.txt", "staged\n");
+    repo.git(&["add", "a.txt"]);
+    repo.write("a.txt", "staged and more\n");
+    repo.try_git(&["commit", "-q", "-m", "wrong"]).status(1).says("message: exited with code 1");
+    repo.git(&["commit", "-q", "-m", "ok"]);
+    // A check that reads files still gets those of the commit.
+    repo.canonical(&[(VALIDATE_FILE, Some(&checks("inputs = ['a.txt']\n")))]);
+    let refused = repo.try_git(&["commit", "-q", "--allow-empty", "-m", "ok"]).status(1);
+    refused.says("  staged\n").never_says("and more");
+}
+
+#[test]
+fn a_refused_commit_names_the_files_of_the_user_and_promises_no_undo() {
+    let lab = Lab::new();
+    let checks = format!(
+        "{RULES}[[check]]\nname = 'lines'\nhook = 'pre-commit'\nshell = true\n\
+         run = 'echo $PWD/b.txt:1: bad; seq 50; false {{files}}'\n"
+    );
+    let repo = hooked(&lab, &checks);
+    repo.write("a.txt", "one \n");
+    repo.write("b.txt", "bad\n");
+    repo.git(&["add", "--all"]);
+    let scene = repo.scene();
+    let refused = repo.try_git(&["commit", "-q", "-m", "x"]).status(1);
+    let refused = refused.says("it works for `a.txt`, and is staged once all checks pass");
+    let refused = refused.never_says("--undo").never_says("changed `a.txt`");
+    // Of a long output the end is shown.
+    let refused = refused.never_says("/b.txt:1: bad\n").says("xtask: the log has all output: ");
+    assert_eq!(repo.scene(), scene);
+    let log = refused.err.split("all output: ").nth(1).unwrap().lines().next().unwrap();
+    assert!(std::fs::read_to_string(log).unwrap().contains("b.txt:1: bad"));
+    let short = checks.replace("seq 50; ", "");
+    repo.canonical(&[(VALIDATE_FILE, Some(&short))]);
+    repo.try_git(&["commit", "-q", "-m", "x"])
+        .status(1)
+        .says(&format!("  {}/b.txt:1: bad\n", repo.dir))
+        .never_says("the log has");
 }
 
 #[test]

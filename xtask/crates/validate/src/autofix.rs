@@ -96,6 +96,7 @@ impl Runner<'_, '_, '_> {
         let changed: Vec<String> = changed.iter().map(ToString::to_string).collect();
         let written = recorded.as_ref().map(FixRecord::written_contents).unwrap_or_default();
         let done = FixResult { paths: changed.clone(), written, ..FixResult::advised(fix, "") };
+        let is_for_commit = self.options.fix_mode == FixMode::Restage;
         let copies = self.context.fixes.fix_folder(&begun).display().to_string();
         // A check that cannot run again counts as failed.
         let again = ran.is_ok().then(|| {
@@ -103,7 +104,9 @@ impl Runner<'_, '_, '_> {
         });
         match again {
             Some(passed) if passed.outcome == CheckOutcome::Passed => {
-                let can_be_undone = recorded.as_ref().is_ok_and(FixRecord::has_changes_to_undo);
+                // What is staged is not undone by name: the exported files are replaced at the next commit.
+                let can_be_undone =
+                    !is_for_commit && recorded.as_ref().is_ok_and(FixRecord::has_changes_to_undo);
                 let done = FixResult {
                     status: FixStatus::Applied,
                     reason: describe_applied(&recorded, changed.len(), &copies),
@@ -120,13 +123,17 @@ impl Runner<'_, '_, '_> {
             }
             not_passed => {
                 let undone = recorded.and_then(|record| self.context.fixes.undo_fix(record));
-                let what = describe_undone(&undone, &copies);
+                let is_whole =
+                    undone.as_ref().is_ok_and(|done| done.kept.is_empty() && !done.keeps_new_files);
+                // Before a commit no file of the user was changed or restored.
+                let what = match is_for_commit && is_whole {
+                    true => String::new(),
+                    false => describe_undone(&undone, &copies),
+                };
                 let reason = match &ran {
                     Ok(()) => format!("it ran, but the check still fails{what}"),
                     Err(failure) => format!("it failed{what}: {}", failure.reason),
                 };
-                let is_whole =
-                    undone.is_ok_and(|done| done.kept.is_empty() && !done.keeps_new_files);
                 let status = if is_whole { FixStatus::Restored } else { FixStatus::PartlyRestored };
                 let mut ended = not_passed.unwrap_or(failed);
                 if let Err(failure) = &ran {

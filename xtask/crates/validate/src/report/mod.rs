@@ -65,6 +65,9 @@ pub struct ValidateReport {
 /// How many lines of a failed check's output are shown without `-v`.
 const MAX_OUTPUT_LINES: usize = 40;
 
+/// What stands for the lines that are not shown.
+pub const MORE_LINES: &str = "(-v shows all)";
+
 /// How detailed a report is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReportDetail {
@@ -155,7 +158,7 @@ impl CheckResult {
             let shown = if detail.all { lines.len() } else { MAX_OUTPUT_LINES };
             if let Some(hidden) = lines.len().checked_sub(shown).filter(|hidden| *hidden > 0) {
                 let word = if hidden == 1 { "line" } else { "lines" };
-                text.push_str(&format!("  {DIM}… {hidden} {word} before (-v shows all){DIM:#}\n"));
+                text.push_str(&format!("  {DIM}… {hidden} {word} before {MORE_LINES}{DIM:#}\n"));
             }
             for line in &lines[lines.len().saturating_sub(shown)..] {
                 text.push_str(&format!("  {line}\n"));
