@@ -18,7 +18,7 @@ const SETS: [&str; 6] = [
 ];
 
 /// This very toolkit, committed.
-fn this_toolkit<'a>(lab: &'a Lab) -> Place<'a> {
+pub fn this_toolkit<'a>(lab: &'a Lab) -> Place<'a> {
     let place = lab.place("toolkit");
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let is_ours = |name: &str| !["target", "tests", "benches"].contains(&name);

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use regex_lite::Regex;
 use xtask_base::path::RepoPath;
 use xtask_detect::repo_facts::{DetectionInput, RepoFacts, detect_repo};
 use xtask_upgrade::copy_spec::CopySpec;
@@ -217,6 +218,170 @@ fn starter_files_equal_those_of_this_project() {
     let (own, rest) = ours.split_at(remarks.len() + jobs.len());
     assert_eq!(own, format!("{remarks}{jobs}"));
     assert!(rest.lines().all(|line| line.starts_with('#')), "{rest}");
+}
+
+/// What failed checks print, as `validate` shows it, becomes problems of the editor.
+#[test]
+fn editor_tasks_find_the_places_that_validate_prints() {
+    let lab = Lab::new();
+    let printed = [
+        "src/app.rs:12:5: error: mismatched types",
+        "src/app.py:3: warning: unused name",
+        "src/app.py:4:2 - error: no such name",
+        "Makefile:7: *** missing separator",
+        "12:30:45 nothing to see",
+        "src/app.ts(5,9): error TS2304: Cannot find name 'x'.",
+        "error[E0308]: mismatched types",
+        "  --> src/lib.rs:8:1",
+        "/full path/app.js",
+        "  1:2  error    Unexpected var  no-var",
+        "  3:4  warning  'y' is not defined  no-undef",
+        "thread 'it::works' (77) panicked at src/test.rs:9:5:",
+        "left is not right",
+        "Diff in src/form.rs:21:",
+        "[warn] src/app.css",
+        "[warn] Code style issues found in the above file.",
+        "Would reformat: src/form.py",
+    ];
+    let place = repository(
+        &lab,
+        &[
+            (".vscode/settings.json", "{}\n"),
+            ("said", &format!("{}\n", printed.join("\n"))),
+            (
+                "setup/validate.toml",
+                "[phase.quality]\n[[check]]\nname = \"said\"\nphase = \"quality\"\n\
+                 run = \"cat said; exit 1\"\nshell = true\n\
+                 [[check]]\nname = \"files\"\nphase = \"quality\"\nfix = false\n\
+                 built-in = [\"trailing-whitespace\"]\nfiles = [\"setup/spaces\"]\n",
+            ),
+            ("setup/spaces", "one\ntwo  \n"),
+        ],
+    );
+    lay_out(&place);
+    let tasks: serde_json::Value =
+        serde_json::from_str(&place.read(".vscode/tasks.json")).expect("strict JSON");
+    let tasks = tasks["tasks"].as_array().unwrap();
+    let labels: Vec<&str> = tasks.iter().map(|task| task["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["validate", "validate --fast", "start", "stop"]);
+    assert_eq!(tasks[0]["problemMatcher"], tasks[1]["problemMatcher"]);
+    for task in tasks {
+        let mut words = task["command"].as_str().unwrap().split(' ');
+        assert_eq!((words.next(), words.next()), (Some("cargo"), Some("xtask")));
+        let words: Vec<&str> = words.collect();
+        place.xtask(&[&words[..], &["--help"]].concat()).success();
+    }
+    let ran = place.xtask(&["validate", "-v"]).status(1);
+    let found = find_problems(&tasks[0]["problemMatcher"], &ran.out);
+    let found: Vec<&str> = found.iter().map(String::as_str).collect();
+    assert_eq!(
+        found,
+        [
+            "src/app.rs:12:5 error mismatched types",
+            "src/app.py:3: warning unused name",
+            "src/app.py:4:2 error no such name",
+            "Makefile:7:  *** missing separator",
+            "src/app.ts:5:9 error TS2304: Cannot find name 'x'.",
+            "src/lib.rs:8:1 error mismatched types",
+            "/full path/app.js:1:2 error Unexpected var  no-var",
+            "/full path/app.js:3:4 warning 'y' is not defined  no-undef",
+            "src/test.rs:9:5  left is not right",
+            "src/form.rs:21:  Diff in src/form.rs:21:",
+            "src/app.css::  [warn] src/app.css",
+            "src/form.py::  Would reformat: src/form.py",
+            "setup/spaces:2:  trailing whitespace (trailing-whitespace)",
+        ],
+        "{}",
+        ran.out
+    );
+}
+
+/// Matches as VS Code does: the patterns of a matcher on successive lines, the last one repeatedly if it loops.
+/// Answers with `FILE:LINE:COLUMN SEVERITY MESSAGE` for each problem.
+fn find_problems(matchers: &serde_json::Value, output: &str) -> Vec<String> {
+    let lines: Vec<&str> = output.lines().collect();
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < lines.len() {
+        let hit = matchers.as_array().unwrap().iter().find_map(|matcher| {
+            let patterns = match &matcher["pattern"] {
+                serde_json::Value::Array(patterns) => patterns.clone(),
+                one => vec![one.clone()],
+            };
+            match_patterns(&patterns, &lines[at..])
+        });
+        match hit {
+            Some((taken, problems)) => {
+                found.extend(problems);
+                at += taken;
+            }
+            None => at += 1,
+        }
+    }
+    found
+}
+
+/// Returns how many lines match, and their problems.
+fn match_patterns(patterns: &[serde_json::Value], lines: &[&str]) -> Option<(usize, Vec<String>)> {
+    let mut parts = std::collections::BTreeMap::new();
+    let mut read = |pattern: &serde_json::Value, line: &str| {
+        let regexp = Regex::new(pattern["regexp"].as_str().unwrap()).unwrap();
+        let captures = regexp.captures(line)?;
+        for name in ["file", "line", "column", "severity", "message"] {
+            if let Some(group) = pattern[name].as_u64() {
+                let text = captures.get(usize::try_from(group).unwrap());
+                parts.insert(name, text.map_or("", |text| text.as_str()).to_owned());
+            }
+        }
+        let part = |name: &str| parts.get(name).map_or("", String::as_str);
+        Some(format!(
+            "{}:{}:{} {} {}",
+            part("file"),
+            part("line"),
+            part("column"),
+            part("severity"),
+            part("message")
+        ))
+    };
+    let mut problem = String::new();
+    for (number, pattern) in patterns.iter().enumerate() {
+        problem = read(pattern, lines.get(number)?)?;
+    }
+    let last = patterns.last()?;
+    let (mut taken, mut problems) = (patterns.len(), vec![problem]);
+    while last["loop"] == true
+        && let Some(more) = lines.get(taken).and_then(|line| read(last, line))
+    {
+        problems.push(more);
+        taken += 1;
+    }
+    Some((taken, problems))
+}
+
+#[test]
+fn editor_tasks_fit_the_parts_and_leave_what_is_ignored() {
+    let lab = Lab::new();
+    let toolkit = crate::vendor_parts::this_toolkit(&lab);
+    let settings = (".vscode/settings.json", "{}\n");
+    let place = crate::vendor::guest(&lab, &[settings]);
+    crate::vendor::vendor(&toolkit, &["--parts", "checks"]).success().says(".vscode/tasks.json");
+    let tasks: serde_json::Value = serde_json::from_str(&place.read(".vscode/tasks.json")).unwrap();
+    assert_eq!(tasks["tasks"].as_array().unwrap().len(), 2, "no services, no `start`");
+    let manifest = place.read("xtask/VENDORED.toml");
+    let placed = "\n\".vscode/tasks.json\" = \"xtask/crates/vendoring/src/starters/tasks.json\"\n";
+    assert!(manifest.contains(placed), "`upgrade` brings it up to date");
+    // Where each user has tasks of their own, as an editor made them, none are shared.
+    let ignored = lab.repo_with("ignored", &[settings, (".gitignore", ".vscode/tasks.json\n")]);
+    ignored.write(".vscode/tasks.json", "{ // mine\n}\n");
+    let ran = toolkit.xtask(&["vendor", "../ignored"]).success();
+    ran.never_says("tasks.json");
+    assert_eq!(ignored.read(".vscode/tasks.json"), "{ // mine\n}\n");
+    // An existing list is not rewritten.
+    let theirs = "{ // ours\n  \"tasks\": [],\n}\n";
+    let has = lab.repo_with("has", &[(".vscode/tasks.json", theirs)]);
+    let ran = toolkit.xtask(&["vendor", "../has", "--name", "ops"]).success();
+    ran.says("edit `.vscode/tasks.json` manually").says("\"command\": \"cargo ops validate -v\"");
+    assert_eq!(has.read(".vscode/tasks.json"), theirs);
 }
 
 #[test]

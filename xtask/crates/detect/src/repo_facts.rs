@@ -21,7 +21,7 @@ use xtask_base::path::RepoPath;
 use xtask_config::Forge;
 
 /// The paths that vendoring may write.
-pub const VENDOR_PATHS: [&str; 16] = [
+pub const VENDOR_PATHS: [&str; 17] = [
     ".cargo/config.toml",
     ".gitattributes",
     ".github/PULL_REQUEST_TEMPLATE/orchestration-pr.md",
@@ -30,6 +30,7 @@ pub const VENDOR_PATHS: [&str; 16] = [
     ".gitlab-ci.yml",
     ".gitlab/merge_request_templates/orchestration-pr.md",
     ".gitlab/orchestration.yml",
+    ".vscode/tasks.json",
     "Cargo.lock",
     "Cargo.toml",
     "deployment/README.md",
@@ -133,6 +134,8 @@ pub struct RepoLayout {
     pub folders: Vec<String>,
     pub has_github: bool,
     pub has_gitlab_ci: bool,
+    /// Whether settings of VS Code are tracked.
+    pub has_vscode: bool,
     /// The justfile, under the name it has.
     pub justfile: Option<String>,
     /// The files in the root, and the existing `VENDOR_PATHS`.
@@ -222,6 +225,7 @@ fn detect_layout(tree: &FileTree<'_>, paths: &[RepoPath]) -> RepoLayout {
         folders: folders.filter(|folder| tree.has_folder(folder)).map(str::to_owned).collect(),
         has_github: tree.has_folder(".github"),
         has_gitlab_ci: tree.has(".gitlab-ci.yml"),
+        has_vscode: tree.has_folder(".vscode"),
         files,
         obstacles: find_obstacles(paths, justfile.is_some()),
         justfile,

@@ -44,6 +44,9 @@ pub(super) fn transform_file(
         _ if name.starts_with(TEMPLATES_FOLDER) && name.ends_with("/justfile") => {
             copy_spec.rename_text(&parts.filter_justfile(text))
         }
+        _ if name.starts_with(TEMPLATES_FOLDER) && name.ends_with("/tasks.json") => {
+            copy_spec.rename_text(&parts.filter_tasks(text))
+        }
         _ if name.starts_with(TEMPLATES_FOLDER) => copy_spec.rename_text(text),
         _ if name.ends_with(".rs") => {
             copy_spec.rename_commands(&strip_tests(&parts.filter_source(text)))

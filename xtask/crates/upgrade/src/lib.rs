@@ -13,6 +13,7 @@ pub mod cargo_entries;
 pub mod conflict_files;
 pub mod copy_spec;
 pub mod copy_transform;
+pub mod editor_tasks;
 mod file_renames;
 pub mod manifest;
 pub mod merge_paths;

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::editor_tasks;
 use xtask_base::error::{Error, Result};
 use xtask_config::suggest_nearest;
 
@@ -187,6 +188,12 @@ impl ToolkitParts {
         });
         let text: String = blocks.collect();
         format!("{}\n", text.trim_end_matches('\n'))
+    }
+
+    /// Removes the tasks of absent parts from a `tasks.json`.
+    #[must_use]
+    pub fn filter_tasks(&self, text: &str) -> String {
+        editor_tasks::keep_tasks(text, |task| !self.mentions_absent_part(task))
     }
 
     /// Returns whether a copy does not have a file of the toolkit, by its path in `xtask/`. `modules` are the

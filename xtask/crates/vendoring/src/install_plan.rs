@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::target::VendorTarget;
-use super::templates::{RenderedTemplate, render_templates};
+use super::templates::{RenderedTemplate, TASKS_FILE, render_templates};
 use walkdir::{DirEntry, WalkDir};
 use xtask_base::error::{Error, Result};
 use xtask_base::name::NAME;
@@ -92,7 +92,10 @@ pub fn plan_install(
     let mut others: Vec<String> = links.map(|(path, _)| path.to_string()).collect();
     others.extend(find_packages_on_disk(target.repo.root()));
     let paths: Vec<RepoPath> = listed.into_keys().collect();
-    let facts = detect_facts(target, &toolkit.spec.name, &paths, &around);
+    let mut facts = detect_facts(target, &toolkit.spec.name, &paths, &around);
+    // Where git ignores tasks, each user has their own.
+    let tasks = RepoPath::new(TASKS_FILE);
+    facts.layout.has_vscode &= !target.repo.read_ignore_rules()?.is_ignored(&tasks, false);
     let read = |path: &str| target.read_on_disk(path);
     let protected = around.protected.unwrap_or_else(|| vec![around.default_branch.clone()]);
     let starters = render_templates(&facts, &read, &toolkit.spec, &protected);

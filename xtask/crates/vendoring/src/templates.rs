@@ -23,6 +23,7 @@ use xtask_config::{
 use xtask_detect::repo_facts::{ManualEdit, RepoFacts};
 use xtask_detect::tree::ReadFile;
 use xtask_upgrade::copy_spec::CopySpec;
+use xtask_upgrade::editor_tasks;
 use xtask_upgrade::toml_edits::quote_toml;
 
 const BRANCHES_TEMPLATE: &str = include_str!("starters/branches.toml");
@@ -31,6 +32,7 @@ const DEPLOYMENT_TEMPLATE: &str = include_str!("starters/deployment.md");
 const JUSTFILE_TEMPLATE: &str = include_str!("starters/justfile");
 const GITHUB_TEMPLATE: &str = include_str!("starters/github.yml");
 const GITLAB_TEMPLATE: &str = include_str!("starters/gitlab.yml");
+const TASKS_TEMPLATE: &str = include_str!("starters/tasks.json");
 const REQUEST_TEMPLATE: &str = include_str!("starters/orchestration-pr.md");
 
 const LOCAL_FILE: &str = "deployment/local.toml";
@@ -42,6 +44,7 @@ pub(super) const GITHUB_FILE: &str = ".github/workflows/orchestration.yml";
 const GITHUB_REQUEST_FILE: &str = ".github/PULL_REQUEST_TEMPLATE/orchestration-pr.md";
 const GITLAB_FILE: &str = ".gitlab/orchestration.yml";
 const GITLAB_CI_FILE: &str = ".gitlab-ci.yml";
+pub(super) const TASKS_FILE: &str = ".vscode/tasks.json";
 const GITLAB_REQUEST_FILE: &str = ".gitlab/merge_request_templates/orchestration-pr.md";
 
 /// Build output of the launcher of `cargo xtask`.
@@ -98,6 +101,7 @@ pub fn render_templates(
     desk.add_gitattributes();
     desk.output.by_hand.extend(facts.setuptools.clone());
     desk.add_recipes();
+    desk.add_editor_tasks();
     desk.add_forge_files();
     // Last, because it lists the other files.
     if desk.is_free(SYNC_FILE) {
@@ -251,6 +255,31 @@ impl TemplateRenderer<'_> {
         }
     }
 
+    /// Adds tasks to a repository that shares settings of VS Code. Existing tasks may have comments, so ours are never
+    /// inserted there.
+    fn add_editor_tasks(&mut self) {
+        if !self.facts.layout.has_vscode || !self.copy_spec.parts.has_part("checks") {
+            return;
+        }
+        let ours = self.copy_spec.parts.filter_tasks(TASKS_TEMPLATE);
+        if self.is_free(TASKS_FILE) {
+            return self.add_file(TASKS_FILE, ours);
+        }
+        let Some(theirs) = self.read_existing(TASKS_FILE) else { return };
+        let ours = self.copy_spec.rename_text(&ours);
+        let theirs = String::from_utf8_lossy(&theirs);
+        if let Some(lines) = editor_tasks::find_missing_tasks(&theirs, &ours) {
+            let why =
+                "tasks whose findings become problems in the editor; add them to the list `tasks`";
+            self.output.by_hand.push(ManualEdit {
+                path: TASKS_FILE.to_owned(),
+                why: why.to_owned(),
+                lines,
+                can_append: false,
+            });
+        }
+    }
+
     /// Excludes the added files from packages (Hatch, setuptools, npm) that would include them, and from Prettier.
     fn exclude_from_packages(&mut self) {
         let facts = self.facts;
@@ -391,8 +420,10 @@ fn list_toolkit_paths(
     }
     for file in placed.iter().filter(|file| !file.path.starts_with(".git")) {
         let folder = file.path.split_once('/').map(|(folder, _)| folder);
-        let is_whole =
-            folder.is_some_and(|folder| !facts.layout.folders.iter().any(|own| own == folder));
+        // `.vscode` is only added to where it exists.
+        let is_theirs =
+            |name: &str| name == ".vscode" || facts.layout.folders.iter().any(|own| own == name);
+        let is_whole = folder.is_some_and(|folder| !is_theirs(folder));
         found.insert(match folder {
             Some(folder) if is_whole => format!("{folder}/"),
             _ => file.path.to_owned(),
@@ -628,8 +659,25 @@ mod tests {
     }
 
     #[test]
+    fn tasks_are_added_where_settings_of_vs_code_are_shared() {
+        let settings = (".vscode/settings.json", "{}\n");
+        let all = given(&[settings], "main", None);
+        assert_eq!(text(&all, TASKS_FILE), TASKS_TEMPLATE);
+        assert!(include(&all).contains(&"/.vscode/tasks.json".to_owned()));
+        assert!(all.toolkit_paths.contains(&TASKS_FILE.to_owned()), "the folder is not ours");
+        let theirs = "{ // ours\n  \"tasks\": [{ \"command\": \"cargo xtask start\" }],\n}\n";
+        let all = given(&[settings, (TASKS_FILE, theirs)], "main", None);
+        assert!(!all.files.iter().any(|file| file.path == TASKS_FILE));
+        assert!(all.kept.contains(&TASKS_FILE.to_owned()));
+        let [edit] = &all.by_hand[..] else { panic!("{:?}", all.by_hand) };
+        assert!(edit.path == TASKS_FILE && !edit.can_append, "comments are not parsed");
+        assert!(edit.lines.contains("\"cargo xtask stop\""), "{}", edit.lines);
+        assert!(!edit.lines.contains("\"cargo xtask start\""), "{}", edit.lines);
+    }
+
+    #[test]
     fn twice_is_once() {
-        let first = given(&[], "main", None);
+        let first = given(&[(".vscode/settings.json", "{}\n")], "main", None);
         let files: Vec<(&str, &str)> =
             first.files.iter().map(|file| (file.path, file.text.as_str())).collect();
         let second = given(&files, "main", None);
