@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use xtask_config::VALIDATE_FILE;
+use xtask_config::{BranchesConfig, VALIDATE_FILE, ValidateConfig};
 
 use crate::testkit::{Lab, Place};
 
@@ -255,4 +255,41 @@ fn what_a_configuration_of_files_cannot_mean_is_said_at_once() {
     let refused =
         refused.says("`restage` is for checks with `files`").says("`skip-during` requires `hook`");
     refused.says("`restage` requires a `fix`").says("`hook` has `post-commit`");
+}
+
+/// The lines of `setup/validate.toml` in the right column of the page for users of other tools.
+#[test]
+fn docs_for_users_of_other_tools_have_valid_lines() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/coming-from.md");
+    // Absent in a repository that took the toolkit in.
+    let Ok(page) = std::fs::read_to_string(page) else { return };
+    let mut rows = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let row = row.replace("\\|", "\u{0}");
+        let cell = row.trim_end_matches(" |").rsplit(" | ").next().unwrap().replace('\u{0}', "|");
+        let lines: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+        let (top, mut check): (Vec<&str>, Vec<&str>) = lines
+            .into_iter()
+            .filter(|line| line.contains(" = ") || line.starts_with('['))
+            .partition(|line| line.starts_with('[') || line.starts_with("gate "));
+        if check.first().is_some_and(|line| line.starts_with("protected = ")) {
+            BranchesConfig::parse("f", check[0]).expect(&row);
+            continue;
+        }
+        let has = |name: &str| check.iter().any(|line| line.starts_with(&format!("{name} = ")));
+        let (has_name, does) = (has("name"), has("run") || has("tool") || has("built-in"));
+        check.extend((!has_name).then_some("name = 'x'"));
+        check.extend((!does).then_some("run = 'true {files}'"));
+        // Once there is a phase, every check names one.
+        let phase = check.iter().find(|line| line.starts_with("phase = ")).unwrap_or(&"");
+        let text = format!(
+            "{}\n[[check]]\nname = 'build'\nrun = 'true'\n{phase}\n[[check]]\n{}\n",
+            top.join("\n"),
+            check.join("\n")
+        );
+        let found = ValidateConfig::parse("f", &text);
+        assert!(found.is_ok(), "{row}\n{text}\n{:?}", found.err().map(|e| e.details().to_vec()));
+        rows += 1;
+    }
+    assert!(rows > 70, "{rows} rows");
 }
