@@ -18,7 +18,7 @@ use xtask_base::words::{pluralize, quote_for_shell};
 use xtask_git::{Repo, Revision};
 use xtask_report as report;
 use xtask_sync::context;
-use xtask_validate::affected::keep_affected;
+use xtask_validate::affected::{keep_affected, keep_given};
 use xtask_validate::file_scope::FileScope;
 use xtask_validate::history::{self, RunTrigger};
 use xtask_validate::load_checks::LoadedChecks;
@@ -130,6 +130,9 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
     let scope = choose_scope(session, &repo, args)?;
     if let (FileScope::Changed(changed), true) = (&scope, args.since.is_some()) {
         keep_affected(&checks.config, &mut selection, changed);
+    }
+    if !args.files.is_empty() {
+        keep_given(&checks.config, &mut selection);
     }
     let shard = match args.shard {
         Some(shard) => {

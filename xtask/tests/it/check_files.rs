@@ -68,6 +68,29 @@ fn a_command_gets_the_files_that_match_by_name_or_first_line() {
 }
 
 #[test]
+fn checks_without_files_are_left_out_of_a_run_on_some_unless_others_need_them() {
+    let lab = Lab::new();
+    let checks = "[[check]]\nname = 'tests'\nrun = 'false'\ninputs = ['**/*.py']\n\
+        [[check]]\nname = 'tool'\ntool = 'sh'\n\
+        [[check]]\nname = 'other'\nrun = 'false {files}'\nfiles = '*.md'\n\
+        [[check]]\nname = 'lint'\nrun = 'true {files}'\nfiles = '*.py'\nneeds = ['tool']\n";
+    let repo = scene(&lab, checks);
+    let ran = repo.xtask(&["-v", "validate", "--files", "src/b.py"]).success();
+    let ran = ran.says("it has no `files`, and `--files` names some");
+    let outcomes: Vec<String> = ["tests", "tool", "other", "lint"]
+        .iter()
+        .map(|name| {
+            let line = ran
+                .out
+                .lines()
+                .find(|line| line.split("  ").filter(|word| !word.is_empty()).nth(1) == Some(name));
+            line.unwrap_or_else(|| panic!("{name} in {}", ran.out)).trim()[..6].to_owned()
+        })
+        .collect();
+    assert_eq!(outcomes, ["left o", "passed", "left o", "passed"]);
+}
+
+#[test]
 fn a_command_gets_what_has_changed_since_the_merge_base() {
     let lab = Lab::new();
     let repo = scene(&lab, LINT);

@@ -36,6 +36,17 @@ pub fn keep_affected(
     add_needed_checks(config, selection);
 }
 
+/// Takes all checks out of a selection that are given no files, for `--files`, except those that the others need.
+pub fn keep_given(config: &ValidateConfig, selection: &mut [CheckSelection]) {
+    for (check, chosen) in config.checks.iter().zip(selection.iter_mut()) {
+        let is_in = matches!(chosen, CheckSelection::Yes | CheckSelection::For(_));
+        if is_in && check.files.is_none() {
+            *chosen = CheckSelection::No("it has no `files`, and `--files` names some".to_owned());
+        }
+    }
+    add_needed_checks(config, selection);
+}
+
 /// Whether a check does more than to look at the environment, so that what it does may have changed.
 fn runs(check: &Check) -> bool {
     matches!(check.kind, CheckKind::Run(_) | CheckKind::FileRules { .. })
