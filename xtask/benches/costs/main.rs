@@ -23,6 +23,7 @@ mod runners;
 mod running;
 mod scene;
 mod services;
+mod staged;
 mod stand_in;
 mod sync;
 mod validate;
@@ -33,7 +34,7 @@ use std::path::{Path, PathBuf};
 
 use kit::{Bench, Row};
 
-const ROWS: [(&str, Row); 17] = [
+const ROWS: [(&str, Row); 21] = [
     ("start: nothing to do in a small repository", sync::small),
     ("check: 10,000 managed files, nothing changed", sync::check),
     ("write: 1,000 files and a commit", sync::write),
@@ -43,6 +44,10 @@ const ROWS: [(&str, Row); 17] = [
     ("hooks: what they add to a checkout, 65 managed files", hooks::checkout_of_few),
     ("hooks: what they add to a checkout, 10,000 managed files", hooks::checkout_of_many),
     ("hooks: what they add to a commit and to a push", hooks::commit_and_push),
+    ("staged: a commit of 20 of 5,000 files, eight rules for files", staged::commits),
+    ("ruff: over 20 files, by `validate --files` and by itself", staged::ruff),
+    ("fetched: fifty passes of another clone, and of this one", staged::fetched),
+    ("watch: from a save to the result, 10,000 files", staged::watch),
     ("validate: one check, 1,000 input files, nothing changed", validate::cached),
     ("validate: growth with the number of inputs", validate::growth_with_inputs),
     ("validate: growth with the number of checks", validate::growth_with_checks),

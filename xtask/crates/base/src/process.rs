@@ -14,9 +14,11 @@ use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use super::deadline::Deadline;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
 use super::error::{Error, Result, ResultExt};
 use super::pipe_reader::{KeptBytes, PipeReader};
 
@@ -61,9 +63,6 @@ pub const GIT_LOCAL_VARS: [&str; 14] = [
     "GIT_SHALLOW_FILE",
     "GIT_WORK_TREE",
 ];
-
-/// The interval between checks for the exit of a child.
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The maximum output kept for people: 1 MiB, enough for any message of git.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
@@ -326,14 +325,21 @@ pub(super) fn wait_with_timeout(
     child: &mut Child,
     longest: Duration,
 ) -> std::io::Result<Option<ExitStatus>> {
-    let deadline = Deadline::after(longest);
-    loop {
-        let status = child.try_wait()?;
-        if status.is_some() || deadline.remaining().is_none() {
-            return Ok(status);
-        }
-        std::thread::sleep(POLL_INTERVAL);
-    }
+    // The answer is the same if the thread of the wait is still there when the time is over.
+    watch_exit(Pid::from_child(child)).recv_timeout(longest).ok();
+    child.try_wait()
+}
+
+/// Waits in a thread for `pid`, a child of this process, to exit, without reaping it. The returned channel is closed
+/// then.
+pub(super) fn watch_exit(pid: Pid) -> Receiver<()> {
+    let (tell, ended) = channel();
+    std::thread::spawn(move || {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while waitid(WaitId::Pid(pid), options).err() == Some(rustix::io::Errno::INTR) {}
+        drop(tell);
+    });
+    ended
 }
 
 pub(super) fn spawn_error(name: &str, cause: std::io::Error) -> Error {

@@ -12,14 +12,14 @@
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::error::{Result, ResultExt};
 use super::pipe_reader::{KeptBytes, PipeReader};
-use super::process::{Program, spawn_error};
+use super::process::{Program, spawn_error, watch_exit};
 
 /// The amount of output kept from its beginning and from its end: 256 KiB each.
 const KEPT_AT_EACH_END: usize = 256 << 10;
@@ -151,17 +151,6 @@ fn reap_child(child: &mut Child, name: &str) -> Result<ExitReason> {
         (Some(code), _) => ExitReason::Code(code),
         (None, signal) => ExitReason::Signal(signal.unwrap_or(0)),
     })
-}
-
-/// Waits in a thread for `pid` to exit, without reaping it. The returned channel is closed then.
-fn watch_exit(pid: Pid) -> Receiver<()> {
-    let (tell, ended) = channel();
-    std::thread::spawn(move || {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        while waitid(WaitId::Pid(pid), options).err() == Some(rustix::io::Errno::INTR) {}
-        drop(tell);
-    });
-    ended
 }
 
 /// Returns the output as text, with a note in place of bytes that were left out.
