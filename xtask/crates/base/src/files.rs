@@ -288,20 +288,17 @@ fn parse_writer_pid(name: &str) -> Option<u32> {
     pid.parse().ok()
 }
 
-/// Makes the folder `path` and all folders below it writable for the owner. Failures are ignored,
-/// because the removal that follows reports them.
+/// Makes the folder `path` and all folders below it, but none behind a symlink, writable for the owner.
+/// Failures are ignored, because the removal that follows reports them.
 fn make_folders_writable(path: &Path) {
     let mut open = vec![path.to_path_buf()];
     while let Some(folder) = open.pop() {
-        let Ok(meta) = folder.symlink_metadata() else { continue };
+        let meta = folder.symlink_metadata().ok();
+        let Some(meta) = meta.filter(fs::Metadata::is_dir) else { continue };
         let mode = meta.permissions().mode() | 0o700;
         drop(fs::set_permissions(&folder, fs::Permissions::from_mode(mode)));
         let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-        open.extend(
-            entries
-                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                .map(|entry| entry.path()),
-        );
+        open.extend(entries.map(|entry| entry.path()));
     }
 }
 
@@ -435,6 +432,9 @@ mod tests {
         fs::create_dir_all(&shut).unwrap();
         fs::write(shut.join("file"), "x").unwrap();
         fs::set_permissions(&shut, fs::Permissions::from_mode(0o500)).unwrap();
+        std::os::unix::fs::symlink(&shut, at.join("link")).unwrap();
+        make_folders_writable(&at.join("link"));
+        assert_eq!(shut.metadata().unwrap().permissions().mode() & 0o700, 0o500);
         make_folders_writable(&at.join("cache"));
         assert_eq!(shut.metadata().unwrap().permissions().mode() & 0o700, 0o700);
         fs::set_permissions(&shut, fs::Permissions::from_mode(0o500)).unwrap();
