@@ -222,6 +222,9 @@ impl HookRunner<'_> {
                 FixMode::Off,
             ))?));
         }
+        if restages {
+            self.sweep_replaced_files(&staged);
+        }
         let (mut location, mut _lock) =
             staged_tree::prepare_location(repo, source(), &tools, restages)?;
         loop {
@@ -252,6 +255,15 @@ impl HookRunner<'_> {
             if matches!(location, CheckLocation::Worktree) {
                 return Ok(Ok(done));
             }
+        }
+    }
+
+    /// Removes what killed fixes have left beside staged files, and says where anything else of it is.
+    fn sweep_replaced_files(&self, staged: &ChangedPaths) {
+        let moved = self.repo.sweep_replaced_files(self.session.tools().disk, &staged.present);
+        for (left, place) in moved {
+            let (left, place) = (left.display(), place.display());
+            print_hook_message(&format!("`{left}`, which a killed fix has left, is `{place}` now"));
         }
     }
 
