@@ -75,6 +75,7 @@ pub(super) fn run(session: &Session, repo: &Repo, run: &HookRun<'_>) -> CommandR
             // The checks have passed with the fixes alone, so that git must not go on without them.
             Err(failure) => {
                 print_hook_message(&format!("commit refused: {failure}"));
+                failure.details().iter().for_each(|detail| report::print_hook_line(detail));
                 failure.hints().iter().for_each(|hint| print_hook_message(hint));
                 return Ok(ErrorKind::Negative.exit_code());
             }
@@ -233,7 +234,9 @@ impl HookRunner<'_> {
                 && restages
             {
                 let tree = tree.clone();
-                let before = StagedContents::read(&self.checks.config, &staged, &tree);
+                let exported = repo.read_index_at(&tree.with_file_name("index"))?;
+                let config = &self.checks.config;
+                let before = StagedContents::read(config, &staged, &tree, &exported);
                 let done = self.check(self.request(location, scope, FixMode::Restage))?;
                 if !done.ok || done.is_interrupted {
                     return Ok(Ok(give_up_fixes(done)));
@@ -312,7 +315,10 @@ impl HookRunner<'_> {
                     "`{path}` was kept as it is: its unstaged changes overlap with the fix, which is committed"
                 )),
                 RestagedFile::Kept => print_hook_message(&format!(
-                    "`{path}` was kept as it is: it was saved or removed in the meantime; the fix is committed"
+                    "`{path}` was kept as it is: it is no file now, or was saved in the meantime; the fix is committed"
+                )),
+                RestagedFile::Failed(why) => print_hook_message(&format!(
+                    "`{path}` was kept as it is: {why}; the fix is committed"
                 )),
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! Guarantee: nothing is put aside. The index gets all fixed contents in one step; then each file of the worktree is
 //! replaced in one step, by the fixed content or by a three-way merge with its unstaged changes. A crash leaves the
-//! index and every file as before or as planned. A file with a conflict, or one that was saved concurrently, stays.
+//! index and every file as before or as planned. A file with a conflict, or one that was saved concurrently, stays; a
+//! path that was staged again concurrently is not replaced in the index.
 //!
 //! ```text
 //! index  "import b\nimport a\n"  --fix-->  "import a\nimport b\n"
@@ -14,9 +15,10 @@ use std::path::{Path, PathBuf};
 
 use super::replace_file::{KnownFile, read_regular_file, replace_unchanged};
 use super::{
-    ChangedPaths, FileMode, IndexUpdate, MergeDriver, Repo, TextMerge, TreeEntry, merge_three_way,
+    ChangedPaths, FileMode, IndexStatus, IndexUpdate, MergeDriver, PathCache, Repo, TextMerge,
+    TreeEntry, merge_three_way,
 };
-use xtask_base::error::{Result, ResultExt as _};
+use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::files::Disk;
 use xtask_base::path::RepoPath;
 
@@ -24,6 +26,8 @@ use xtask_base::path::RepoPath;
 #[derive(Clone, Debug)]
 pub struct FixedFile {
     pub path: RepoPath,
+    /// The entry that was exported.
+    pub staged: TreeEntry,
     /// The content before the fix, in the form of the worktree.
     pub exported: Vec<u8>,
     /// The content after the fix, in the form of the worktree.
@@ -32,8 +36,15 @@ pub struct FixedFile {
     pub executable: bool,
 }
 
+impl FixedFile {
+    /// Whether the fix has made the file executable, or no longer so.
+    fn has_new_mode(&self) -> bool {
+        self.executable != (self.staged.mode == FileMode::Executable)
+    }
+}
+
 /// What became of the file in the worktree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RestagedFile {
     /// It had no unstaged changes, and has the fixed content now.
     Replaced,
@@ -41,8 +52,10 @@ pub enum RestagedFile {
     Merged,
     /// The fix and its unstaged changes overlap: the file was kept.
     Conflict,
-    /// It was changed concurrently, is no regular file, or does not exist: it was kept.
+    /// It was changed concurrently, is no regular file, is behind a symlink, or does not exist: it was kept.
     Kept,
+    /// It could not be written, for this reason, and is as it was.
+    Failed(String),
 }
 
 impl Repo {
@@ -66,7 +79,10 @@ impl Repo {
         fixed: &[FixedFile],
     ) -> Result<bool> {
         let entries = self.store_fixed(index, fixed)?;
-        let (Some(head), true) = (self.tree_of_head()?, staged.removed.is_empty()) else {
+        // A merge is never empty.
+        let has_other =
+            !staged.removed.is_empty() || self.git_folder().join("MERGE_HEAD").is_file();
+        let (Some(head), false) = (self.tree_of_head()?, has_other) else {
             return Ok(false);
         };
         for path in &staged.present {
@@ -85,11 +101,17 @@ impl Repo {
         fixed: &[FixedFile],
     ) -> Result<BTreeMap<RepoPath, TreeEntry>> {
         let index = self.read_index_at(index)?;
-        let mut filters = self.clean_filters(&index)?;
+        // By the staged attributes, as it was exported.
+        let mut filters = self.smudge_filters(&index)?;
+        let has_modes = self.config_bool("core.fileMode", true);
         let mut entries = BTreeMap::new();
         for file in fixed {
             let stored = filters.clean(&file.path, file.fixed.clone(), &index)?;
-            let mode = if file.executable { FileMode::Executable } else { FileMode::File };
+            let mode = match file.executable {
+                true => FileMode::Executable,
+                false => FileMode::File,
+            };
+            let mode = if has_modes { mode } else { file.staged.mode };
             entries.insert(file.path.clone(), TreeEntry { mode, id: self.write_blob(&stored)? });
         }
         Ok(entries)
@@ -105,21 +127,75 @@ impl Repo {
     ) -> Result<Vec<(RepoPath, RestagedFile)>> {
         let Some(first) = indexes.first() else { return Ok(Vec::new()) };
         let entries = self.store_fixed(first, fixed)?;
-        let update = |(path, entry)| {
-            (path, IndexUpdate { entry: Some(entry), meta: None, is_skipped: false })
-        };
-        let updates: BTreeMap<RepoPath, IndexUpdate> = entries.into_iter().map(update).collect();
-        disk.check_gate("stage fixed files").with_context(|| "cannot stage the fixed files")?;
-        for index in indexes {
-            self.update_index_by_git(index, &updates)?;
+        let updates = indexes.iter().map(|index| self.plan_updates(index, &entries, fixed));
+        let updates = updates.collect::<Result<Vec<_>>>()?;
+        for (index, updates) in indexes.iter().zip(&updates) {
+            self.update_index_of_commit(disk, index, updates)?;
         }
-        let merge =
-            |file: &FixedFile| Ok((file.path.clone(), self.merge_fix_into_worktree(disk, file)?));
-        fixed.iter().map(merge).collect()
+        let merge = |file: &FixedFile| {
+            let merged = self.merge_fix_into_worktree(disk, file);
+            // The fix is staged already; the other files get theirs.
+            let outcome = merged.unwrap_or_else(|failure| {
+                let cause = failure.details().iter().map(|detail| format!(": {detail}"));
+                RestagedFile::Failed(format!("{failure}{}", cause.collect::<String>()))
+            });
+            (file.path.clone(), outcome)
+        };
+        Ok(fixed.iter().map(merge).collect())
+    }
+
+    /// Updates an index in one step. One that git holds itself, such as `index.lock`, is exchanged for an updated copy:
+    /// no second lock is left behind, and it is not made anew if git has ended.
+    fn update_index_of_commit(
+        &self,
+        disk: &Disk<'_>,
+        index: &Path,
+        updates: &BTreeMap<RepoPath, IndexUpdate>,
+    ) -> Result<()> {
+        let failed = || format!("cannot stage the fixed files in `{}`", index.display());
+        disk.check_gate("stage fixed files").with_context(failed)?;
+        if index.extension().is_none_or(|extension| extension != "lock") {
+            return self.update_index_by_git(index, updates);
+        }
+        let copy = self.state_folder().join("index-restaged");
+        let content = std::fs::read(index).with_context(failed)?;
+        // A killed run has left git's lock.
+        disk.remove_file(&self.lock_path(&copy)).with_context(failed)?;
+        disk.write_atomically_unsynced(&copy, &content).with_context(failed)?;
+        self.update_index_by_git(&copy, updates)?;
+        let exchanged = disk.exchange(&copy, index).with_context(failed);
+        drop(disk.remove_file(&copy));
+        exchanged
+    }
+
+    /// Returns the updates of `index` by `entries`. Returns an error if a path is not staged as it was exported.
+    fn plan_updates(
+        &self,
+        index: &Path,
+        entries: &BTreeMap<RepoPath, TreeEntry>,
+        fixed: &[FixedFile],
+    ) -> Result<BTreeMap<RepoPath, IndexUpdate>> {
+        let index = self.read_index_at(index)?;
+        let mut updates = BTreeMap::new();
+        for file in fixed {
+            let is_skipped = match self.staged_status(&index, &file.path)? {
+                IndexStatus::Entry { entry, is_skipped } if entry == file.staged => is_skipped,
+                _ => {
+                    let what = format!("`{}` was staged again while its fix ran", file.path);
+                    return Err(Error::negative(what).with_hint("commit again"));
+                }
+            };
+            let entry = entries.get(&file.path).copied();
+            updates.insert(file.path.clone(), IndexUpdate { entry, meta: None, is_skipped });
+        }
+        Ok(updates)
     }
 
     fn merge_fix_into_worktree(&self, disk: &Disk<'_>, file: &FixedFile) -> Result<RestagedFile> {
         let on_disk = file.path.to_disk_path(self.root());
+        if PathCache::default().find_symlink_above(self.root(), &file.path)?.is_some() {
+            return Ok(RestagedFile::Kept);
+        }
         let Some(KnownFile { stat: before, content }) = read_regular_file(&on_disk) else {
             return Ok(RestagedFile::Kept);
         };
@@ -134,7 +210,11 @@ impl Repo {
                 TextMerge::Conflict(_) | TextMerge::Binary => return Ok(RestagedFile::Conflict),
             }
         };
-        let mode = with_executable_bits(before.mode, file.executable);
+        let mode = if file.has_new_mode() && self.config_bool("core.fileMode", true) {
+            with_executable_bits(before.mode, file.executable)
+        } else {
+            before.mode & 0o7777
+        };
         let known = KnownFile { stat: before, content };
         Ok(match replace_unchanged(disk, &on_disk, &known, &new, mode)? {
             true => outcome,

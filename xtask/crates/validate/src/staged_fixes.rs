@@ -14,7 +14,9 @@ use super::plan::CheckSelection;
 use xtask_base::digest;
 use xtask_base::path::RepoPath;
 use xtask_config::ValidateConfig;
-use xtask_git::{ChangedPaths, FileGlobs, FixedFile, read_regular_file};
+use xtask_git::{
+    ChangedPaths, FileGlobs, FixedFile, Index, IndexStatus, TreeEntry, read_regular_file,
+};
 
 /// Whether a selected check has a fix with `restage`.
 #[must_use]
@@ -27,13 +29,18 @@ pub fn needs_export(config: &ValidateConfig, selection: &[CheckSelection]) -> bo
 
 /// The contents of the exported files that fixes may change, before any of them ran.
 pub struct StagedContents {
-    before: BTreeMap<RepoPath, Vec<u8>>,
+    before: BTreeMap<RepoPath, (TreeEntry, Vec<u8>)>,
 }
 
 impl StagedContents {
-    /// Reads the staged files of checks with `restage` in the folder `tree`.
+    /// Reads the staged files of checks with `restage` in the folder `tree`, whose index is `exported`.
     #[must_use]
-    pub fn read(config: &ValidateConfig, staged: &ChangedPaths, tree: &Path) -> StagedContents {
+    pub fn read(
+        config: &ValidateConfig,
+        staged: &ChangedPaths,
+        tree: &Path,
+        exported: &Index,
+    ) -> StagedContents {
         let restaging =
             config.checks.iter().filter(|check| check.fix.as_ref().is_some_and(|fix| fix.restages));
         let files: Vec<_> = restaging.filter_map(|check| check.files.as_ref()).collect();
@@ -45,8 +52,9 @@ impl StagedContents {
             })
         };
         let read = |path: &RepoPath| {
+            let IndexStatus::Entry { entry, .. } = exported.path_status(path) else { return None };
             let known = read_regular_file(&path.to_disk_path(tree))?;
-            Some((path.clone(), known.content))
+            Some((path.clone(), (entry, known.content)))
         };
         StagedContents { before: staged.present.iter().filter(may_fix).filter_map(read).collect() }
     }
@@ -65,7 +73,7 @@ impl StagedContents {
         }
         let mut all = Vec::new();
         for (path, contents) in written {
-            let Some(before) = self.before.get(path) else {
+            let Some((staged, before)) = self.before.get(path) else {
                 return Err(format!("a fix has changed `{path}`, which its check was not given"));
             };
             let Some(now) = read_regular_file(&path.to_disk_path(tree)) else {
@@ -77,6 +85,7 @@ impl StagedContents {
             }
             all.push(FixedFile {
                 path: path.clone(),
+                staged: *staged,
                 exported: before.clone(),
                 executable: now.stat.mode & 0o100 != 0,
                 fixed: now.content,
