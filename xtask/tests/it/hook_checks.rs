@@ -5,7 +5,7 @@ use xtask_config::VALIDATE_FILE;
 use crate::testkit::{Lab, Place};
 
 /// A repository on the branch `feature`, with hooks and these canonical checks.
-fn hooked<'a>(lab: &'a Lab, checks: &str) -> Place<'a> {
+pub fn hooked<'a>(lab: &'a Lab, checks: &str) -> Place<'a> {
     let repo = lab.repo();
     repo.write("a.txt", "one\ntwo\nthree\nfour\nfive\nsix\nseven\n");
     repo.write("b.txt", "b\n");
@@ -19,10 +19,10 @@ fn hooked<'a>(lab: &'a Lab, checks: &str) -> Place<'a> {
 }
 
 /// Rules with their own fixes, staged.
-const RULES: &str = "[[check]]\nname = 'text'\nhook = 'pre-commit'\nrestage = true\n\
+pub const RULES: &str = "[[check]]\nname = 'text'\nhook = 'pre-commit'\nrestage = true\n\
     built-in = ['trailing-whitespace', 'end-of-file-fixer']\n";
 
-fn content(repo: &Place<'_>, name: &str) -> String {
+pub fn content(repo: &Place<'_>, name: &str) -> String {
     repo.git(&["show", name])
 }
 

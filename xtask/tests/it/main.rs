@@ -57,6 +57,8 @@ mod recovery_review;
 #[cfg(target_os = "linux")]
 mod recovery_services;
 mod requests;
+mod restage_faults;
+mod restage_random;
 mod reverse_sync;
 mod review;
 mod rules;

@@ -308,7 +308,7 @@ fn interrupt_kills_commands_and_releases_the_lock() {
     repo.xtask(&["validate", "--skip", "slow"]).success().never_says("waiting");
 }
 
-struct Nobody;
+pub struct Nobody;
 
 /// Says no to everything.
 struct Refuser;
