@@ -115,8 +115,9 @@ impl Repo {
 
     /// Builds a command of git for the exported files in `tree`.
     fn export_git(&self, tree: &Path, index: &Path, args: &[&str]) -> LocalGit {
-        // Monitors of the real worktree do not know this one.
-        let off = ["core.sparseCheckout", "core.fsmonitor", "core.untrackedCache"];
+        // Monitors of the real worktree do not know this one; half of a split index would be in the git folder.
+        let off =
+            ["core.sparseCheckout", "core.fsmonitor", "core.untrackedCache", "core.splitIndex"];
         let off = off.iter().flat_map(|name| ["-c".to_owned(), format!("{name}=false")]);
         let program = Program::new(GIT, tree).args(NO_HOOKS).args(off).args(args);
         LocalGit(program)
