@@ -4,6 +4,8 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use xtask_base::error::{Error, Result};
 use xtask_base::files::{Disk, DiskOperation};
@@ -178,15 +180,33 @@ fn who_saves_or_removes_a_file_before_the_swap_has_the_last_word() {
         assert_eq!(content(&repo, ":a.txt"), "fix me\n");
         repo.write("a.txt", "fix me \n");
         repo.git(&["add", "a.txt"]);
-        let number = std::sync::atomic::AtomicU32::new(0);
+        let number = AtomicU32::new(0);
         let second = || {
-            if number.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 1 {
+            if number.fetch_add(1, Ordering::SeqCst) == 1 {
                 save();
             }
         };
         let done = restage_with(&repo, DiskOperation::Exchange, second).unwrap();
         assert_eq!(done, [RestagedFile::Kept]);
         assert_eq!(repo.read("a.txt"), "the newest work\n");
+        // Also who saves again while that goes back.
+        for last in [2, 3, 4] {
+            repo.write("a.txt", "fix me \n");
+            repo.git(&["add", "a.txt"]);
+            let number = AtomicU32::new(0);
+            let more = || {
+                let number = number.fetch_add(1, Ordering::SeqCst);
+                if (1..last).contains(&number) {
+                    let name = if renames { "saved" } else { "a.txt" };
+                    repo.write(name, format!("save {number}\n"));
+                    fs::rename(repo.dir.join(name), repo.dir.join("a.txt")).unwrap();
+                }
+            };
+            let done = restage_with(&repo, DiskOperation::Exchange, more).unwrap();
+            assert_eq!(done, [RestagedFile::Kept]);
+            assert_eq!(repo.read("a.txt"), format!("save {}\n", last - 1), "{renames}");
+            assert_eq!(repo.status(), "MM a.txt\n", "and nothing is left beside it");
+        }
         repo.write("a.txt", "fix me \n");
         repo.git(&["add", "a.txt"]);
         let remove = || fs::remove_file(repo.dir.join("a.txt")).unwrap_or_default();
@@ -197,13 +217,47 @@ fn who_saves_or_removes_a_file_before_the_swap_has_the_last_word() {
     }
 }
 
+/// Somebody saves a file all the time: of each save the last one is there.
+#[test]
+fn an_editor_that_saves_all_the_time_loses_nothing() {
+    let lab = Lab::new();
+    let repo = hooked(&lab, RULES);
+    for number in 0..circle::either(3, 60) {
+        let staged = format!("staged {number}\n\n\n\nend \n");
+        repo.write("staged", staged);
+        let id = repo.git(&["hash-object", "-w", "staged"]);
+        repo.git(&["update-index", "--cacheinfo", &format!("100644,{},a.txt", id.trim())]);
+        let is_over = AtomicBool::new(false);
+        let last = std::thread::scope(|scope| {
+            let editor = scope.spawn(|| {
+                let mut saved = 0;
+                while !is_over.load(Ordering::SeqCst) {
+                    saved += 1;
+                    repo.write("saved", format!("save {saved}\n\n\n\nend \n"));
+                    fs::rename(repo.dir.join("saved"), repo.dir.join("a.txt")).unwrap();
+                    std::thread::sleep(Duration::from_micros(saved % 7 * 50));
+                }
+                saved
+            });
+            let ran = repo.try_git(&["commit", "-q", "-m", "x"]);
+            is_over.store(true, Ordering::SeqCst);
+            assert_eq!(ran.code, Some(0), "{}", ran.err);
+            editor.join().unwrap()
+        });
+        assert_eq!(content(&repo, "HEAD:a.txt"), format!("staged {number}\n\n\n\nend\n"));
+        let text = repo.read("a.txt");
+        assert!(text.starts_with(&format!("save {last}\n")), "{last}: {text}");
+        assert_eq!(repo.status(), " M a.txt\n?? staged\n");
+    }
+}
+
 #[test]
 fn what_a_killed_fix_has_left_is_removed_if_git_has_it_or_else_moved() {
     let lab = Lab::new();
     let repo = hooked(&lab, RULES);
     let name = |number| format!(".xtask-fix-{}-{number}", std::process::id());
     repo.write(&name(1), "b\n");
-    repo.write(&name(2), "nobody else has this\n");
+    repo.write(&format!("{}.spare", name(2)), "nobody else has this\n");
     repo.write("d/.xtask-fix-x-3", "of somebody else\n");
     repo.write(&name(5).replace("fix-", "fix-0"), "tracked\n");
     repo.git(&["add", &name(5).replace("fix-", "fix-0")]);
@@ -435,4 +489,57 @@ fn a_hook_that_is_killed_while_it_stages_leaves_no_lock() {
     assert_eq!(content(&repo, ":a.txt"), "fix me \n");
     repo.git(&["commit", "-q", "-a", "-m", "x"]);
     assert_eq!(content(&repo, "HEAD:a.txt"), "fix me\n");
+}
+
+#[test]
+fn odd_indexes_names_and_encodings_lose_nothing() {
+    let settings = [
+        ("core.splitIndex", "true"),
+        ("index.version", "4"),
+        ("core.untrackedCache", "true"),
+        ("core.sharedRepository", "group"),
+        ("core.safecrlf", "true"),
+    ];
+    for (key, value) in settings.into_iter().take(circle::either(1, settings.len())) {
+        let lab = Lab::new();
+        let repo = hooked(&lab, RULES);
+        repo.git(&["config", key, value]);
+        if key == "core.splitIndex" {
+            repo.git(&["update-index", "--split-index"]);
+        }
+        repo.write(".gitattributes", "i.txt ident\nw.txt working-tree-encoding=UTF-16LE eol=lf\n");
+        repo.write("i.txt", "$Id$\n\n\nmiddle \nlast\n");
+        let wide = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+        repo.write("w.txt", wide("wide \n"));
+        repo.write("d/a\nb\t\".txt", "odd \n");
+        repo.git(&["add", "--all"]);
+        repo.write("i.txt", "$Id$\n\n\nmiddle \nlast\n\nunstaged \n");
+        repo.write("d/-rf.txt", "dash \n\n\nx\n");
+        repo.git(&["add", "d/-rf.txt"]);
+        repo.write("d/-rf.txt", "dash \n\n\nx\nunstaged \n");
+        let ran = repo.at("d").try_git(&["commit", "-q", "-m", "x"]);
+        assert_eq!(ran.code, Some(0), "{key}: {}", ran.err);
+        assert_eq!(content(&repo, "HEAD:i.txt"), "$Id$\n\n\nmiddle\nlast\n", "{key} {}", ran.err);
+        assert_eq!(
+            repo.read("i.txt"),
+            "$Id$\n\n\nmiddle\nlast\n\nunstaged \n",
+            "{key} {}",
+            ran.err
+        );
+        assert_eq!(content(&repo, "HEAD:w.txt"), "wide \n", "{key}");
+        assert_eq!(fs::read(repo.dir.join("w.txt")).unwrap(), wide("wide \n"));
+        assert_eq!(content(&repo, "HEAD:d/a\nb\t\".txt"), "odd\n", "{key}");
+        assert_eq!(content(&repo, "HEAD:d/-rf.txt"), "dash\n\n\nx\n", "{key}");
+        assert_eq!(repo.read("d/-rf.txt"), "dash\n\n\nx\nunstaged \n", "{key}");
+        repo.write("a.txt", "partial \n");
+        repo.write("b.txt", "staged \n");
+        repo.git(&["add", "b.txt"]);
+        let ran = repo.at("d").try_git(&["commit", "-q", "-m", "y", "--", "../a.txt"]);
+        assert_eq!(ran.code, Some(0), "{key}: {}", ran.err);
+        assert_eq!(content(&repo, "HEAD:a.txt"), "partial\n", "{key}: {}", ran.err);
+        assert_eq!(content(&repo, ":b.txt"), "staged \n", "{key}");
+        repo.git(&["commit", "-q", "-a", "-m", "z"]);
+        assert_eq!(content(&repo, "HEAD:b.txt"), "staged\n", "{key}");
+        assert_eq!(repo.status(), "", "{key}");
+    }
 }

@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{FileStat, PathCache, Repo};
-use xtask_base::error::{Error, Result, ResultExt as _};
+use xtask_base::error::{Error, Result};
 use xtask_base::files::{CreateMode, Disk};
 use xtask_base::path::RepoPath;
 use xtask_base::processes::find_process;
@@ -22,11 +22,21 @@ use xtask_base::processes::find_process;
 /// The first letters of the name under which a new content waits, and then the replaced one.
 const PREFIX: &str = ".xtask-fix-";
 
+/// How often a file is exchanged at most, while somebody saves it again and again.
+const MAX_EXCHANGES: usize = 100;
+
 /// A regular file as it was read.
 #[derive(Clone, Debug)]
 pub struct KnownFile {
     pub stat: FileStat,
     pub content: Vec<u8>,
+}
+
+impl KnownFile {
+    /// Whether it is the same file with the same content.
+    fn is(&self, other: &KnownFile) -> bool {
+        self.stat.is_same_file(&other.stat) && self.content == other.content
+    }
 }
 
 /// Reads a regular file. `None` for anything else, and if it changes while it is read.
@@ -62,34 +72,40 @@ pub fn replace_unchanged(
         }
         return Err(Error::unable(failed()).with_cause(cause));
     }
-    // What was there before is beside it now.
-    let is_known = || {
-        read_regular_file(&beside)
-            .is_some_and(|old| old.stat.is_same_file(&known.stat) && old.content == known.content)
-    };
-    let is_replaced = match disk.exchange(&beside, path) {
-        Ok(()) if is_known() => true,
-        Ok(()) => {
-            let lost =
-                || format!("what was saved as `{}` is `{}` now", path.display(), beside.display());
-            disk.exchange(&beside, path).with_context(lost)?;
-            false
+    // What is about to be placed, and what is to come out.
+    let (mut placed, mut expected) = (read_regular_file(&beside), Some(known.clone()));
+    let lost = || format!("`{}` was saved, and is `{}` now", path.display(), beside.display());
+    for round in 0..MAX_EXCHANGES {
+        match disk.exchange(&beside, path) {
+            Ok(()) => {}
+            Err(cause) if round > 0 => return Err(Error::unable(lost()).with_cause(cause)),
+            Err(cause) => {
+                drop(disk.remove_file(&beside));
+                // It was removed concurrently.
+                let is_gone = cause.kind() == ErrorKind::NotFound;
+                return if is_gone {
+                    Ok(false)
+                } else {
+                    Err(Error::unable(failed()).with_cause(cause))
+                };
+            }
         }
-        // It was removed concurrently.
-        Err(cause) if cause.kind() == ErrorKind::NotFound => false,
-        Err(cause) => {
+        let found = read_regular_file(&beside);
+        if found.as_ref().zip(expected.as_ref()).is_some_and(|(found, known)| found.is(known)) {
+            // What cannot be removed is swept later.
             drop(disk.remove_file(&beside));
-            return Err(Error::unable(failed()).with_cause(cause));
+            return Ok(round == 0);
         }
-    };
-    // What cannot be removed is swept later.
-    drop(disk.remove_file(&beside));
-    Ok(is_replaced)
+        // Somebody has saved it since: that goes back, and what was placed comes out, unless it was saved again.
+        (placed, expected) = (found, placed);
+    }
+    Err(Error::unable(lost()))
 }
 
-/// Returns the process ID in the name of a file that waits beside the one that it replaces.
+/// Returns the process ID in the name of a file that waits beside the one that it replaces. Where names cannot be
+/// exchanged in one step there is a second one, `….spare`.
 fn parse_writer(name: &str) -> Option<u32> {
-    let (pid, inode) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    let (pid, inode) = name.strip_prefix(PREFIX)?.trim_end_matches(".spare").split_once('-')?;
     inode.parse::<u64>().ok()?;
     pid.parse().ok()
 }
