@@ -270,7 +270,10 @@ pub fn fetched(bench: &Bench) {
     let other = bench.root.join("shared-other");
     cmd!(shell, "git clone --quiet . {other}").quiet().run().unwrap();
     let other = bench.shell(&other);
-    cmd!(other, "git branch --quiet --no-track orchestration-tools origin/orchestration-tools").quiet().run().unwrap();
+    cmd!(other, "git branch --quiet --no-track orchestration-tools origin/orchestration-tools")
+        .quiet()
+        .run()
+        .unwrap();
     let xtask = bench.xtask;
     let signed = cmd!(shell, "{xtask} validate").env("XTASK_SHARE_KEY", &key).env("CI", "1");
     signed.quiet().ignore_stdout().run().unwrap();

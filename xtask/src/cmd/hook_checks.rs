@@ -226,28 +226,19 @@ impl HookRunner<'_> {
         if restages {
             self.sweep_replaced_files(&staged);
         }
+        if staged_tree::are_about_single_files(&self.checks.config, self.selection) {
+            return self.check_single_files(index, &staged, restages);
+        }
         let (mut location, mut _lock) =
             staged_tree::prepare_location(repo, source(), &tools, restages)?;
         loop {
-            let scope = FileScope::staged(staged.clone());
             if let CheckLocation::Exported(tree, _) = &location
                 && restages
             {
-                let tree = tree.clone();
-                let exported = repo.read_index_at(&tree.with_file_name("index"))?;
-                let config = &self.checks.config;
-                let before = StagedContents::read(config, &staged, &tree, &exported);
-                let done = self.check(self.request(location, scope, FixMode::Restage))?;
-                if !done.ok || done.is_interrupted {
-                    return Ok(Ok(give_up_fixes(done)));
-                }
-                let fixed = before.collect_fixed(&done.checks, &tree).map_err(Error::negative);
-                let staged = fixed.and_then(|fixed| {
-                    self.refuse_other_changes(&tree, &done, &fixed)?;
-                    self.stage_fixed(index, &staged, &fixed)
-                });
-                return Ok(staged.map(|()| done));
+                let exported = tree.with_file_name("index");
+                return self.check_and_fix(index, &staged, location, &exported);
             }
+            let scope = FileScope::staged(staged.clone());
             let is_worktree = matches!(location, CheckLocation::Worktree);
             let done = self.check(self.request(location, scope, FixMode::Off))?;
             if !is_worktree || !done.ok {
@@ -259,6 +250,62 @@ impl HookRunner<'_> {
                 return Ok(Ok(done));
             }
         }
+    }
+
+    /// Like `check_staged_state`, for checks that look at nothing but the files that they are given: in the worktree if
+    /// these are as staged there, and else, or if there is something to fix, exported alone.
+    fn check_single_files(
+        &self,
+        index: &Path,
+        staged: &ChangedPaths,
+        restages: bool,
+    ) -> Result<Result<ValidateReport>> {
+        let (repo, tools) = (self.repo, self.session.tools());
+        let is_as_staged = || repo.are_files_as_staged(index, &staged.present);
+        if is_as_staged()? {
+            let scope = FileScope::staged(staged.clone());
+            let done = self.check(self.request(CheckLocation::Worktree, scope, FixMode::Off))?;
+            let is_over = done.is_interrupted || done.ok || !restages;
+            if is_over && is_as_staged()? {
+                return Ok(Ok(done));
+            }
+        }
+        let (location, _lock) = staged_tree::prepare_files(repo, index, &tools, &staged.present)?;
+        if restages {
+            return self.check_and_fix(index, staged, location, index);
+        }
+        let scope = FileScope::staged(staged.clone());
+        self.check(self.request(location, scope, FixMode::Off)).map(Ok)
+    }
+
+    /// Runs the checks and fixes on exported files, whose index is `exported`, and stages what the fixes have changed.
+    fn check_and_fix(
+        &self,
+        index: &Path,
+        staged: &ChangedPaths,
+        location: CheckLocation,
+        exported: &Path,
+    ) -> Result<Result<ValidateReport>> {
+        let CheckLocation::Exported(tree, _) = &location else {
+            return Err(Error::unable("fixes are staged from exported files alone"));
+        };
+        let tree = tree.clone();
+        let entries = self.repo.read_index_at(exported)?;
+        let before = StagedContents::read(&self.checks.config, staged, &tree, &entries);
+        let scope = FileScope::staged(staged.clone());
+        let done = self.check(self.request(location, scope, FixMode::Restage))?;
+        if !done.ok || done.is_interrupted {
+            return Ok(Ok(give_up_fixes(done)));
+        }
+        let fixed = before.collect_fixed(&done.checks, &tree).map_err(Error::negative);
+        let staged = fixed.and_then(|fixed| {
+            // Where files are exported alone, rules for files run, which change nothing else.
+            if exported != index {
+                self.refuse_other_changes(&tree, &done, &fixed)?;
+            }
+            self.stage_fixed(index, staged, &fixed)
+        });
+        Ok(staged.map(|()| done))
     }
 
     /// Removes what killed fixes have left beside staged files, and says where anything else of it is.

@@ -43,6 +43,8 @@ fn restage_all(repo: &Repo, tools: &Tools<'_>) -> Result<Vec<RestagedFile>> {
     let exported = repo.read_index_at(&tree.with_file_name("index"))?;
     let before = StagedContents::read(&checks.config, &staged, &tree, &exported);
     let request = ValidationRequest {
+        shard: None,
+        share: None,
         checks: &checks,
         selection: &selection,
         options: RunOptions::fast(FixMode::Restage),

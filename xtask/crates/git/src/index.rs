@@ -115,7 +115,8 @@ impl Repo {
     pub fn read_index_at(&self, path: &Path) -> Result<Index> {
         let file = File::at(path, self.git.object_hash(), true, Default::default())
             .with_context(|| format!("cannot read the index `{}`", path.display()))?;
-        let stat = self.git.stat_options().unwrap_or_default();
+        let mut stat = self.git.stat_options().unwrap_or_default();
+        stat.use_nsec = true;
         Ok(Index { file, stat, has_modes: self.config_bool("core.fileMode", true), stamp: None })
     }
 
@@ -338,6 +339,13 @@ impl Index {
             && to_index_stat(meta).matches(&found.stat, self.stat)
             && !found.stat.is_racy(self.file.timestamp(), self.stat)
             && !found.flags.intersects(Flags::INTENT_TO_ADD | Flags::ASSUME_VALID)
+    }
+
+    /// Returns all paths, sorted.
+    #[must_use]
+    pub fn list_paths(&self) -> Vec<RepoPath> {
+        let entries = self.file.entries().iter();
+        entries.map(|entry| RepoPath::new(entry.path(&self.file).to_vec())).collect()
     }
 
     /// Returns whether any path is unmerged.

@@ -9,11 +9,12 @@
 //! FOLDER/tree/…    the files        FOLDER/index    their index
 //! ```
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use gix::index::entry::Flags;
 
-use super::local_git::{LocalGit, NO_HOOKS, split_at_nul};
+use super::local_git::{LocalGit, NO_HOOKS, require_success, split_at_nul};
 use super::{GIT, Id, Repo};
 use xtask_base::error::{Result, ResultExt};
 use xtask_base::files::Disk;
@@ -91,6 +92,48 @@ impl Repo {
             .with_context(|| format!("cannot read the index `{}`", own.display()))?;
         let entries = exported.entries().iter();
         Ok(entries.map(|entry| RepoPath::new(entry.path(&exported).to_vec())).collect())
+    }
+
+    /// Whether these files of the worktree are as `index` has them, by their stat data. One that is as new as the index
+    /// is not known to be.
+    pub fn are_files_as_staged<'p>(
+        &self,
+        index: &Path,
+        paths: impl IntoIterator<Item = &'p RepoPath>,
+    ) -> Result<bool> {
+        let index = self.read_index_at(index)?;
+        let is_same = |path: &RepoPath| {
+            let meta = path.to_disk_path(self.root()).symlink_metadata();
+            meta.is_ok_and(|meta| index.is_up_to_date(path, &meta))
+        };
+        Ok(!index.is_sparse() && paths.into_iter().all(is_same))
+    }
+
+    /// Exports some files of `index` to `FOLDER/tree`, in which nothing else is then. Returns all paths of the index.
+    pub fn export_some(
+        &self,
+        disk: &Disk<'_>,
+        index: &Path,
+        folder: &Path,
+        paths: &BTreeSet<RepoPath>,
+    ) -> Result<Vec<RepoPath>> {
+        let tree = folder.join("tree");
+        let failed = || format!("cannot make the folder `{}` anew", tree.display());
+        disk.remove_folder(&tree).with_context(failed)?;
+        std::fs::create_dir_all(&tree).with_context(failed)?;
+        let list: Vec<u8> =
+            paths.iter().flat_map(|path| [path.as_bytes(), b"\0"].concat()).collect();
+        let checkout = [
+            "checkout-index",
+            "--force",
+            "--ignore-skip-worktree-bits",
+            "--quiet",
+            "-z",
+            "--stdin",
+        ];
+        let written = self.export_git(&tree, index, &checkout).run_with_input(&list)?;
+        require_success(written, "cannot export the staged files")?;
+        Ok(self.read_index_at(index)?.list_paths())
     }
 
     /// Lists the files of `FOLDER/tree` that are not as they were exported, apart from files that did not come from there.

@@ -243,6 +243,14 @@ impl InputInspector<'_> {
 
     /// Waits until any change of the files and programs in `snapshot` will be visible in their stat data.
     pub fn wait_until_settled(&self, snapshot: &InputSnapshot) {
+        let ms = self.settle_time_ms(snapshot);
+        if ms > 0 {
+            std::thread::sleep(std::time::Duration::from_millis(ms));
+        }
+    }
+
+    /// How long it takes until then, in milliseconds.
+    pub(super) fn settle_time_ms(&self, snapshot: &InputSnapshot) -> u64 {
         let now = self.now_ns();
         let files = snapshot
             .inputs
@@ -255,10 +263,10 @@ impl InputInspector<'_> {
         let answers = snapshot.tools.iter();
         let programs = answers.map(|(_, answer)| programs::settle_time_ns(answer, now)).max();
         let longest = files.max(programs.unwrap_or(0));
-        if longest > 0 {
-            let ms = u64::try_from(longest / 1_000_000 + 1).unwrap_or(0).min(MAX_SETTLE_MS);
-            std::thread::sleep(std::time::Duration::from_millis(ms));
+        if longest <= 0 {
+            return 0;
         }
+        u64::try_from(longest / 1_000_000 + 1).unwrap_or(0).min(MAX_SETTLE_MS)
     }
 
     /// Lists the files, folders and programs that have changed since `snapshot` was taken; an empty list means

@@ -24,6 +24,9 @@ use xtask_base::path::RepoPath;
 use xtask_base::words::pluralize;
 use xtask_config::{Check, CheckKind};
 
+/// Rules over so many files take less time than the wait until a change of just written files can be seen.
+const QUICK_FILES: usize = 200;
+
 impl Runner<'_, '_, '_> {
     /// Returns the present states of the checks in `needs`.
     pub(super) fn resolve_needs(&mut self, at: usize) -> Result<Vec<NeededCheck>> {
@@ -124,7 +127,13 @@ impl Runner<'_, '_, '_> {
             return;
         }
         let forgotten = self.context.cache.remove_pass(self.context.tools.disk, &snapshot.key);
-        self.inspector.wait_until_settled(snapshot);
+        let is_quick = matches!(self.check(at).kind, CheckKind::FileRules { .. })
+            && snapshot.given.as_ref().is_some_and(|given| given.paths().count() <= QUICK_FILES);
+        let is_unsettled = is_quick && self.inspector.settle_time_ms(snapshot) > 0;
+        if !is_unsettled {
+            self.inspector.wait_until_settled(snapshot);
+        }
+        self.states[at].is_unsettled = is_unsettled;
         if let Err(cause) = forgotten {
             self.disable_saving(&cause.to_string());
         }
@@ -143,13 +152,14 @@ impl Runner<'_, '_, '_> {
                 self.disable_saving(&cause.to_string());
             }
             if ended.outcome == CheckOutcome::Failed
+                && !self.states[at].is_unsettled
                 && self.save_file_passes(at, &passed)?.is_empty()
             {
                 self.revoke_if_rechecked(at);
             }
             return Ok(ended);
         }
-        if snapshot.unknown_reason.is_some() {
+        if snapshot.unknown_reason.is_some() || self.states[at].is_unsettled {
             return Ok(ended);
         }
         let moved = self.save_file_passes(at, &passed)?;

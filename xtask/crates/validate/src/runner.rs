@@ -131,6 +131,8 @@ pub(super) struct CheckState {
     /// Whether the check was left out, so that its products are unknown.
     pub(super) is_unknown: bool,
     pub(super) shared: SharedState,
+    /// Whether a change of its files might not be seen, so that its pass is not saved.
+    pub(super) is_unsettled: bool,
 }
 
 pub(super) struct Runner<'a, 'o, 'l> {

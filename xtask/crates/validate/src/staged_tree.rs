@@ -7,19 +7,25 @@
 //! alone. Below the git folder, tools that skip any `.git` would skip it, and a git started in it would find
 //! this repository and its worktree.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::plan::CheckSelection;
 use super::session::CheckLocation;
 use xtask_base::digest;
 use xtask_base::error::{Error, Result, ResultExt};
 use xtask_base::lock::Lock;
 use xtask_base::path::RepoPath;
+use xtask_config::{CheckKind, FileRule, ValidateConfig};
 use xtask_git::{Id, Repo, Tools};
 
 /// The longest wait for the checks of another commit in the same worktree.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
+
+/// The end of the name of the folder for single files.
+const FILES_SUFFIX: &str = "-files";
 
 /// The content on which checks of a hook run.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +94,50 @@ pub fn prepare_location(
     Ok((CheckLocation::Exported(tree, files), Some(lock)))
 }
 
+/// Whether all selected checks are about single files alone, or about no files: then nothing but these files has to be
+/// there for them.
+#[must_use]
+pub fn are_about_single_files(config: &ValidateConfig, selection: &[CheckSelection]) -> bool {
+    let is_in =
+        |chosen: &CheckSelection| matches!(chosen, CheckSelection::Yes | CheckSelection::For(_));
+    let selected = config.checks.iter().zip(selection).filter(|(_, chosen)| is_in(chosen));
+    selected.map(|(check, _)| check).all(|check| {
+        let is_single = match &check.kind {
+            // A symlink is broken or not by what is beside it.
+            CheckKind::FileRules { rules, .. } => !rules.contains(&FileRule::BrokenSymlinks),
+            CheckKind::Tool { .. }
+            | CheckKind::EnvVar(_)
+            | CheckKind::Disk(_)
+            | CheckKind::PortFree(_)
+            | CheckKind::GitIdentity
+            | CheckKind::Hooks => true,
+            CheckKind::Run(_) | CheckKind::File(_) | CheckKind::Sync | CheckKind::Branches => false,
+        };
+        is_single && check.inputs.is_empty()
+    })
+}
+
+/// Exports these files of an index alone. The `Lock` must be held while checks run on them.
+pub fn prepare_files(
+    repo: &Repo,
+    index: &Path,
+    tools: &Tools<'_>,
+    paths: &BTreeSet<RepoPath>,
+) -> Result<(CheckLocation, Lock)> {
+    let folder = create_folder(&staged_folder(repo.root(), tools, FILES_SUFFIX))?;
+    let who = format!("pid {}", std::process::id());
+    let lock =
+        Lock::acquire(&folder.join("lock"), &who, LOCK_WAIT, |holder| (tools.on_wait)(holder))?;
+    let files = repo.export_some(tools.disk, index, &folder, paths)?;
+    let tree = folder.join("tree");
+    let fixes = fixes_folder_of(&tree);
+    tools
+        .disk
+        .remove_folder(&fixes)
+        .with_context(|| format!("cannot remove `{}`", fixes.display()))?;
+    Ok((CheckLocation::Exported(tree, files), lock))
+}
+
 /// Returns the folder for the backups of fixes in the exported files `tree`.
 pub(super) fn fixes_folder_of(tree: &Path) -> PathBuf {
     tree.with_file_name("fixes")
@@ -131,7 +181,7 @@ fn link_environments(
 
 /// Removes the exported files of the worktree at `root`.
 pub fn remove_export(root: &Path, tools: &Tools<'_>) -> Result<()> {
-    for suffix in ["", "-push"] {
+    for suffix in ["", "-push", FILES_SUFFIX] {
         let folder = staged_folder(root, tools, suffix);
         if is_own_folder(&folder) {
             let removed = tools.disk.remove_folder(&folder);
