@@ -194,6 +194,7 @@ fn run_chosen_checks(
         scope: FileScope::All,
         message: None,
         share: None,
+        watched: None,
         shard: None,
         started_by,
         // A command repeated right away changes nothing, so it writes no log.

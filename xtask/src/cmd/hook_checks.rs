@@ -153,6 +153,7 @@ impl HookRunner<'_> {
             location,
             scope,
             share: None,
+            watched: None,
             shard: None,
             message: self.run.message.clone(),
             started_by,

@@ -158,6 +158,7 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
         scope,
         message: None,
         share: share.as_ref(),
+        watched: None,
         shard,
         started_by: RunTrigger::Validate,
         keeps_log: !flags.no_log,

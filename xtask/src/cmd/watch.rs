@@ -26,7 +26,7 @@ use xtask_validate::plan::{CheckFilter, CheckSelection, add_needed_checks, selec
 use xtask_validate::report::{ReportDetail, ValidateReport};
 use xtask_validate::runner::{FixMode, RunOptions};
 use xtask_validate::session::{CheckLocation, ValidationRequest};
-use xtask_validate::watch::{FileChanges, WorktreeWatch};
+use xtask_validate::watch::{FileChanges, WatchedInputs};
 
 /// How often a wait for changes looks whether it is to end.
 const TICK: Duration = Duration::from_millis(200);
@@ -46,14 +46,16 @@ pub(super) fn run(
     options: RunOptions,
 ) -> CommandResult {
     let _held = session.tools().interrupts.defer_signals();
-    let mut watch = WorktreeWatch::start(repo)?;
+    let watch = WatchedInputs::start(repo)?;
     let mut screen = Screen::new(session, args);
     let mut own_writes = OwnWrites::default();
     let options = RunOptions { fast: true, fix_mode: FixMode::Off, ..options };
     let mut changed = None;
     loop {
-        let done = check_changes(session, repo, filter, options, changed.as_ref(), &screen);
+        let done = check_changes(session, repo, &watch, filter, options, changed.as_ref(), &screen);
         screen.show(changed.as_ref(), done, watch.count_folders())?;
+        // After the result, as nobody waits for it then.
+        watch.save_stat_cache(session.tools().disk).ok();
         if is_over(session) {
             break;
         }
@@ -80,6 +82,7 @@ fn is_over(session: &Session) -> bool {
 fn check_changes(
     session: &Session,
     repo: &Repo,
+    watch: &WatchedInputs<'_>,
     filter: &CheckFilter,
     options: RunOptions,
     changed: Option<&FileChanges>,
@@ -99,6 +102,7 @@ fn check_changes(
         scope: FileScope::All,
         message: None,
         share: None,
+        watched: Some(watch),
         shard: None,
         started_by: RunTrigger::Validate,
         keeps_log: false,
@@ -174,7 +178,7 @@ impl OwnWrites {
     /// Takes out of what has changed during a run the files that each run writes.
     fn take_foreign(&mut self, during: FileChanges) -> FileChanges {
         let old = std::mem::take(&mut self.counts);
-        let mut foreign = FileChanges { has_lost: during.has_lost, ..FileChanges::default() };
+        let mut foreign = FileChanges { paths: BTreeSet::new(), ..during };
         let mut own = Vec::new();
         for path in during.paths {
             let count = old.get(&path).copied().unwrap_or(0) + 1;

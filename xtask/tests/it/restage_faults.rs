@@ -45,6 +45,7 @@ fn restage_all(repo: &Repo, tools: &Tools<'_>) -> Result<Vec<RestagedFile>> {
     let request = ValidationRequest {
         shard: None,
         share: None,
+        watched: None,
         checks: &checks,
         selection: &selection,
         options: RunOptions::fast(FixMode::Restage),

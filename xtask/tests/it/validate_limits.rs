@@ -366,6 +366,7 @@ fn validate_with(
         scope: FileScope::All,
         message: None,
         share: None,
+        watched: None,
         shard: None,
         started_by: RunTrigger::Validate,
         keeps_log: true,

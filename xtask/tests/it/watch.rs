@@ -164,3 +164,74 @@ fn ctrl_c_ends_a_running_check_too() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     repo.xtask(&["validate", "--watch", "--json"]).status(2).says("cannot be used with");
 }
+
+/// One of several changes of files, by number.
+fn change(repo: &Place<'_>, kind: u64, number: u64) {
+    let root = repo.dir.join("src");
+    let word = if number.is_multiple_of(3) { "bad" } else { "good" };
+    let file = format!("src/d{}/f{}.txt", number % 3, number % 4);
+    let folder = |number: u64| root.join(format!("d{}", number % 3));
+    match kind {
+        0..=3 => repo.write(&file, format!("{word} {number}\n")),
+        4 => drop(std::fs::remove_file(repo.dir.join(&file))),
+        5 => drop(std::fs::rename(folder(number), root.join("d9"))),
+        6 => drop(std::fs::rename(root.join("d9"), folder(number))),
+        7 => drop(std::fs::remove_dir_all(folder(number))),
+        8 => {
+            drop(std::fs::remove_file(root.join("link")));
+            repo.link(&format!("../elsewhere/{word}"), "src/link");
+        }
+        9 => repo.write(
+            ".gitignore",
+            if number.is_multiple_of(2) { "/runs\n" } else { "/runs\nf1.txt\n" },
+        ),
+        10 => repo.write(&format!("src/new{}/deep/x.txt", number % 5), word),
+        _ => {
+            // An editor that saves by renaming, with the old times.
+            repo.write("src/.tmp", word);
+            drop(std::fs::create_dir_all(folder(number)));
+            drop(std::fs::rename(root.join(".tmp"), folder(number).join("f0.txt")));
+        }
+    }
+}
+
+#[test]
+fn what_is_shown_is_what_a_search_of_all_files_would_find() {
+    // Files that git ignores are no inputs, and the check does not look at them either.
+    let script = "for f in $(git ls-files -co --exclude-standard src); do grep -qs bad \"$f\" && exit 1; done; exit 0";
+    let checks = format!(
+        "[[check]]\nname = 'words'\nrun = '{script}'\nshell = true\ninputs = ['src/**']\ntools = ['git', 'grep']\n"
+    );
+    let lab = Lab::new();
+    let repo = lab.repo_with("repo", &[(VALIDATE_FILE, &checks), ("src/a.txt", "a\n")]);
+    repo.write("elsewhere/bad", "bad\n");
+    repo.write("elsewhere/good", "good\n");
+    repo.commit("targets");
+    let mut watching = Watching::start(&repo, &[]);
+    let mut state = 7_u64;
+    for step in 0..60 {
+        // Knuth's MMIX generator.
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (kind, number) = ((state >> 33) % 12, (state >> 45) % 97);
+        change(&repo, kind, number);
+        repo.write("src/step.txt", format!("{step}\n"));
+        let mut run = String::new();
+        while !run.contains("src/step.txt")
+            && !run.contains("many files")
+            && !run.contains(" more\n")
+        {
+            run = watching.next_run();
+        }
+        // What came later than the last event of this step is seen in a run of its own.
+        while let Ok(line) = watching.lines.recv_timeout(Duration::from_millis(60)) {
+            if line.contains("healthy") {
+                run = line;
+            }
+        }
+        let is_good = repo.run("sh", &["-c", script], &[]).code == Some(0);
+        let is_shown_good = run.lines().any(|line| line.starts_with("healthy"));
+        assert_eq!(is_shown_good, is_good, "step {step}, kind {kind}, number {number}: {run}");
+    }
+    watching.end();
+}

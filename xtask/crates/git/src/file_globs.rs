@@ -51,7 +51,7 @@ enum GlobForm {
 }
 
 /// The result of `FileGlobs::find_files`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct FoundFiles {
     /// Files, symlinks and special files, by path.
     pub files: BTreeMap<RepoPath, FileStat>,

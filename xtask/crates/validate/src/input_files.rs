@@ -106,6 +106,9 @@ impl InputInspector<'_> {
         if named.patterns.is_empty() && named.paths.is_empty() && named.command_paths.is_empty() {
             return Ok((FoundFiles::default(), None));
         }
+        if let Some(found) = self.watched.and_then(|watched| watched.find_known(named)) {
+            return Ok((found, None));
+        }
         self.load_ignore_rules()?;
         let mut globs = self.search_globs(named);
         let mut followed: Vec<RepoPath> = Vec::new();
@@ -126,6 +129,12 @@ impl InputInspector<'_> {
                 found.unmatched.retain(|glob| {
                     !passed.iter().any(|link| xtask_git::may_match_behind_link(glob, link))
                 });
+                if let Some(watched) = self.watched
+                    && followed.is_empty()
+                    && outside.is_none()
+                {
+                    watched.keep_found(named, &globs, &found);
+                }
                 return Ok((found, outside));
             }
             if followed.len() + more.len() > MAX_FOLLOWED_LINKS {

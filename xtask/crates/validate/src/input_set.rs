@@ -10,7 +10,7 @@ use xtask_git::{FileStat, FoundFiles};
 
 /// The patterns and paths that a check depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct InputSpec {
+pub struct InputSpec {
     pub(super) patterns: Vec<String>,
     pub(super) paths: Vec<RepoPath>,
     pub(super) command_paths: Vec<RepoPath>,

@@ -74,6 +74,10 @@ impl InputInspector<'_> {
         disk: &Disk<'_>,
         views: &[&InputSnapshot],
     ) -> std::io::Result<()> {
+        if let Some(watched) = self.watched {
+            watched.put_stat_cache(std::mem::take(&mut self.stat_cache));
+            return Ok(());
+        }
         if !self.stat_cache.is_changed() {
             return Ok(());
         }

@@ -10,6 +10,7 @@ use super::programs::ToolCache;
 use super::result_cache::ResultCache;
 use super::session::{CheckLocation, state_folder};
 use super::stat_cache::StatCache;
+use super::watch::KnownInputs;
 use xtask_base::environment::Environment;
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
@@ -37,6 +38,8 @@ pub struct InputInspector<'a> {
     pub(super) stat_cache: StatCache,
     pub(super) programs: ToolCache,
     pub(super) input_sets: InputSetCache,
+    /// What is known of the files by a watch over them.
+    pub(super) watched: Option<&'a dyn KnownInputs>,
 }
 
 impl<'a> InputInspector<'a> {
@@ -46,6 +49,7 @@ impl<'a> InputInspector<'a> {
         tools: &Tools<'a>,
         location: CheckLocation,
         scope: FileScope,
+        watched: Option<&'a dyn KnownInputs>,
     ) -> InputInspector<'a> {
         let (root, exported, stat_cache) = match location {
             CheckLocation::Worktree => (repo.root().to_path_buf(), None, "looks"),
@@ -61,9 +65,12 @@ impl<'a> InputInspector<'a> {
             exported,
             scope,
             ignores: None,
-            stat_cache: StatCache::read_cache(state_folder(repo).join(stat_cache)),
+            stat_cache: watched
+                .and_then(KnownInputs::take_stat_cache)
+                .unwrap_or_else(|| StatCache::read_cache(state_folder(repo).join(stat_cache))),
             programs: ToolCache::default(),
             input_sets: InputSetCache::default(),
+            watched,
         }
     }
 

@@ -26,6 +26,7 @@ use super::runner::{CheckResults, RunContext, RunListener, RunOptions, run_check
 use super::shard::ShardInfo;
 use super::shared_results::SharedResults;
 use super::staged_tree::fixes_folder_of;
+use super::watch::KnownInputs;
 use super::webhook::{self, WebhookPayload};
 use xtask_base::environment::format_rfc3339;
 use xtask_base::error::{Error, Result};
@@ -55,6 +56,8 @@ pub struct ValidationRequest<'a> {
     pub message: Option<PathBuf>,
     /// The results of other machines, if they are used.
     pub share: Option<&'a SharedResults<'a>>,
+    /// The watch over the worktree, if there is one.
+    pub watched: Option<&'a dyn KnownInputs>,
     /// Which part of a run this is.
     pub shard: Option<ShardInfo>,
     pub started_by: RunTrigger,
@@ -247,7 +250,8 @@ fn run_at_location(
     log: &mut RunLog<'_>,
 ) -> Result<CheckResults> {
     let cache = ResultCache::new(state_folder(repo));
-    let mut inspector = InputInspector::new(repo, tools, request.location, request.scope);
+    let mut inspector =
+        InputInspector::new(repo, tools, request.location, request.scope, request.watched);
     if request.options.dry_run {
         inspector.use_cached_versions(&cache);
     }

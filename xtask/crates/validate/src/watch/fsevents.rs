@@ -62,9 +62,13 @@ impl EventSource {
             for path in &event.paths {
                 if let Ok(inside) = path.strip_prefix(&self.root)
                     && !inside.as_os_str().is_empty()
-                    && !path.is_dir()
                 {
-                    raw.paths.insert(RepoPath::new(inside.as_os_str().as_bytes()));
+                    let is_gone = path.symlink_metadata().is_err();
+                    // The kind of what is gone is not said; it may have been a folder.
+                    raw.has_lost_folder |= path.is_dir() || is_gone;
+                    if !path.is_dir() {
+                        raw.paths.insert(RepoPath::new(inside.as_os_str().as_bytes()));
+                    }
                 }
             }
         }

@@ -104,6 +104,7 @@ impl EventSource {
             let Some(name) = event.file_name() else { continue };
             let path = join(folder, OsStr::from_bytes(name.to_bytes()));
             if flags.contains(ReadFlags::ISDIR) {
+                raw.has_lost_folder |= flags.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM);
                 if flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) {
                     raw.new_folders.insert(path.clone());
                 } else if flags.contains(ReadFlags::MOVED_FROM) {

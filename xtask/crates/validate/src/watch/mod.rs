@@ -13,7 +13,7 @@ use std::time::Duration;
 use xtask_base::deadline::Deadline;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
-use xtask_git::{IgnoreRules, Repo};
+use xtask_git::{IgnoreRules, IndexStamp, Repo};
 
 #[cfg(target_os = "macos")]
 mod fsevents;
@@ -21,8 +21,11 @@ mod fsevents;
 use fsevents::EventSource;
 #[cfg(not(target_os = "macos"))]
 mod inotify;
+mod inputs;
 #[cfg(not(target_os = "macos"))]
 use inotify::EventSource;
+
+pub use inputs::{KnownInputs, WatchedInputs};
 
 /// How long it has to be quiet before changes are reported: an editor saves in several steps.
 const QUIET: Duration = Duration::from_millis(8);
@@ -40,12 +43,14 @@ pub struct FileChanges {
     pub paths: BTreeSet<RepoPath>,
     /// Whether the system has lost some, so that anything may have changed.
     pub has_lost: bool,
+    /// Whether folders came or went, or the rules of what is ignored have changed.
+    pub has_folders: bool,
 }
 
 impl FileChanges {
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.paths.is_empty() && !self.has_lost
+        self.paths.is_empty() && !self.has_lost && !self.has_folders
     }
 }
 
@@ -55,55 +60,69 @@ struct RawChanges {
     paths: BTreeSet<RepoPath>,
     /// Folders that are new under their names, and have to be watched.
     new_folders: BTreeSet<RepoPath>,
+    /// Whether a folder is gone from its place.
+    has_lost_folder: bool,
     has_lost: bool,
 }
 
 /// The watch over a worktree.
-pub struct WorktreeWatch<'r> {
+struct WorktreeWatch<'r> {
     repo: &'r Repo,
     ignores: IgnoreRules<'r>,
+    /// The index by which the rules were read: what is tracked is not ignored.
+    index: Option<IndexStamp>,
     source: EventSource,
 }
 
 impl<'r> WorktreeWatch<'r> {
     /// Begins to watch.
-    pub fn start(repo: &'r Repo) -> Result<WorktreeWatch<'r>> {
+    fn start(repo: &'r Repo) -> Result<WorktreeWatch<'r>> {
         let source = EventSource::new(repo.root())?;
-        let mut watch = WorktreeWatch { repo, ignores: repo.read_ignore_rules()?, source };
+        let index = repo.index_stamp();
+        let mut watch = WorktreeWatch { repo, ignores: repo.read_ignore_rules()?, index, source };
         watch.watch_below(&RepoPath::new(""), &mut BTreeSet::new())?;
         Ok(watch)
     }
 
     /// The number of folders that are watched; `None` if the system needs no watch for each.
-    #[must_use]
-    pub fn count_folders(&self) -> Option<usize> {
+    fn count_folders(&self) -> Option<usize> {
         self.source.count_folders()
     }
 
-    /// Waits for changes, at most `longest` for the first one, and collects those that follow at once.
-    pub fn next_changes(&mut self, longest: Duration) -> Result<FileChanges> {
+    /// Waits for changes, at most `longest` for the first one, and collects those that follow within `quiet`.
+    fn next_changes(&mut self, longest: Duration, quiet: Duration) -> Result<FileChanges> {
         let mut changes = FileChanges::default();
         let mut wait = longest;
         let burst = Deadline::after(longest + LONGEST_BURST);
         while burst.remaining().is_some() {
             let Some(raw) = self.source.read(wait)? else { break };
+            changes.has_folders |= raw.has_lost_folder || !raw.new_folders.is_empty();
             self.add_changes(raw, &mut changes)?;
             if !changes.is_empty() {
-                wait = QUIET;
+                wait = quiet;
             }
         }
+        if longest.is_zero() && self.index != self.repo.index_stamp() {
+            self.read_rules_again()?;
+            changes.has_folders = true;
+        }
         Ok(changes)
+    }
+
+    fn read_rules_again(&mut self) -> Result<()> {
+        self.index = self.repo.index_stamp();
+        self.ignores = self.repo.read_ignore_rules()?;
+        self.watch_below(&RepoPath::new(""), &mut BTreeSet::new())
     }
 
     fn add_changes(&mut self, raw: RawChanges, changes: &mut FileChanges) -> Result<()> {
         if raw.has_lost {
             changes.has_lost = true;
-            self.ignores = self.repo.read_ignore_rules()?;
-            self.watch_below(&RepoPath::new(""), &mut BTreeSet::new())?;
+            self.read_rules_again()?;
         }
         if raw.paths.iter().any(|path| path.file_name() == IGNORE_FILE) {
-            self.ignores = self.repo.read_ignore_rules()?;
-            self.watch_below(&RepoPath::new(""), &mut BTreeSet::new())?;
+            self.read_rules_again()?;
+            changes.has_folders = true;
         }
         for folder in &raw.new_folders {
             if self.can_enter(folder) {
