@@ -97,6 +97,15 @@ impl ClaimedBundle {
         Ok(ClaimedBundle { bytes, content })
     }
 
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// For a bundle that was verified before.
+    pub(crate) fn verified_before(&self) -> VerifiedBundle {
+        VerifiedBundle(self.content.clone())
+    }
+
     /// The time of signing, as it says.
     #[must_use]
     pub fn at(&self) -> i64 {

@@ -52,8 +52,13 @@ struct Transfer {
 }
 
 impl HttpStore<'_> {
-    /// Fetches the bundles that the cache has for these keys, each once. Returns warnings about what was passed over.
-    pub fn fetch_bundles(&self, keys: &[String]) -> Result<(Vec<Vec<u8>>, Vec<String>)> {
+    /// Fetches the bundles that the cache has for these keys, each once, but those that are `known` here. Returns
+    /// warnings about what was passed over.
+    pub fn fetch_bundles(
+        &self,
+        keys: &[String],
+        known: &dyn Fn(&str) -> Option<Vec<u8>>,
+    ) -> Result<(Vec<Vec<u8>>, Vec<String>)> {
         if keys.is_empty() {
             return Ok((Vec::new(), Vec::new()));
         }
@@ -78,6 +83,8 @@ impl HttpStore<'_> {
                     .push(format!("the entry of {} in the cache is not a result", short(key))),
             }
         }
+        let mut bundles: Vec<Vec<u8>> = Vec::new();
+        wanted.retain(|hash| known(hash).map(|bundle| bundles.push(bundle)).is_none());
         let gets = wanted.iter().map(|hash| Transfer {
             path: format!("/cas/{hash}"),
             file: file(&format!("cas-{hash}")),
@@ -85,7 +92,6 @@ impl HttpStore<'_> {
         });
         let statuses = self.transfer(&folder, &gets.collect::<Vec<_>>(), READ_TIMEOUT_S)?;
         warnings.extend(describe_failures(&statuses));
-        let mut bundles = Vec::new();
         for hash in wanted {
             if statuses.get(&format!("/cas/{hash}")) != Some(&200) {
                 continue;

@@ -15,6 +15,7 @@ const _: Option<&str> = option_env!("XTASK_SOURCES_SHARE");
 
 pub mod action_result;
 pub mod bundle;
+pub mod bundle_cache;
 pub mod git_store;
 pub mod http_store;
 pub mod signature;

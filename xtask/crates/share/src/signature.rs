@@ -72,7 +72,7 @@ impl Signer {
     }
 
     /// Renders the line of an `allowed_signers` file.
-    fn to_line(&self) -> String {
+    pub(crate) fn to_line(&self) -> String {
         format!("{} {} {}\n", self.name, self.key_type, self.key)
     }
 }

@@ -287,46 +287,13 @@ impl<'a> Runner<'a, '_, '_> {
         'a: 'scope,
     {
         let check = self.check(at);
-        let needs = self.resolve_needs(at)?;
-        let snapshot = self.inspector.take_snapshot(self.config(), at, needs)?;
-        if snapshot.given.as_ref().is_some_and(|given| given.paths().next().is_none()) {
-            self.skip_without_files(at);
-            return Ok(false);
-        }
-        let (pass, mut why) = self.find_reusable_pass(check, &snapshot);
-        let to_check = self.find_files_to_check(check, &snapshot);
-        why.extend(to_check.describe_rest());
-        self.states[at].run_reasons.extend(why);
-        self.states[at].snapshot = Some(snapshot);
-        let now = self.context.tools.world.now_seconds();
-        let reused = match pass {
-            Some(pass) => Some((
-                format!("passed {} in this very state", format_ago(now, pass.at)),
-                pass.output,
-            )),
-            None if to_check.is_done() => Some((to_check.describe_pass(now), String::new())),
-            None => self.find_shared_pass(at).map(|reason| (reason, String::new())),
-        };
-        if let Some((reason, output)) = reused {
-            self.log.write_line(LogLevel::CacheHit, &format!("{} ({reason})", check.name));
-            let ended = Verdict { output, ..Verdict::new(CheckOutcome::Cached, &reason) };
-            self.finish_check(at, ended);
-            return Ok(false);
-        }
-        if self.options.dry_run {
-            let reason = to_check.describe_plan();
-            self.finish_check(at, Verdict::new(CheckOutcome::Planned, &reason));
-            return Ok(false);
-        }
-        if self.rerun_shared_needs(at) {
-            return Ok(false);
-        }
-        self.states[at].to_check = to_check.paths.clone();
+        let Some(to_check) = self.find_work(at)? else { return Ok(false) };
+        self.states[at].to_check = to_check.clone();
         self.prepare_check(at);
         self.states[at].stage = CheckStage::Running;
         self.context.listener.on_check_started(check);
         self.log.write_line(LogLevel::Status, &format!("{} started", check.name));
-        let work = self.prepare_work(at, to_check.paths);
+        let work = self.prepare_work(at, to_check);
         if check.kind.runs_command() {
             self.inspector.forget_input_sets();
         }
@@ -354,6 +321,49 @@ impl<'a> Runner<'a, '_, '_> {
                 Ok(true)
             }
         }
+    }
+
+    /// Returns the files that a check has to look at, or `None` if it does not run now: it has passed in this state, it
+    /// has no files, the run is a dry one, or checks that it needs run first after all.
+    fn find_work(&mut self, at: usize) -> Result<Option<Vec<RepoPath>>> {
+        let check = self.check(at);
+        let snapshot = match self.take_looked_at(at) {
+            Some(snapshot) => snapshot,
+            None => {
+                let needs = self.resolve_needs(at)?;
+                self.inspector.take_snapshot(self.config(), at, needs)?
+            }
+        };
+        if snapshot.given.as_ref().is_some_and(|given| given.paths().next().is_none()) {
+            self.skip_without_files(at);
+            return Ok(None);
+        }
+        let (pass, mut why) = self.find_reusable_pass(check, &snapshot);
+        let to_check = self.find_files_to_check(check, &snapshot);
+        why.extend(to_check.describe_rest());
+        self.states[at].run_reasons.extend(why);
+        self.states[at].snapshot = Some(snapshot);
+        let now = self.context.tools.world.now_seconds();
+        let reused = match pass {
+            Some(pass) => Some((
+                format!("passed {} in this very state", format_ago(now, pass.at)),
+                pass.output,
+            )),
+            None if to_check.is_done() => Some((to_check.describe_pass(now), String::new())),
+            None => self.find_shared_pass(at).map(|reason| (reason, String::new())),
+        };
+        if let Some((reason, output)) = reused {
+            self.log.write_line(LogLevel::CacheHit, &format!("{} ({reason})", check.name));
+            let ended = Verdict { output, ..Verdict::new(CheckOutcome::Cached, &reason) };
+            self.finish_check(at, ended);
+            return Ok(None);
+        }
+        if self.options.dry_run {
+            let reason = to_check.describe_plan();
+            self.finish_check(at, Verdict::new(CheckOutcome::Planned, &reason));
+            return Ok(None);
+        }
+        Ok((!self.rerun_shared_needs(at)).then_some(to_check.paths))
     }
 
     /// Leaves a check out that is given no file in this run.

@@ -7,6 +7,7 @@
 //! build: shared pass   unit (needs build): none   ->   build runs, then unit
 //! ```
 
+use super::input_snapshot::InputSnapshot;
 use super::log::LogLevel;
 use super::outcome::{CheckNote, Verdict};
 use super::plan::{CheckStage, walk_needs};
@@ -26,6 +27,8 @@ pub(super) struct SharedState {
     rechecked: Option<(TrustedPass, String)>,
     /// Whether the check has to run, as another one needs what it makes.
     must_run: bool,
+    /// Whether its snapshot was taken to ask for the pass, and is as good as a new one until a command starts.
+    is_looked_at: bool,
 }
 
 impl Runner<'_, '_, '_> {
@@ -44,12 +47,11 @@ impl Runner<'_, '_, '_> {
             let snapshot = self.inspector.take_snapshot(self.config(), at, needs)?;
             let is_here = self.find_reusable_pass(self.check(at), &snapshot).0.is_some();
             self.states[at].snapshot = Some(snapshot);
+            self.states[at].shared.is_looked_at = true;
             if !is_here {
                 keys.extend(self.shared_key_of(at).ok());
             }
         }
-        // A check is looked at again when it starts.
-        wanted.iter().for_each(|at| self.states[*at].snapshot = None);
         if !keys.is_empty() {
             let (index, warnings) = share.fetch(&keys);
             self.shared_index = index;
@@ -59,6 +61,13 @@ impl Runner<'_, '_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Returns the snapshot that was taken to ask for a shared pass, if nothing has been started since.
+    pub(super) fn take_looked_at(&mut self, at: usize) -> Option<InputSnapshot> {
+        let is_looked_at = std::mem::take(&mut self.states[at].shared.is_looked_at);
+        let is_new = is_looked_at && !self.inspector.input_sets.has_command_started;
+        self.states[at].snapshot.take().filter(|_| is_new)
     }
 
     /// Returns the shared key of the present state of a check, or why it has none.

@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::session::state_folder;
 use super::shared_key::MachineIdentity;
 use xtask_base::environment::{Environment, format_ago};
 use xtask_base::error::{Error, Result};
@@ -20,6 +21,7 @@ use xtask_git::{Repo, Tools};
 use xtask_share::bundle::{
     BUNDLE_SCHEMA, BundledPass, ClaimedBundle, ResultBundle, ResultIndex, TrustedPass, sign_bundle,
 };
+use xtask_share::bundle_cache::BundleCache;
 use xtask_share::git_store;
 use xtask_share::http_store::HttpStore;
 use xtask_share::signature::{Signer, read_public_key};
@@ -83,7 +85,9 @@ impl<'a> SharedResults<'a> {
     /// Fetches what is said of these keys, and keeps what is signed. Returns warnings about all else.
     pub(super) fn fetch(&self, keys: &[String]) -> (ResultIndex, Vec<String>) {
         let mut index = ResultIndex::default();
-        let (bundles, mut warnings) = match self.fetch_bundles(keys) {
+        let folder = state_folder(self.repo).join("bundles");
+        let cache = BundleCache::new(self.world, self.disk, folder, &self.signers);
+        let (bundles, mut warnings) = match self.fetch_bundles(keys, &cache) {
             Ok(fetched) => fetched,
             Err(failure) => {
                 let cause = failure.details().first().and_then(|text| text.lines().next());
@@ -115,9 +119,7 @@ impl<'a> SharedResults<'a> {
                 break;
             }
             verified += 1;
-            let added = claim
-                .verify(self.world, self.disk, &self.signers)
-                .and_then(|bundle| index.add_bundle(&bundle, now));
+            let added = cache.verify(claim).and_then(|bundle| index.add_bundle(&bundle, now));
             match added {
                 Ok(()) => {
                     for key in claim.keys().filter(|key| wanted.contains(key)) {
@@ -136,10 +138,16 @@ impl<'a> SharedResults<'a> {
         (index, warnings)
     }
 
-    fn fetch_bundles(&self, keys: &[String]) -> Result<(Vec<Vec<u8>>, Vec<String>)> {
+    fn fetch_bundles(
+        &self,
+        keys: &[String],
+        cache: &BundleCache<'_>,
+    ) -> Result<(Vec<Vec<u8>>, Vec<String>)> {
         match &self.config.place {
             SharePlace::Git => git_store::fetch_bundles(self.repo, &self.remote),
-            SharePlace::Http(url) => self.http_store(url).fetch_bundles(keys),
+            SharePlace::Http(url) => {
+                self.http_store(url).fetch_bundles(keys, &|hash| cache.read(hash))
+            }
         }
     }
 
