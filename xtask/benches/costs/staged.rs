@@ -327,7 +327,19 @@ fn start_nginx(bench: &Bench, nginx: &Path) -> Option<(std::process::Child, u16)
 
 /// The time from a save to the printed result of a check that takes nothing, in a worktree of 10,000 files.
 pub fn watch(bench: &Bench) {
-    let shell = bench.repo("watch", 0, 10_000);
+    // Ten files in a folder, as projects have them.
+    let shell = bench.shell(&bench.root);
+    let dir = bench.root.join("watch");
+    fs::create_dir_all(&dir).unwrap();
+    shell.change_dir(&dir);
+    cmd!(shell, "git init --quiet -b main").quiet().run().unwrap();
+    for number in 0..10_000 {
+        write(
+            &shell,
+            &format!("src/d{:03}/e{}/f{number:05}", number / 100, number / 10 % 10),
+            "other\n",
+        );
+    }
     let checks = "[[check]]\nname = 'nothing'\nrun = 'true'\ninputs = ['src/**']\n";
     write(&shell, "setup/validate.toml", checks);
     cmd!(shell, "git add --all").quiet().run().unwrap();
@@ -347,7 +359,7 @@ pub fn watch(bench: &Bench) {
         // As a person does: the last run is long over.
         std::thread::sleep(Duration::from_millis(150));
         let begun = Instant::now();
-        write(&shell, "src/d000/e00/f0000000", &format!("{round}\n"));
+        write(&shell, "src/d000/e0/f00000", &format!("{round}\n"));
         wait();
         times.push(milliseconds(begun.elapsed()));
     }

@@ -24,7 +24,8 @@ use xtask_base::path::RepoPath;
 use xtask_base::words::pluralize;
 use xtask_config::{Check, CheckKind};
 
-/// Rules over so many files take less time than the wait until a change of just written files can be seen.
+/// Rules over so many files take less time than to save that they have passed, and to wait until a change of just
+/// written files can be seen.
 const QUICK_FILES: usize = 200;
 
 impl Runner<'_, '_, '_> {
@@ -129,11 +130,12 @@ impl Runner<'_, '_, '_> {
         let forgotten = self.context.cache.remove_pass(self.context.tools.disk, &snapshot.key);
         let is_quick = matches!(self.check(at).kind, CheckKind::FileRules { .. })
             && snapshot.given.as_ref().is_some_and(|given| given.paths().count() <= QUICK_FILES);
-        let is_unsettled = is_quick && self.inspector.settle_time_ms(snapshot) > 0;
-        if !is_unsettled {
+        let is_partial = self.inspector.scope.is_partial();
+        let is_unsaved = is_quick && (is_partial || self.inspector.settle_time_ms(snapshot) > 0);
+        if !is_unsaved {
             self.inspector.wait_until_settled(snapshot);
         }
-        self.states[at].is_unsettled = is_unsettled;
+        self.states[at].is_unsaved = is_unsaved;
         if let Err(cause) = forgotten {
             self.disable_saving(&cause.to_string());
         }
@@ -152,14 +154,14 @@ impl Runner<'_, '_, '_> {
                 self.disable_saving(&cause.to_string());
             }
             if ended.outcome == CheckOutcome::Failed
-                && !self.states[at].is_unsettled
+                && !self.states[at].is_unsaved
                 && self.save_file_passes(at, &passed)?.is_empty()
             {
                 self.revoke_if_rechecked(at);
             }
             return Ok(ended);
         }
-        if snapshot.unknown_reason.is_some() || self.states[at].is_unsettled {
+        if snapshot.unknown_reason.is_some() || self.states[at].is_unsaved {
             return Ok(ended);
         }
         let moved = self.save_file_passes(at, &passed)?;

@@ -131,8 +131,8 @@ pub(super) struct CheckState {
     /// Whether the check was left out, so that its products are unknown.
     pub(super) is_unknown: bool,
     pub(super) shared: SharedState,
-    /// Whether a change of its files might not be seen, so that its pass is not saved.
-    pub(super) is_unsettled: bool,
+    /// Whether its pass is not saved: a change of its files might not be seen, or it is not worth it.
+    pub(super) is_unsaved: bool,
 }
 
 pub(super) struct Runner<'a, 'o, 'l> {
