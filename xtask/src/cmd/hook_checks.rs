@@ -57,8 +57,17 @@ pub(super) fn run(session: &Session, repo: &Repo, run: &HookRun<'_>) -> CommandR
         return Ok(SUCCESS);
     }
     let here = RunEnvironment { is_ci: false, ..run_environment(session) };
-    let filter = CheckFilter { hook: Some(run.hook), ..CheckFilter::default() };
-    let mut selection = select_checks(&checks.config, &filter, here)?;
+    let skip = list_skipped(session);
+    let filter = CheckFilter { hook: Some(run.hook), skip, ..CheckFilter::default() };
+    let mut selection = match select_checks(&checks.config, &filter, here) {
+        // A hook that ends with an error lets git go on, and all checks would be skipped for a typo.
+        Err(unknown) if !filter.skip.is_empty() => {
+            print_hook_message(&format!("{} refused: {SKIP_VARIABLE}: {unknown}", run.hook.name()));
+            unknown.details().iter().for_each(|detail| report::print_hook_line(detail));
+            return Ok(ErrorKind::Negative.exit_code());
+        }
+        selected => selected?,
+    };
     let branch = repo.current_branch();
     let situation = HookSituation {
         hook: run.hook,
@@ -87,6 +96,15 @@ pub(super) fn run(session: &Session, repo: &Repo, run: &HookRun<'_>) -> CommandR
     }
     print_refused(run.hook, &done);
     Ok(ErrorKind::Negative.exit_code())
+}
+
+/// The variable that names checks, phases or tags that hooks leave out for one command.
+const SKIP_VARIABLE: &str = "XTASK_SKIP";
+
+fn list_skipped(session: &Session) -> Vec<String> {
+    let listed = session.world.variable(SKIP_VARIABLE).unwrap_or_default();
+    let names = listed.split([',', ' ']).filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
 }
 
 /// Prints why the checks of a hook refuse, and how to go on in spite of it.

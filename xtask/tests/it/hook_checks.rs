@@ -393,3 +393,19 @@ fn a_notice_names_what_brings_the_environment_up_to_date() {
     let rebased = repo.try_git(&["rebase", "-q", "feature"]).status(0);
     rebased.says("`npm ci` brings");
 }
+
+#[test]
+fn one_check_is_left_out_for_one_commit() {
+    let checks = "[[check]]\nname = 'bad'\nrun = 'false'\nhook = 'pre-commit'\n\
+        [[check]]\nname = 'worse'\nrun = 'false'\nhook = 'pre-commit'\n";
+    let lab = Lab::new();
+    let repo = hooked(&lab, checks);
+    repo.write("a.txt", "x\n");
+    repo.git(&["add", "--all"]);
+    let commit =
+        |skip: &str| repo.run("git", &["commit", "-q", "-m", "x"], &[("XTASK_SKIP", skip)]);
+    commit("bad").status(1).says("worse").never_says("bad: ");
+    let typo = commit("bad,wors").status(1);
+    typo.says("pre-commit refused: XTASK_SKIP: ").says("`wors`").says("did you mean `worse`");
+    commit("bad, worse").status(0);
+}

@@ -170,6 +170,10 @@ pub fn sanitize_for_terminal(text: &str) -> std::borrow::Cow<'_, str> {
     while let Some(at) = rest.find(is_odd) {
         shown.push_str(&rest[..at]);
         rest = &rest[at..];
+        if let Some(length) = style_prefix_len(rest) {
+            rest = &rest[length..];
+            continue;
+        }
         let length = color_prefix_len(rest).unwrap_or_else(|| {
             let c = rest.chars().next().map_or(0, char::len_utf8);
             // A Windows line end loses its `\r`.
@@ -184,6 +188,17 @@ pub fn sanitize_for_terminal(text: &str) -> std::borrow::Cow<'_, str> {
     }
     shown.push_str(rest);
     shown.into()
+}
+
+/// Returns the length of a sequence at the start of `text` that only changes how text looks, and is none of xtask's own: a
+/// style (`ESC [ 1;31 m`), or the choice of ASCII letters (`ESC ( B`, as `tput sgr0` prints it).
+fn style_prefix_len(text: &str) -> Option<usize> {
+    if text.starts_with("\u{1b}(B") {
+        return Some(3);
+    }
+    let inner = text.strip_prefix("\u{1b}[")?;
+    let end = inner.find(|c: char| !c.is_ascii_digit() && c != ';' && c != ':')?;
+    (inner[end..].starts_with('m') && color_prefix_len(text).is_none()).then_some(end + 3)
 }
 
 /// Returns the length of one of xtask's own colours at the start of `text`: bold, dim, a foreground
@@ -228,10 +243,11 @@ mod tests {
                 "\u{1b}[1mbold\u{1b}[0m \u{1b}[31mred\u{1b}[0m",
             ),
             ("\u{1b}]0;title\u{7}", "\\033]0;title\\007"),
-            ("\u{1b}[8mhidden\u{1b}[2J\u{1b}[", "\\033[8mhidden\\033[2J\\033["),
+            ("\u{1b}[8mhidden\u{1b}[2J\u{1b}[", "hidden\\033[2J\\033["),
             ("\u{9b}2J \u{202e}x", "\\302\\2332J \\342\\200\\256x"),
             ("one\r\ntwo\rthree", "one\ntwo\\rthree"),
-            ("\u{1b}[38;5;1m \u{1b}[3xm", "\\033[38;5;1m \\033[3xm"),
+            ("\u{1b}[38;5;1mx\u{1b}[3xm", "x\\033[3xm"),
+            ("\u{1b}[1;31mred\u{1b}(B\u{1b}[m", "red"),
         ] {
             assert_eq!(sanitize_for_terminal(text), shown);
         }
