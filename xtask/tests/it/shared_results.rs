@@ -360,4 +360,104 @@ fn an_unreachable_place_is_not_in_the_way() {
     assert_eq!(outcomes, ALL_PASSED);
     assert!(json["warnings"].to_string().contains("the cache of results did not answer"), "{json}");
     assert_eq!(dev.outcomes(), ALL_CACHED, "those of this clone");
+    // Nobody waits for it again at once.
+    dev.place.write("a.txt", "edited\n");
+    let (outcomes, _, json) = dev.validate(&[], &[]);
+    assert_eq!(outcomes, ALL_PASSED);
+    assert_eq!(json["warnings"], serde_json::json!([]));
+    assert!(json["checks"][0]["why"].to_string().contains("was out of reach"), "{json}");
+}
+
+#[test]
+fn a_ref_of_results_may_hold_anything() {
+    let lab = Lab::new();
+    let machines = Machines::new(&lab, "git");
+    machines.clone_of("ci").sign();
+    let hub = &machines.hub;
+    let put = |user: &str, make: &dyn Fn(&Place<'_>) -> String, warns: bool| {
+        let dev = machines.clone_of(user);
+        let id = make(&dev.place);
+        dev.place.git(&[
+            "push",
+            "-q",
+            "--force",
+            "origin",
+            &format!("{}:refs/xtask/results", id.trim()),
+        ]);
+        let (outcomes, _, json) = machines.clone_of(&format!("{user}-reader")).validate(&[], &[]);
+        assert_eq!(outcomes, ALL_PASSED, "{user}: {json}");
+        assert_eq!(json["warnings"] != serde_json::json!([]), warns, "{user}: {json}");
+    };
+    let old = hub.git(&["rev-parse", "refs/xtask/results"]);
+    let bundle = hub.git(&["ls-tree", "--name-only", "refs/xtask/results"]);
+    put("blob", &|place| place.git(&["hash-object", "-w", "a.txt"]), true);
+    put("tree", &|place| place.git(&["rev-parse", "HEAD^{tree}"]), true);
+    put("branch", &|place| place.git(&["rev-parse", "HEAD"]), false);
+    // Names of bundles with other contents: a text, a folder, a symlink, and far too many.
+    let name = bundle.trim().to_owned();
+    let commit = |place: &Place<'_>| {
+        place.git(&["add", "--all"]);
+        place.git(&["commit", "-q", "-m", "x"]);
+        place.git(&["rev-parse", "HEAD"])
+    };
+    let write = |place: &Place<'_>, content: &str| {
+        place.write(&name, content);
+        commit(place)
+    };
+    put("text", &|place| write(place, "{\"schema\":1}\n"), true);
+    put("huge", &|place| write(place, &"x".repeat(600_000)), true);
+    put(
+        "folder",
+        &|place| {
+            place.write(&format!("{name}/x"), "x");
+            commit(place)
+        },
+        false,
+    );
+    put(
+        "link",
+        &|place| {
+            place.link("a.txt", &name);
+            commit(place)
+        },
+        false,
+    );
+    let many = |place: &Place<'_>| {
+        for number in 0..300 {
+            place.write(&format!("{number:012}-{number:064x}"), "x\n");
+        }
+        commit(place)
+    };
+    put("many", &many, true);
+    // CI goes on from there, and an honest ref is believed again.
+    let ci = machines.clone_of("ci-again");
+    ci.sign();
+    assert_eq!(machines.clone_of("late").outcomes(), ALL_CACHED);
+    hub.git(&["update-ref", "refs/xtask/results", old.trim()]);
+    assert_eq!(machines.clone_of("later").outcomes(), ALL_CACHED, "forced back to an older state");
+}
+
+#[test]
+fn a_bundle_of_somebody_who_calls_himself_ci_is_passed_over() {
+    let lab = Lab::new();
+    let machines = Machines::new(&lab, "git");
+    let (evil, dev) = (machines.clone_of("mallory"), machines.clone_of("ann"));
+    // A canonical branch of his own names his key.
+    let key = |name: &str| {
+        let public = std::fs::read_to_string(lab.path(&format!("keys/{name}.pub"))).unwrap();
+        public.split(' ').nth(1).unwrap().to_owned()
+    };
+    let text = evil.place.read(VALIDATE_FILE).replace(&key("ci"), &key("stranger"));
+    evil.place.write(VALIDATE_FILE, text);
+    evil.place.commit("me");
+    let path = lab.path("keys/stranger");
+    let (outcomes, _, json) =
+        evil.validate(&[], &[("CI", "1"), ("XTASK_SHARE_KEY", path.as_str())]);
+    assert_eq!((outcomes.as_str(), &json["warnings"]), (ALL_PASSED, &serde_json::json!([])));
+    let (outcomes, ran, json) = dev.validate(&[], &[]);
+    assert_eq!((outcomes.as_str(), ran.as_str()), (ALL_PASSED, "build lint unit"), "{json}");
+    assert!(
+        json["warnings"].to_string().contains("its signature is not one of `ci@example.com`"),
+        "{json}"
+    );
 }

@@ -70,6 +70,9 @@ impl HttpStore<'_> {
             is_put: false,
         });
         let statuses = self.transfer(&folder, &gets.collect::<Vec<_>>(), READ_TIMEOUT_S)?;
+        if statuses.values().all(|status| *status == 0) {
+            return Err(Error::unable("the cache of results did not answer"));
+        }
         let mut warnings = describe_failures(&statuses);
         let mut wanted = BTreeSet::new();
         for key in keys {

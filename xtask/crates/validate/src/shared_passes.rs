@@ -109,6 +109,7 @@ impl Runner<'_, '_, '_> {
             let is_revoked = self.shared_index.revocations().contains_key(&key);
             let reason = match is_revoked {
                 true => "its shared pass was revoked",
+                false if share.is_pausing() => "the place of shared results was out of reach",
                 false => "no shared pass of it counts",
             };
             self.states[at].run_reasons.push(reason.to_owned());

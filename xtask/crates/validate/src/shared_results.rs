@@ -32,6 +32,12 @@ pub const KEY_VARIABLE: &str = "XTASK_SHARE_KEY";
 /// The most bundles whose signatures are verified in a run, each by a process.
 const MAX_VERIFIED: usize = 50;
 
+/// How long nobody asks for results after the place of them was out of reach, in seconds.
+const PAUSE_S: i64 = 300;
+
+/// What a warning says of that.
+const PAUSE_WORDS: &str = "not asked again for 5 minutes (`--no-share` leaves it alone)";
+
 /// The length of a shown commit.
 const SHORT_COMMIT: usize = 7;
 
@@ -85,6 +91,9 @@ impl<'a> SharedResults<'a> {
     /// Fetches what is said of these keys, and keeps what is signed. Returns warnings about all else.
     pub(super) fn fetch(&self, keys: &[String]) -> (ResultIndex, Vec<String>) {
         let mut index = ResultIndex::default();
+        if self.is_pausing() {
+            return (index, Vec::new());
+        }
         let folder = state_folder(self.repo).join("bundles");
         let cache = BundleCache::new(self.world, self.disk, folder, &self.signers);
         let (bundles, mut warnings) = match self.fetch_bundles(keys, &cache) {
@@ -92,7 +101,11 @@ impl<'a> SharedResults<'a> {
             Err(failure) => {
                 let cause = failure.details().first().and_then(|text| text.lines().next());
                 let cause = cause.map(|cause| format!(" ({})", cause.trim())).unwrap_or_default();
-                return (index, vec![format!("no shared results: {failure}{cause}")]);
+                self.pause();
+                return (
+                    index,
+                    vec![format!("no shared results: {failure}{cause}; {PAUSE_WORDS}")],
+                );
             }
         };
         let wanted: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
@@ -136,6 +149,27 @@ impl<'a> SharedResults<'a> {
             ));
         }
         (index, warnings)
+    }
+
+    /// Whether the place of results was out of reach a moment ago. Who is offline does not wait for it in each run.
+    #[must_use]
+    pub(super) fn is_pausing(&self) -> bool {
+        let asked = std::fs::symlink_metadata(self.pause_file()).and_then(|meta| meta.modified());
+        let now = self.world.now_seconds();
+        let at = asked.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        at.and_then(|at| i64::try_from(at.as_secs()).ok())
+            .is_some_and(|at| (0..PAUSE_S).contains(&(now - at)))
+    }
+
+    fn pause(&self) {
+        let file = self.pause_file();
+        let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
+        // Without the file, the next run asks again.
+        folder.and_then(|()| self.disk.write_into(&file, b"out of reach\n")).ok();
+    }
+
+    fn pause_file(&self) -> PathBuf {
+        state_folder(self.repo).join("share-pause")
     }
 
     fn fetch_bundles(
