@@ -23,6 +23,8 @@ use xtask_base::process::{self, Program};
 use xtask_base::words::{join_names, pluralize, quote_for_shell};
 #[cfg(feature = "checks")]
 use xtask_config::CheckHook;
+#[cfg(feature = "checks")]
+use xtask_git::StagedChange;
 use xtask_git::{PUSHING, Repo};
 #[cfg(feature = "checks")]
 use xtask_hooks::pre_push::PushedRef;
@@ -170,18 +172,20 @@ fn dispatch_hook(
             }
             verdict.notes.iter().for_each(|note| print_hook_message(note));
             #[cfg(feature = "checks")]
-            return run_commit_checks(session, repo, CheckHook::PreCommit, args);
+            return run_commit_checks(session, repo, CheckHook::PreCommit, args, verdict.changes);
         }
         #[cfg(feature = "checks")]
         Hook::PreMergeCommit => {
-            return run_commit_checks(session, repo, CheckHook::PreMergeCommit, args);
+            return run_commit_checks(session, repo, CheckHook::PreMergeCommit, args, None);
         }
         #[cfg(feature = "checks")]
         Hook::PrepareCommitMsg => {
-            return run_commit_checks(session, repo, CheckHook::PrepareCommitMsg, args);
+            return run_commit_checks(session, repo, CheckHook::PrepareCommitMsg, args, None);
         }
         #[cfg(feature = "checks")]
-        Hook::CommitMsg => return run_commit_checks(session, repo, CheckHook::CommitMsg, args),
+        Hook::CommitMsg => {
+            return run_commit_checks(session, repo, CheckHook::CommitMsg, args, None);
+        }
         #[cfg(feature = "checks")]
         Hook::PreRebase => {
             let content = HookContent::Worktree;
@@ -208,11 +212,12 @@ fn run_commit_checks(
     repo: &Repo,
     hook: CheckHook,
     args: &[OsString],
+    changes: Option<Vec<StagedChange>>,
 ) -> CommandResult {
     let index = committed_index(session, repo);
     let message = args.first().filter(|_| hook.has_message());
     let message = message.map(|file| session.world.cwd.join(file));
-    let run = HookRun { hook, content: HookContent::Index(&index), message };
+    let run = HookRun { hook, content: HookContent::Index(&index, changes), message };
     hook_checks::run(session, repo, &run)
 }
 

@@ -12,7 +12,7 @@ use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::words::join_names;
 use xtask_config::CheckHook;
-use xtask_git::{ChangedPaths, FixedFile, Id, Repo, RestagedFile};
+use xtask_git::{ChangedPaths, FixedFile, Id, Repo, RestagedFile, StagedChange};
 use xtask_hooks::pause;
 use xtask_report as report;
 use xtask_sync::context;
@@ -38,8 +38,8 @@ pub(super) struct HookRun<'a> {
 
 /// The content that the checks of a hook see.
 pub(super) enum HookContent<'a> {
-    /// The index that is being committed.
-    Index(&'a Path),
+    /// The index that is being committed, and its changes against HEAD if they are known.
+    Index(&'a Path, Option<Vec<StagedChange>>),
     /// A commit that is being pushed, and the paths that it changes at the remote.
     Commit(Id, ChangedPaths),
     /// The files as they are.
@@ -78,17 +78,19 @@ pub(super) fn run(session: &Session, repo: &Repo, run: &HookRun<'_>) -> CommandR
         return Ok(SUCCESS);
     }
     let runner = HookRunner { session, repo, checks: &checks, selection: &selection, run };
-    let done = match run.content {
-        HookContent::Index(index) => match runner.check_staged_state(index)? {
-            Ok(done) => done,
-            // The checks have passed with the fixes alone, so that git must not go on without them.
-            Err(failure) => {
-                print_hook_message(&format!("commit refused: {failure}"));
-                failure.details().iter().for_each(|detail| report::print_hook_line(detail));
-                failure.hints().iter().for_each(|hint| print_hook_message(hint));
-                return Ok(ErrorKind::Negative.exit_code());
+    let done = match &run.content {
+        HookContent::Index(index, changes) => {
+            match runner.check_staged_state(index, changes.as_deref())? {
+                Ok(done) => done,
+                // The checks have passed with the fixes alone, so that git must not go on without them.
+                Err(failure) => {
+                    print_hook_message(&format!("commit refused: {failure}"));
+                    failure.details().iter().for_each(|detail| report::print_hook_line(detail));
+                    failure.hints().iter().for_each(|hint| print_hook_message(hint));
+                    return Ok(ErrorKind::Negative.exit_code());
+                }
             }
-        },
+        }
         HookContent::Commit(..) | HookContent::Worktree => runner.check_once()?,
     };
     if done.ok && !done.is_interrupted {
@@ -227,12 +229,19 @@ impl HookRunner<'_> {
 
     /// Runs the checks on the staged state, again if it was edited in the worktree during the run. Stages what fixes with
     /// `restage` have changed; the inner error says why that is not possible.
-    fn check_staged_state(&self, index: &Path) -> Result<Result<ValidateReport>> {
+    fn check_staged_state(
+        &self,
+        index: &Path,
+        changes: Option<&[StagedChange]>,
+    ) -> Result<Result<ValidateReport>> {
         let (repo, tools) = (self.repo, self.session.tools());
         let restages = self.run.hook == CheckHook::PreCommit
             && needs_export(&self.checks.config, self.selection);
         let source = || TreeSource::Index(index);
-        let staged = repo.list_staged_paths(index)?;
+        let staged = match changes {
+            Some(changes) => repo.list_committed_paths(index, changes)?,
+            None => repo.list_staged_paths(index)?,
+        };
         if self.is_about_message() {
             // Programs that read messages look for the repository.
             let scope = FileScope::staged(staged);

@@ -333,6 +333,11 @@ fn a_cache_is_used_and_believed_in_nothing() {
     }
     cache.have("");
     assert_eq!(dev.outcomes(), ALL_CACHED);
+    // What was answered counts for a minute: nobody is asked again.
+    cache.have("refuses");
+    let (outcomes, _, json) = dev.validate(&[], &[]);
+    assert_eq!((outcomes.as_str(), &json["warnings"]), (ALL_CACHED, &serde_json::json!([])));
+    cache.have("");
     // A pass under the key of another state, or of another check.
     let mut entries = cache.entries.lock().unwrap();
     let some = entries.iter().find(|(path, _)| path.contains("/ac/")).unwrap().1.clone();

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::local_git::split_at_nul;
-use super::{Id, Repo};
+use super::{Id, Repo, StagedChange};
 use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::path::RepoPath;
 
@@ -24,10 +24,30 @@ pub struct ChangedPaths {
     pub removed: BTreeSet<RepoPath>,
 }
 
+impl ChangedPaths {
+    fn from_changes(changes: &[StagedChange]) -> ChangedPaths {
+        let mut paths = ChangedPaths::default();
+        for change in changes {
+            let set = if change.after.is_some() { &mut paths.present } else { &mut paths.removed };
+            set.insert(change.path.clone());
+        }
+        paths
+    }
+}
+
 impl Repo {
     /// Lists the paths that a commit of `index` would change.
     pub fn list_staged_paths(&self, index: &Path) -> Result<ChangedPaths> {
-        let mut paths = self.list_paths_against(index, self.tree_of_head()?)?;
+        self.list_committed_paths(index, &self.staged_changes(index, self.tree_of_head()?)?)
+    }
+
+    /// Like [`Repo::list_staged_paths`], with the changes against HEAD already known.
+    pub fn list_committed_paths(
+        &self,
+        index: &Path,
+        changes: &[StagedChange],
+    ) -> Result<ChangedPaths> {
+        let mut paths = ChangedPaths::from_changes(changes);
         if self.git_folder().join("MERGE_HEAD").is_file() {
             for merged in self.incoming_commits() {
                 let other = self.list_paths_against(index, Some(self.tree_of(merged)?))?;
@@ -39,12 +59,7 @@ impl Repo {
     }
 
     fn list_paths_against(&self, index: &Path, tree: Option<Id>) -> Result<ChangedPaths> {
-        let mut paths = ChangedPaths::default();
-        for change in self.staged_changes(index, tree)? {
-            let set = if change.after.is_some() { &mut paths.present } else { &mut paths.removed };
-            set.insert(change.path);
-        }
-        Ok(paths)
+        Ok(ChangedPaths::from_changes(&self.staged_changes(index, tree)?))
     }
 
     /// Lists the paths of the worktree that differ from the merge base of `commit` and HEAD, untracked files included.

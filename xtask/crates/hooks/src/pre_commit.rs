@@ -36,6 +36,8 @@ pub struct CommitVerdict {
     pub faults: Vec<String>,
     /// Additional messages for the user.
     pub notes: Vec<String>,
+    /// What is staged, if it was looked at.
+    pub changes: Option<Vec<StagedChange>>,
 }
 
 /// Checks the staged changes in `index`, the index that git created for this commit.
@@ -61,6 +63,7 @@ pub fn check_staged(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<Comm
     {
         verdict.notes.extend(describe_own_versions(repo, &context, &branch, &changes)?);
     }
+    verdict.changes = Some(changes);
     Ok(verdict)
 }
 

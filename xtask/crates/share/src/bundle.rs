@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::signature::{self, Signer};
+use xtask_base::digest;
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result};
 use xtask_base::files::Disk;
@@ -95,6 +96,12 @@ impl ClaimedBundle {
     pub fn parse(bytes: Vec<u8>) -> Result<ClaimedBundle, String> {
         let content = parse_content(&bytes)?.1;
         Ok(ClaimedBundle { bytes, content })
+    }
+
+    /// The SHA-256 of the bundle, in hexadecimal.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        digest::to_hex(&digest::hash_bytes(&self.bytes))
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -41,6 +41,12 @@ impl<'a> BundleCache<'a> {
         BundleCache { world, disk, folder, signers, suffix }
     }
 
+    /// The digest of the signers, which tells one list of them from another.
+    #[must_use]
+    pub fn signers(&self) -> &str {
+        &self.suffix
+    }
+
     fn file(&self, hash: &str) -> PathBuf {
         self.folder.join(format!("{hash}-{}", self.suffix))
     }
@@ -60,7 +66,7 @@ impl<'a> BundleCache<'a> {
 
     /// Verifies a bundle, or finds that it was. Returns why it does not count.
     pub fn verify(&self, claim: &ClaimedBundle) -> Result<VerifiedBundle, String> {
-        let hash = digest::to_hex(&digest::hash_bytes(claim.bytes()));
+        let hash = claim.hash();
         if self.read(&hash).is_some() {
             return Ok(claim.verified_before());
         }

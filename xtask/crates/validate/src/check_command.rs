@@ -20,7 +20,7 @@ use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
 use xtask_base::process::{BECOME_SERVICE_ARG, Program};
 use xtask_base::process_group::GroupOutput;
-use xtask_config::{Check, CheckKind, CommandLine, MESSAGE_WORD};
+use xtask_config::{Check, CheckKind, CommandLine, FileRule, MESSAGE_WORD};
 
 impl<'a> Runner<'a, '_, '_> {
     /// Prepares the work of the check at index `at` on the files `given`. Returns `None` for other built-in checks than
@@ -37,7 +37,10 @@ impl<'a> Runner<'a, '_, '_> {
                 Ok(Some(CheckWork::Command { check, parts }))
             }
             CheckKind::FileRules { rules, max_size } => {
-                let all_paths = self.inspector.list_all_paths().map_err(|why| why.to_string())?;
+                let all_paths = match rules.contains(&FileRule::CaseConflict) {
+                    true => self.inspector.list_all_paths().map_err(|why| why.to_string())?,
+                    false => Vec::new(),
+                };
                 Ok(Some(CheckWork::Rules(FileRuleWork {
                     rules: rules.clone(),
                     max_size: *max_size,

@@ -113,7 +113,8 @@ impl Runner<'_, '_, '_> {
         let (Some(key), Some(given)) = (&snapshot.base_key, &snapshot.given) else {
             return everything();
         };
-        if !self.options.fast || snapshot.unknown_reason.is_some() {
+        if !self.options.fast || snapshot.unknown_reason.is_some() || self.is_quick(check, snapshot)
+        {
             return everything();
         }
         let passes = self.context.cache.find_file_passes(key);

@@ -121,6 +121,11 @@ impl Runner<'_, '_, '_> {
         (Some(pass.clone()), vec![format!("it passed {}{covers}", format_ago(now, pass.at))])
     }
 
+    /// Whether to run a check takes less time than to look for its passes: rules over the few files of a commit, say.
+    pub(super) fn is_quick(&self, check: &Check, snapshot: &InputSnapshot) -> bool {
+        self.inspector.scope.is_partial() && is_few_for_rules(check, snapshot)
+    }
+
     /// Removes the old pass of a check and waits until changes of its inputs will be visible.
     pub(super) fn prepare_check(&mut self, at: usize) {
         let Some(snapshot) = &self.states[at].snapshot else { return };
@@ -128,10 +133,10 @@ impl Runner<'_, '_, '_> {
             return;
         }
         let forgotten = self.context.cache.remove_pass(self.context.tools.disk, &snapshot.key);
-        let is_quick = matches!(self.check(at).kind, CheckKind::FileRules { .. })
-            && snapshot.given.as_ref().is_some_and(|given| given.paths().count() <= QUICK_FILES);
-        let is_partial = self.inspector.scope.is_partial();
-        let is_unsaved = is_quick && (is_partial || self.inspector.settle_time_ms(snapshot) > 0);
+        let check = self.check(at);
+        let is_few = is_few_for_rules(check, snapshot);
+        let is_unsaved =
+            self.is_quick(check, snapshot) || is_few && self.inspector.settle_time_ms(snapshot) > 0;
         if !is_unsaved {
             self.inspector.wait_until_settled(snapshot);
         }
@@ -245,6 +250,11 @@ impl Runner<'_, '_, '_> {
             self.warnings.push(text);
         }
     }
+}
+
+fn is_few_for_rules(check: &Check, snapshot: &InputSnapshot) -> bool {
+    matches!(check.kind, CheckKind::FileRules { .. })
+        && snapshot.given.as_ref().is_some_and(|given| given.paths().count() <= QUICK_FILES)
 }
 
 /// Joins names that are quoted already.

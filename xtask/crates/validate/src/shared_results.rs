@@ -10,6 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::session::state_folder;
 use super::shared_key::MachineIdentity;
 use xtask_base::environment::{Environment, format_ago};
@@ -38,6 +40,9 @@ const PAUSE_S: i64 = 300;
 /// What a warning says of that.
 const PAUSE_WORDS: &str = "not asked again for 5 minutes (`--no-share` leaves it alone)";
 
+/// How long an answer counts, in seconds: a revocation is seen this much later.
+const ANSWER_S: i64 = 60;
+
 /// The length of a shown commit.
 const SHORT_COMMIT: usize = 7;
 
@@ -52,6 +57,27 @@ pub struct SharedResults<'a> {
     /// The private key, if this machine signs.
     key: Option<PathBuf>,
     pub(super) machine: MachineIdentity,
+}
+
+/// What bundles say that are signed.
+#[derive(Default)]
+struct BelievedBundles {
+    index: ResultIndex,
+    /// The SHA-256 of each.
+    hashes: Vec<String>,
+    /// Why others do not count.
+    passed_over: Vec<String>,
+}
+
+/// What was said of some keys a moment ago.
+#[derive(Serialize, Deserialize)]
+struct RememberedAnswer {
+    /// In seconds since the epoch.
+    at: i64,
+    place: String,
+    keys: BTreeSet<String>,
+    /// The SHA-256 of the bundles that were verified.
+    bundles: Vec<String>,
 }
 
 /// What a run gives to other machines.
@@ -88,38 +114,59 @@ impl<'a> SharedResults<'a> {
         })
     }
 
-    /// Fetches what is said of these keys, and keeps what is signed. Returns warnings about all else.
+    /// Fetches what is said of these keys, and keeps what is signed. Returns warnings about all else. What was fetched for
+    /// the same keys a moment ago is not asked for again, except on CI.
     pub(super) fn fetch(&self, keys: &[String]) -> (ResultIndex, Vec<String>) {
-        let mut index = ResultIndex::default();
         if self.is_pausing() {
-            return (index, Vec::new());
+            return (ResultIndex::default(), Vec::new());
         }
         let folder = state_folder(self.repo).join("bundles");
         let cache = BundleCache::new(self.world, self.disk, folder, &self.signers);
-        let (bundles, mut warnings) = match self.fetch_bundles(keys, &cache) {
+        let remembered = self.read_answer(keys, &cache);
+        let is_new = remembered.is_none();
+        let fetched = remembered
+            .map_or_else(|| self.fetch_bundles(keys, &cache), |bundles| Ok((bundles, Vec::new())));
+        let (bundles, mut warnings) = match fetched {
             Ok(fetched) => fetched,
             Err(failure) => {
                 let cause = failure.details().first().and_then(|text| text.lines().next());
                 let cause = cause.map(|cause| format!(" ({})", cause.trim())).unwrap_or_default();
                 self.pause();
-                return (
-                    index,
-                    vec![format!("no shared results: {failure}{cause}; {PAUSE_WORDS}")],
-                );
+                let warning = format!("no shared results: {failure}{cause}; {PAUSE_WORDS}");
+                return (ResultIndex::default(), vec![warning]);
             }
         };
+        let believed = self.verify_bundles(keys, bundles, &cache);
+        if let Some(first) = believed.passed_over.first() {
+            warnings.push(format!(
+                "{} of shared results passed over: {first}",
+                pluralize(believed.passed_over.len(), "bundle")
+            ));
+        }
+        if is_new && warnings.is_empty() {
+            self.keep_answer(keys, &cache, believed.hashes);
+        }
+        (believed.index, warnings)
+    }
+
+    /// Verifies bundles, the newest first, until all keys are decided.
+    fn verify_bundles(
+        &self,
+        keys: &[String],
+        bundles: Vec<Vec<u8>>,
+        cache: &BundleCache<'_>,
+    ) -> BelievedBundles {
+        let mut believed = BelievedBundles::default();
         let wanted: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
         let mut claims = Vec::new();
-        let mut passed_over = Vec::new();
         for bundle in bundles {
             match ClaimedBundle::parse(bundle) {
                 Ok(claim) if claim.keys().any(|key| wanted.contains(key)) => claims.push(claim),
                 Ok(_) => {}
-                Err(why) => passed_over.push(why),
+                Err(why) => believed.passed_over.push(why),
             }
         }
         claims.sort_by_key(|claim| std::cmp::Reverse(claim.at()));
-        // The newest bundle that is signed decides about a key.
         let mut decided: BTreeMap<String, i64> = BTreeMap::new();
         let now = self.world.now_seconds();
         let mut verified = 0;
@@ -132,23 +179,58 @@ impl<'a> SharedResults<'a> {
                 break;
             }
             verified += 1;
-            let added = cache.verify(claim).and_then(|bundle| index.add_bundle(&bundle, now));
+            let added =
+                cache.verify(claim).and_then(|bundle| believed.index.add_bundle(&bundle, now));
             match added {
                 Ok(()) => {
+                    believed.hashes.push(claim.hash());
                     for key in claim.keys().filter(|key| wanted.contains(key)) {
                         decided.entry(key.to_owned()).or_insert(claim.at());
                     }
                 }
-                Err(why) => passed_over.push(why),
+                Err(why) => believed.passed_over.push(why),
             }
         }
-        if let Some(first) = passed_over.first() {
-            warnings.push(format!(
-                "{} of shared results passed over: {first}",
-                pluralize(passed_over.len(), "bundle")
-            ));
+        believed
+    }
+
+    /// Returns the bundles of the last answer, if it is new and has all these keys.
+    fn read_answer(&self, keys: &[String], cache: &BundleCache<'_>) -> Option<Vec<Vec<u8>>> {
+        if self.world.is_truthy("CI") || self.is_signing() {
+            return None;
         }
-        (index, warnings)
+        let text = std::fs::read(self.answer_file()).ok()?;
+        let answer: RememberedAnswer = serde_json::from_slice(&text).ok()?;
+        let age = self.world.now_seconds() - answer.at;
+        let is_same = answer.place == self.describe_place(cache);
+        let has_all = || keys.iter().all(|key| answer.keys.contains(key));
+        if !(0..ANSWER_S).contains(&age) || !is_same || !has_all() {
+            return None;
+        }
+        answer.bundles.iter().map(|hash| cache.read(hash)).collect()
+    }
+
+    /// Keeps an answer. Without it, the next run asks again.
+    fn keep_answer(&self, keys: &[String], cache: &BundleCache<'_>, bundles: Vec<String>) {
+        let answer = RememberedAnswer {
+            at: self.world.now_seconds(),
+            place: self.describe_place(cache),
+            keys: keys.iter().cloned().collect(),
+            bundles,
+        };
+        let Ok(text) = serde_json::to_vec(&answer) else { return };
+        let file = self.answer_file();
+        let folder = file.parent().map_or(Ok(()), std::fs::create_dir_all);
+        folder.and_then(|()| self.disk.write_atomically(&file, &text)).ok();
+    }
+
+    fn answer_file(&self) -> PathBuf {
+        state_folder(self.repo).join("share-answer")
+    }
+
+    /// Tells the place of results, and whose count, from others.
+    fn describe_place(&self, cache: &BundleCache<'_>) -> String {
+        format!("{:?} {} {}", self.config.place, self.remote, cache.signers())
     }
 
     /// Whether the place of results was out of reach a moment ago. Who is offline does not wait for it in each run.

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use xtask_base::deadline::Deadline;
+use xtask_base::digest::{self, Digest};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_git::{IgnoreRules, IndexStamp, Repo};
@@ -69,8 +70,8 @@ struct RawChanges {
 struct WorktreeWatch<'r> {
     repo: &'r Repo,
     ignores: IgnoreRules<'r>,
-    /// The index by which the rules were read: what is tracked is not ignored.
-    index: Option<IndexStamp>,
+    /// The index by which the rules were read, and the digest of the paths that it tracks: these are not ignored.
+    index: (Option<IndexStamp>, Digest),
     source: EventSource,
 }
 
@@ -78,8 +79,10 @@ impl<'r> WorktreeWatch<'r> {
     /// Begins to watch.
     fn start(repo: &'r Repo) -> Result<WorktreeWatch<'r>> {
         let source = EventSource::new(repo.root())?;
-        let index = repo.index_stamp();
-        let mut watch = WorktreeWatch { repo, ignores: repo.read_ignore_rules()?, index, source };
+        let stamp = repo.index_stamp();
+        let ignores = repo.read_ignore_rules()?;
+        let index = (stamp, digest_tracked(&ignores));
+        let mut watch = WorktreeWatch { repo, ignores, index, source };
         watch.watch_below(&RepoPath::new(""), &mut BTreeSet::new())?;
         Ok(watch)
     }
@@ -102,16 +105,26 @@ impl<'r> WorktreeWatch<'r> {
                 wait = quiet;
             }
         }
-        if longest.is_zero() && self.index != self.repo.index_stamp() {
-            self.read_rules_again()?;
-            changes.has_folders = true;
+        if longest.is_zero() && self.index.0 != self.repo.index_stamp() {
+            let tracked = self.index.1;
+            self.read_rules()?;
+            if tracked != self.index.1 {
+                self.watch_below(&RepoPath::new(""), &mut BTreeSet::new())?;
+                changes.has_folders = true;
+            }
         }
         Ok(changes)
     }
 
-    fn read_rules_again(&mut self) -> Result<()> {
-        self.index = self.repo.index_stamp();
+    fn read_rules(&mut self) -> Result<()> {
+        let stamp = self.repo.index_stamp();
         self.ignores = self.repo.read_ignore_rules()?;
+        self.index = (stamp, digest_tracked(&self.ignores));
+        Ok(())
+    }
+
+    fn read_rules_again(&mut self) -> Result<()> {
+        self.read_rules()?;
         self.watch_below(&RepoPath::new(""), &mut BTreeSet::new())
     }
 
@@ -169,6 +182,11 @@ impl<'r> WorktreeWatch<'r> {
         }
         Ok(())
     }
+}
+
+fn digest_tracked(ignores: &IgnoreRules<'_>) -> Digest {
+    let tracked = ignores.list_tracked();
+    digest::hash_parts(tracked.iter().map(RepoPath::as_bytes))
 }
 
 fn join(folder: &RepoPath, name: &std::ffi::OsStr) -> RepoPath {
