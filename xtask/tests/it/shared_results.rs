@@ -213,6 +213,29 @@ fn only_named_signers_are_believed() {
 }
 
 #[test]
+fn a_state_that_has_failed_here_since_is_not_passed_by_a_shared_pass() {
+    let lab = Lab::new();
+    let machines = Machines::new(&lab, "git");
+    let dev = machines.clone_of("ann");
+    machines.clone_of("ci").sign();
+    assert_eq!(dev.outcomes(), ALL_CACHED);
+    let only = ["--only", "lint"];
+    let (outcomes, ..) = dev.validate(&["--only", "lint", "--no-share"], &[("HIDDEN", "1")]);
+    assert!(outcomes.contains("lint failed"), "{outcomes}");
+    let (outcomes, ran, json) = dev.validate(&only, &[("HIDDEN", "1")]);
+    assert!(outcomes.contains("lint failed"), "{outcomes}");
+    let why = json["checks"][1]["why"].to_string();
+    assert!(why.contains("but has failed here in this state since"), "{why}");
+    assert_eq!(ran, "lint");
+    // It counts as before once the state has passed again, or in another state.
+    assert!(dev.validate(&only, &[]).0.contains("lint passed"));
+    dev.place.write("a.txt", "bad\n");
+    assert!(dev.validate(&only, &[]).0.contains("lint failed"));
+    dev.place.write("a.txt", "a\n");
+    assert!(dev.validate(&only, &[]).0.contains("lint cached"));
+}
+
+#[test]
 fn a_pass_that_does_not_hold_is_revoked() {
     let lab = Lab::new();
     let machines = Machines::with_recheck(&lab, "git", 1);

@@ -153,9 +153,14 @@ impl Runner<'_, '_, '_> {
         ended.notes.extend(snapshot.notes.iter().cloned());
         if ended.outcome != CheckOutcome::Passed {
             // A concurrent run may have saved a pass in the meantime, but this result is newer.
-            if let Err(cause) =
-                self.context.cache.remove_pass(self.context.tools.disk, &snapshot.key)
-            {
+            let (cache, tools) = (self.context.cache, self.context.tools);
+            let removed = cache.remove_pass(tools.disk, &snapshot.key);
+            let is_shared = self.check(at).share && ended.outcome == CheckOutcome::Failed;
+            let kept = removed.and_then(|()| match is_shared {
+                true => cache.save_failure(tools.disk, &snapshot.key, tools.world.now_seconds()),
+                false => Ok(()),
+            });
+            if let Err(cause) = kept {
                 self.disable_saving(&cause.to_string());
             }
             if ended.outcome == CheckOutcome::Failed

@@ -1,6 +1,7 @@
 //! The result cache: passes by cache key, and the manifest of the last pass of each check.
 //!
-//! Only passes are stored. A record that is truncated, unknown, for another key or of another version (also
+//! Passes are stored, and for checks that share theirs the last failure, so that a pass of another machine does not count
+//! for a state that has failed here. A record that is truncated, unknown, for another key or of another version (also
 //! of a newer xtask) counts as absent and is replaced. Both folders are bounded; the oldest files are removed
 //! first.
 //!
@@ -8,6 +9,7 @@
 //! validate/results/9f86d081884c7d65…    CachedPass { check: "lint", at: 1767258000, .. }
 //! validate/manifests/2c26b46b68ffc68f…  InputManifest
 //! validate/files/e3b0c44298fc1c14…      FilePasses (`file_passes`)
+//! validate/failures/9f86d081884c7d65…   Failure { at: 1767258000, .. }
 //! ```
 
 use std::io;
@@ -23,11 +25,14 @@ use xtask_base::record::{self, LoadedRecord};
 
 const PASS_SCHEMA: &str = "xtask.result/1";
 const MANIFEST_SCHEMA: &str = "xtask.manifest/1";
+const FAILURE_SCHEMA: &str = "xtask.failure/1";
 
 /// The largest number of passes: those of two hundred checks on five branches.
 const MAX_PASSES: usize = 1000;
 
 const MAX_MANIFESTS: usize = 500;
+
+const MAX_FAILURES: usize = 1000;
 
 /// The largest size of each of the two folders: 128 MB.
 const MAX_FOLDER_BYTES: u64 = 128_000_000;
@@ -44,6 +49,14 @@ pub struct CachedPass {
     pub reason: String,
     /// The output of the command.
     pub output: String,
+}
+
+/// The last failure of a check in a state.
+#[derive(Debug, Serialize, Deserialize)]
+struct Failure {
+    key: String,
+    /// In seconds since the epoch.
+    at: i64,
 }
 
 pub struct ResultCache {
@@ -99,12 +112,30 @@ impl ResultCache {
 
     /// Removes the pass with this key, before its check runs again.
     pub fn remove_pass(&self, disk: &Disk<'_>, key: &str) -> io::Result<()> {
-        let path = self.pass_file(key);
-        // Checking first saves an operation if the file is missing.
-        if path.symlink_metadata().is_ok() { disk.remove_file(&path) } else { Ok(()) }
+        remove_if_there(disk, &self.pass_file(key))
     }
 
-    /// Saves a pass and its manifest, and removes the oldest records.
+    fn failure_file(&self, key: &str) -> PathBuf {
+        self.folder.join("failures").join(key)
+    }
+
+    /// Returns when the state with this key failed, in seconds since the epoch; `None` if it has not, or passed later.
+    #[must_use]
+    pub fn find_failure(&self, key: &str) -> Option<i64> {
+        match record::read_record::<Failure>(&self.failure_file(key), FAILURE_SCHEMA) {
+            LoadedRecord::Valid(failure) if failure.key == key => Some(failure.at),
+            _ => None,
+        }
+    }
+
+    /// Saves that the state with this key has failed, and removes the oldest records.
+    pub fn save_failure(&self, disk: &Disk<'_>, key: &str, at: i64) -> io::Result<()> {
+        let failure = Failure { key: key.to_owned(), at };
+        record::write_record(disk, &self.failure_file(key), FAILURE_SCHEMA, &failure)?;
+        remove_oldest(disk, &self.folder.join("failures"), MAX_FAILURES)
+    }
+
+    /// Saves a pass and its manifest, and removes the oldest records and the failure of that state.
     pub fn save_pass(
         &self,
         disk: &Disk<'_>,
@@ -119,9 +150,15 @@ impl ResultCache {
             manifest,
         )?;
         record::write_record(disk, &self.pass_file(&pass.key), PASS_SCHEMA, pass)?;
+        remove_if_there(disk, &self.failure_file(&pass.key))?;
         remove_oldest(disk, &self.folder.join("results"), MAX_PASSES)?;
         remove_oldest(disk, &self.folder.join("manifests"), MAX_MANIFESTS)
     }
+}
+
+fn remove_if_there(disk: &Disk<'_>, path: &Path) -> io::Result<()> {
+    // Checking first saves an operation if the file is missing.
+    if path.symlink_metadata().is_ok() { disk.remove_file(path) } else { Ok(()) }
 }
 
 /// Removes the oldest files while there are more than `most`, or more than `MAX_FOLDER_BYTES`.
@@ -196,6 +233,11 @@ mod tests {
         assert!(store.find_pass("k").is_some());
         store.remove_pass(&disk, "k").unwrap();
         assert_eq!(store.find_pass("k"), None);
+        assert_eq!(store.find_failure("k"), None);
+        store.save_failure(&disk, "k", 7).unwrap();
+        assert_eq!((store.find_failure("k"), store.find_failure("l")), (Some(7), None));
+        store.save_pass(&disk, root, &pass("k"), &InputManifest::default()).unwrap();
+        assert_eq!(store.find_failure("k"), None, "it has passed since");
         std::fs::remove_dir_all(&store.folder).unwrap();
     }
 

@@ -116,7 +116,13 @@ impl Runner<'_, '_, '_> {
             return None;
         };
         let (pass, words) = (pass.clone(), describe_pass(pass, now));
+        let snapshot = self.states[at].snapshot.as_ref();
+        let failed_at = snapshot.and_then(|state| self.context.cache.find_failure(&state.key));
         let state = &mut self.states[at];
+        if failed_at.is_some_and(|failed_at| pass.at <= failed_at) {
+            state.run_reasons.push(format!("it {words}, but has failed here in this state since"));
+            return None;
+        }
         if share.is_rechecked(self.context.run_id, &key) {
             state.run_reasons.push(format!("checked again: it {words}"));
             state.shared.rechecked = Some((pass, key));
