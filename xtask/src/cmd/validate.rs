@@ -232,7 +232,9 @@ fn choose_scope(session: &Session, repo: &Repo, args: &ValidateArgs) -> Result<F
                 "`--since` has `{revision}`, which is not one commit"
             )));
         };
-        return Ok(FileScope::since(revision, repo.list_paths_since(commit)?));
+        let paths = repo.list_paths_since(commit)?;
+        let linked = repo.list_names_behind_links(paths.present.iter().chain(&paths.removed))?;
+        return Ok(FileScope::since(revision, paths, linked));
     }
     if args.files.is_empty() {
         return Ok(FileScope::All);

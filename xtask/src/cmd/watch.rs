@@ -53,6 +53,7 @@ pub(super) fn run(
     let mut changed = None;
     loop {
         let done = check_changes(session, repo, &watch, filter, options, changed.as_ref(), &screen);
+        let has_failed = done.is_err();
         screen.show(changed.as_ref(), done, watch.count_folders())?;
         // After the result, as nobody waits for it then.
         watch.save_stat_cache(session.tools().disk).ok();
@@ -68,7 +69,8 @@ pub(super) fn run(
         if is_over(session) {
             break;
         }
-        changed = Some(next);
+        // What changed before a run that could not be has still to be looked at.
+        changed = Some(FileChanges { has_lost: next.has_lost || has_failed, ..next });
     }
     session.print_info("stopped watching");
     Ok(ErrorKind::Interrupted.exit_code())
@@ -76,6 +78,14 @@ pub(super) fn run(
 
 fn is_over(session: &Session) -> bool {
     session.tools().interrupts.was_interrupted()
+}
+
+/// A run of the checks that are about a change.
+struct RunOfChange {
+    checks: LoadedChecks,
+    /// The checks that were part of it, also those without a file left.
+    ran: BTreeSet<String>,
+    done: ValidateReport,
 }
 
 /// Runs the checks that are about the changes; all if nothing is known.
@@ -87,11 +97,11 @@ fn check_changes(
     options: RunOptions,
     changed: Option<&FileChanges>,
     screen: &Screen<'_>,
-) -> Result<(LoadedChecks, ValidateReport)> {
+) -> Result<RunOfChange> {
     let checks = read_worktree_checks(repo)?;
     let mut selection = select_checks(&checks.config, filter, run_environment(session))?;
     if let Some(changed) = changed.filter(|changed| !changed.has_lost) {
-        keep_changed(&checks, &mut selection, repo, &changed.paths);
+        keep_changed(&checks, &mut selection, repo, &changed.paths)?;
         keep_unfinished(&checks, &mut selection, &screen.results);
     }
     let request = ValidationRequest {
@@ -111,7 +121,12 @@ fn check_changes(
         command: "validate --watch".to_owned(),
     };
     let done = run_checks(session, repo, request, false, &|text| report::print_warning(text))?;
-    Ok((checks, done))
+    let is_in =
+        |chosen: &CheckSelection| matches!(chosen, CheckSelection::Yes | CheckSelection::For(_));
+    let all = checks.config.checks.iter().zip(&selection);
+    let ran =
+        all.filter(|(_, chosen)| is_in(chosen)).map(|(check, _)| check.name.clone()).collect();
+    Ok(RunOfChange { checks, ran, done })
 }
 
 /// Leaves out what the changes do not affect: also checks that only look at the environment, unless one needs them.
@@ -120,10 +135,10 @@ fn keep_changed(
     selection: &mut [CheckSelection],
     repo: &Repo,
     paths: &BTreeSet<RepoPath>,
-) {
+) -> Result<()> {
     let is_config = paths.iter().any(|path| path.as_bytes() == VALIDATE_FILE.as_bytes());
     if is_config {
-        return;
+        return Ok(());
     }
     let (present, removed) = paths
         .iter()
@@ -132,16 +147,21 @@ fn keep_changed(
     let changed = ChangedFiles {
         predicate: "has changed".to_owned(),
         paths: ChangedPaths { present, removed },
+        linked_names: repo.list_names_behind_links(paths)?,
         widens_by_inputs: true,
     };
     for (at, chosen) in selection.iter_mut().enumerate() {
-        let kind = &checks.config.checks[at].kind;
-        let runs = matches!(kind, CheckKind::Run(_) | CheckKind::FileRules { .. });
-        if !runs && matches!(chosen, CheckSelection::Yes | CheckSelection::For(_)) {
+        let is_about_files = match &checks.config.checks[at].kind {
+            CheckKind::Run(_) | CheckKind::FileRules { .. } => true,
+            CheckKind::File(named) => changed.touches_paths(named),
+            _ => false,
+        };
+        if !is_about_files && matches!(chosen, CheckSelection::Yes | CheckSelection::For(_)) {
             *chosen = CheckSelection::No("nothing that it is about has changed".to_owned());
         }
     }
     keep_affected(&checks.config, selection, &changed);
+    Ok(())
 }
 
 /// Keeps the checks that could not run last time, and failed ones that look at the environment: no file has to change for
@@ -171,6 +191,8 @@ fn keep_unfinished(
 struct OwnWrites {
     /// How often in a row each file was written while checks ran.
     counts: BTreeMap<RepoPath, u32>,
+    /// How often in a row so much has changed that not all is known.
+    losses: u32,
     is_told: bool,
 }
 
@@ -178,7 +200,14 @@ impl OwnWrites {
     /// Takes out of what has changed during a run the files that each run writes.
     fn take_foreign(&mut self, during: FileChanges) -> FileChanges {
         let old = std::mem::take(&mut self.counts);
-        let mut foreign = FileChanges { paths: BTreeSet::new(), ..during };
+        let is_unclear = during.has_lost || during.has_folders;
+        self.losses = if is_unclear { self.losses + 1 } else { 0 };
+        let is_foreign = self.losses < OWN_WRITES;
+        let mut foreign = FileChanges {
+            paths: BTreeSet::new(),
+            has_lost: during.has_lost && is_foreign,
+            has_folders: during.has_folders && is_foreign,
+        };
         let mut own = Vec::new();
         for path in during.paths {
             let count = old.get(&path).copied().unwrap_or(0) + 1;
@@ -188,6 +217,9 @@ impl OwnWrites {
                 own.push(path.to_string());
             }
             self.counts.insert(path, count);
+        }
+        if own.is_empty() && during.has_lost && !has_lost {
+            own.push("many files".to_owned());
         }
         if !own.is_empty() && !self.is_told {
             self.is_told = true;
@@ -202,6 +234,7 @@ impl OwnWrites {
     /// A file that is written while nothing runs is somebody else's.
     fn forget(&mut self, outside: &FileChanges) {
         self.counts.retain(|path, _| !outside.paths.contains(path));
+        self.losses = if outside.has_lost { 0 } else { self.losses };
     }
 }
 
@@ -223,11 +256,11 @@ impl<'s> Screen<'s> {
     fn show(
         &mut self,
         changed: Option<&FileChanges>,
-        done: Result<(LoadedChecks, ValidateReport)>,
+        done: Result<RunOfChange>,
         folders: Option<usize>,
     ) -> Result<()> {
         let cause = describe_changes(changed);
-        let (checks, done) = match done {
+        let RunOfChange { checks, ran, done } = match done {
             Ok(done) => done,
             Err(failure) => {
                 if self.is_terminal {
@@ -238,13 +271,7 @@ impl<'s> Screen<'s> {
                 return Ok(());
             }
         };
-        let ran: BTreeSet<String> = done
-            .checks
-            .iter()
-            .filter(|check| check.outcome != CheckOutcome::LeftOut)
-            .map(|check| check.name.clone())
-            .collect();
-        let merged = self.merge_results(&checks, done);
+        let merged = self.merge_results(&checks, &ran, done);
         let detail = ReportDetail {
             all: self.session.verbosity == Verbosity::Verbose,
             quiet: self.session.verbosity == Verbosity::Quiet,
@@ -280,12 +307,17 @@ impl<'s> Screen<'s> {
     }
 
     /// Completes a run by the last results of the checks that were no part of it.
-    fn merge_results(&mut self, checks: &LoadedChecks, mut done: ValidateReport) -> ValidateReport {
+    fn merge_results(
+        &mut self,
+        checks: &LoadedChecks,
+        ran: &BTreeSet<String>,
+        mut done: ValidateReport,
+    ) -> ValidateReport {
         let is_there = |name: &String| checks.config.checks.iter().any(|check| check.name == *name);
         self.results.retain(|name, _| is_there(name));
         for check in &mut done.checks {
             match self.results.get(&check.name) {
-                Some(last) if check.outcome == CheckOutcome::LeftOut => *check = last.clone(),
+                Some(last) if !ran.contains(&check.name) => *check = last.clone(),
                 _ => drop(self.results.insert(check.name.clone(), check.clone())),
             }
         }

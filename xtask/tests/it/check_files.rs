@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use xtask_config::{BranchesConfig, VALIDATE_FILE, ValidateConfig};
 
-use crate::testkit::{Lab, Place};
+use crate::testkit::{Lab, Place, write_script};
 
 /// A script that writes each of its arguments to `log`, and fails if a file has the word `bad`.
 const LINTER: &str =
@@ -315,4 +315,36 @@ fn docs_for_users_of_other_tools_have_valid_lines() {
         rows += 1;
     }
     assert!(rows > 70, "{rows} rows");
+}
+
+#[test]
+fn a_check_runs_if_what_it_names_or_reads_through_a_link_has_changed() {
+    let checks = "[[check]]\nname = 'script'\nrun = './lint'\ninputs = ['a.txt']\ntools = ['./lint']\n\
+        [[check]]\nname = 'linked'\nrun = 'cat web/common/b.txt'\ninputs = ['web/**']\n\
+        [[check]]\nname = 'page'\nrun = 'cat {files}'\nfiles = ['*.md']\ninputs = ['app/[id]/page.tsx']\n";
+    let lab = Lab::new();
+    let repo = lab.repo_with(
+        "repo",
+        &[(VALIDATE_FILE, checks), ("a.txt", "a\n"), ("common/b.txt", "b\n"), ("c.md", "c\n")],
+    );
+    write_script(&repo.dir.join("lint"), "#!/bin/sh\n");
+    repo.write("app/[id]/page.tsx", "x\n");
+    std::fs::create_dir(repo.dir.join("web")).unwrap();
+    std::os::unix::fs::symlink("../common", repo.dir.join("web/common")).unwrap();
+    repo.commit("all");
+    let ran = || {
+        let json = repo.xtask(&["validate", "--since", "HEAD", "--json"]).json();
+        let checks = json["checks"].as_array().unwrap().clone();
+        let ran = checks.iter().filter(|check| check["outcome"] == "passed");
+        ran.map(|check| check["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(ran(), "");
+    for (file, expected) in
+        [("lint", "script"), ("common/b.txt", "linked"), ("app/[id]/page.tsx", "page")]
+    {
+        let text = repo.read(file) + "# edited\n";
+        repo.write(file, text);
+        assert_eq!(ran(), expected, "{file}");
+        repo.git(&["checkout", "-q", "--", "."]);
+    }
 }

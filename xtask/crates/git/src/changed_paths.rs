@@ -10,10 +10,18 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use gix::index::entry::Mode;
+
 use super::local_git::split_at_nul;
 use super::{Id, Repo, StagedChange};
 use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::path::RepoPath;
+
+/// How many symlinks one after the other a name may go through.
+const MAX_LINKS_DEEP: usize = 4;
+
+/// The most names behind symlinks: links that contain each other make any number of them.
+const MAX_LINKED_NAMES: usize = 100_000;
 
 /// Paths that were changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,6 +92,57 @@ impl Repo {
             set.insert(path);
         }
         Ok(paths)
+    }
+
+    /// Lists the other names of `paths`: those through symlinks that git tracks.
+    pub fn list_names_behind_links<'p>(
+        &self,
+        paths: impl IntoIterator<Item = &'p RepoPath>,
+    ) -> Result<BTreeSet<RepoPath>> {
+        let index = self.read_index()?;
+        let tracked = index.state();
+        let links = tracked.entries().iter().filter(|entry| entry.mode == Mode::SYMLINK);
+        let links = links.map(|entry| RepoPath::new(entry.path(tracked).to_vec()));
+        let links: Vec<(RepoPath, RepoPath)> =
+            links.filter_map(|link| Some((self.end_of_link(&link)?, link))).collect();
+        let mut names = BTreeSet::new();
+        let mut open: Vec<RepoPath> = paths.into_iter().cloned().collect();
+        for _ in 0..MAX_LINKS_DEEP {
+            let pairs = open.iter().flat_map(|path| links.iter().map(move |link| (path, link)));
+            let more = pairs.filter_map(|(path, (end, link))| {
+                let is_behind = path == end || path.is_below(end);
+                let rest = path.as_bytes().get(end.as_bytes().len()..).unwrap_or_default();
+                is_behind.then(|| RepoPath::new([link.as_bytes(), rest].concat()))
+            });
+            let room = MAX_LINKED_NAMES.saturating_sub(names.len());
+            let more: BTreeSet<RepoPath> =
+                more.filter(|name| !names.contains(name)).take(room).collect();
+            open = more.iter().cloned().collect();
+            names.extend(more);
+        }
+        Ok(names)
+    }
+
+    /// Returns the path in the worktree to which a symlink points, whether or not something is there.
+    fn end_of_link(&self, link: &RepoPath) -> Option<RepoPath> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let on_disk = link.to_disk_path(self.root());
+        let end = match on_disk.canonicalize() {
+            Ok(end) => end,
+            Err(_) => {
+                let mut end = on_disk.parent()?.to_path_buf();
+                for part in std::fs::read_link(&on_disk).ok()?.components() {
+                    match part {
+                        std::path::Component::ParentDir => drop(end.pop()),
+                        std::path::Component::CurDir => {}
+                        part => end.push(part),
+                    }
+                }
+                end
+            }
+        };
+        let inside = end.strip_prefix(self.root()).ok()?.as_os_str();
+        (!inside.is_empty()).then(|| RepoPath::new(inside.as_bytes()))
     }
 
     /// Lists the files of the worktree below these folders, tracked or not, without ignored ones.

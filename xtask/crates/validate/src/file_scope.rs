@@ -4,7 +4,12 @@
 //! git commit with `a.py` staged  ->  FileScope::Changed { predicate: "is staged", paths: {a.py}, .. }
 //! ```
 
+use std::collections::BTreeSet;
+
+use super::inspector::path_from_root;
+use super::programs::VERSION_FILES;
 use xtask_base::path::RepoPath;
+use xtask_config::{Check, CheckKind};
 use xtask_git::{ChangedPaths, FileGlobs};
 
 /// The files of a run.
@@ -23,6 +28,8 @@ pub struct ChangedFiles {
     /// What is true of these files and completes "none of its `files` …", e.g. `is staged`.
     pub predicate: String,
     pub paths: ChangedPaths,
+    /// Their other names, through symlinks.
+    pub linked_names: BTreeSet<RepoPath>,
     /// Whether a check of whose `inputs` one has changed is given all its files.
     pub widens_by_inputs: bool,
 }
@@ -32,9 +39,51 @@ impl ChangedFiles {
     #[must_use]
     pub fn touches(&self, globs: &[String]) -> bool {
         let globs = FileGlobs::new(globs.iter().map(String::as_str));
-        let mut all = self.paths.present.iter().chain(&self.paths.removed);
-        all.any(|path| globs.matches_path(path))
+        self.names().any(|path| globs.matches_path(path))
     }
+
+    /// Whether one of the `inputs` of a check has changed, or a file that is part of its state unasked: one that its
+    /// command or its `tools` name, or by which version managers choose a program.
+    #[must_use]
+    pub fn touches_inputs(&self, check: &Check) -> bool {
+        // A path that exists is taken literally: `app/[slug]/page.tsx`.
+        let is_pattern = |input: &&String| input.contains(['[', '*', '?', '\\']);
+        let literal = check.inputs.iter().filter(is_pattern);
+        let literal: Vec<RepoPath> = literal.map(|input| RepoPath::new(input.as_str())).collect();
+        let named = list_named_paths(check);
+        self.touches(&check.inputs)
+            || self.touches_paths(&literal)
+            || self.names().any(|path| named.contains(path))
+    }
+
+    /// Whether one of `paths` has changed, or something in it.
+    #[must_use]
+    pub fn touches_paths(&self, paths: &[RepoPath]) -> bool {
+        self.names().any(|name| paths.iter().any(|path| name == path || name.is_below(path)))
+    }
+
+    fn names(&self) -> impl Iterator<Item = &RepoPath> {
+        self.paths.present.iter().chain(&self.paths.removed).chain(&self.linked_names)
+    }
+}
+
+/// Lists the paths inside the repository that a check names besides its `inputs`, whether or not they exist.
+fn list_named_paths(check: &Check) -> Vec<RepoPath> {
+    let cwd = check.cwd.as_ref();
+    let mut words: Vec<&str> =
+        check.tools.iter().map(String::as_str).filter(|tool| tool.contains('/')).collect();
+    if let CheckKind::Run(command) = &check.kind
+        && !command.shell
+    {
+        words.extend(command.argv.first().map(String::as_str).filter(|word| word.contains('/')));
+        let values = command.argv.iter().skip(1);
+        words.extend(values.map(|word| word.split_once('=').map_or(word.as_str(), |(_, v)| v)));
+    }
+    let words = words.into_iter().filter_map(|word| path_from_root(cwd, word));
+    let folders = cwd.into_iter().flat_map(|cwd| cwd.ancestors().chain([cwd.clone()]));
+    let folders = folders.map(|folder| format!("{folder}/")).chain([String::new()]);
+    let chosen = folders.flat_map(|folder| VERSION_FILES.map(|name| format!("{folder}{name}")));
+    words.chain(chosen).map(RepoPath::new).collect()
 }
 
 impl FileScope {
@@ -60,14 +109,19 @@ impl FileScope {
 
     /// The files changed since the merge base with `revision`.
     #[must_use]
-    pub fn since(revision: &str, paths: ChangedPaths) -> FileScope {
+    pub fn since(
+        revision: &str,
+        paths: ChangedPaths,
+        linked_names: BTreeSet<RepoPath>,
+    ) -> FileScope {
         let predicate = format!("has changed since `{revision}`");
-        FileScope::Changed(ChangedFiles { predicate, paths, widens_by_inputs: true })
+        FileScope::Changed(ChangedFiles { predicate, paths, linked_names, widens_by_inputs: true })
     }
 
     fn changed(predicate: &str, paths: ChangedPaths) -> FileScope {
         let predicate = predicate.to_owned();
-        FileScope::Changed(ChangedFiles { predicate, paths, widens_by_inputs: false })
+        let linked_names = BTreeSet::new();
+        FileScope::Changed(ChangedFiles { predicate, paths, linked_names, widens_by_inputs: false })
     }
 
     /// Whether the run leaves files out.

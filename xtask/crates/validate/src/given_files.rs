@@ -81,7 +81,7 @@ impl InputInspector<'_> {
     /// Finds the files among which those of a check are.
     fn find_candidates(&mut self, check: &Check, files: &CheckFiles) -> Result<FoundFiles> {
         if let FileScope::Changed(changed) = &self.scope
-            && !(changed.widens_by_inputs && changed.touches(&check.inputs))
+            && !(changed.widens_by_inputs && changed.touches_inputs(check))
         {
             let stat = |path: &RepoPath| {
                 let meta = std::fs::symlink_metadata(path.to_disk_path(&self.root)).ok()?;
