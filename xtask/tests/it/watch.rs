@@ -142,6 +142,62 @@ fn a_check_that_writes_its_own_inputs_does_not_run_for_ever() {
 }
 
 #[test]
+fn checks_that_move_folders_do_not_run_for_ever() {
+    let checks = "[[check]]\nname = 'stamp'\nrun = 'mkdir -p one; mv one two; rmdir two; echo run >> ../runs'\n\
+        shell = true\ninputs = ['*.txt']\n";
+    let lab = Lab::new();
+    let repo = lab.repo_with("repo", &[(VALIDATE_FILE, checks), ("a.txt", "a\n")]);
+    let mut watching = Watching::start(&repo, &[]);
+    watching.until(|line| line.contains("each time they run"));
+    let (code, _) = watching.end();
+    assert_eq!(code, Some(130));
+    let runs = std::fs::read_to_string(lab.path("runs")).unwrap().lines().count();
+    assert!((3..=5).contains(&runs), "{runs}");
+}
+
+#[test]
+fn what_a_check_reads_behind_a_link_or_names_is_seen() {
+    let checks = "[[check]]\nname = 'script'\nrun = './lint.sh'\ninputs = ['a.txt']\ntools = ['./lint.sh']\n\
+        [[check]]\nname = 'linked'\nrun = 'grep -q fine web/common/a.txt'\ninputs = ['web/**']\n\
+        [[check]]\nname = 'there'\nfile = 'there.txt'\n\
+        [[check]]\nname = 'given'\nrun = 'cat {files}'\nfiles = ['*.py']\ninputs = ['a.txt']\n";
+    let lab = Lab::new();
+    let repo = lab.repo_with(
+        "repo",
+        &[
+            (VALIDATE_FILE, checks),
+            ("a.txt", "a\n"),
+            ("common/a.txt", "fine\n"),
+            ("there.txt", "a\n"),
+            ("b.py", "a\n"),
+        ],
+    );
+    repo.write("lint.sh", "#!/bin/sh\n");
+    repo.make_executable("lint.sh");
+    std::fs::create_dir(repo.dir.join("web")).unwrap();
+    std::os::unix::fs::symlink("../common", repo.dir.join("web/common")).unwrap();
+    repo.git(&["add", "-A"]);
+    let mut watching = Watching::start(&repo, &[]);
+    let mut failing = |file: &str, content: Option<&str>, expected: &str| {
+        match content {
+            Some(content) => repo.write(file, content),
+            None => std::fs::remove_file(repo.dir.join(file)).unwrap(),
+        }
+        let run = watching.next_run();
+        assert!(run.contains(&format!("{expected} (")), "{file}: {run}");
+    };
+    failing("lint.sh", Some("#!/bin/sh\nexit 1\n"), "checks failed: `script`");
+    failing("common/a.txt", Some("other\n"), "checks failed: `script`, `linked`");
+    failing("there.txt", None, "checks failed: `script`, `linked`, `there`");
+    // A rule by which git ignores a file that it does not track takes it from the check.
+    repo.git(&["rm", "-q", "--cached", "b.py"]);
+    repo.write(".gitignore", "*.py\n");
+    watching.until(|line| line.contains("given") && line.contains("no file is one of"));
+    let (code, _) = watching.end();
+    assert_eq!(code, Some(130));
+}
+
+#[test]
 fn ctrl_c_ends_a_running_check_too() {
     let checks = "[[check]]\nname = 'slow'\nrun = 'sh -c \"echo begun > ../begun; exec sleep 1000\"'\ninputs = ['b.txt']\n\
         [[check]]\nname = 'quick'\nrun = 'true'\n";

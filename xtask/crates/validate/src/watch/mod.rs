@@ -133,9 +133,13 @@ impl<'r> WorktreeWatch<'r> {
             changes.has_lost = true;
             self.read_rules_again()?;
         }
-        if raw.paths.iter().any(|path| path.file_name() == IGNORE_FILE) {
+        let rules: Vec<&RepoPath> =
+            raw.paths.iter().filter(|path| path.file_name() == IGNORE_FILE).collect();
+        if !rules.is_empty() {
             self.read_rules_again()?;
             changes.has_folders = true;
+            // Other files than before may belong to a check. Caches of tools often have a file that ignores itself.
+            changes.has_lost |= rules.iter().any(|path| !self.ignores.is_ignored(path, false));
         }
         for folder in &raw.new_folders {
             if self.can_enter(folder) {
