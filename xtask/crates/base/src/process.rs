@@ -17,7 +17,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::error::{Error, Result, ResultExt};
 use super::pipe_reader::{KeptBytes, PipeReader};
@@ -89,6 +89,7 @@ pub struct Program {
     name: String,
     command: Command,
     needs_full_output: bool,
+    leads_group: bool,
 }
 
 impl Program {
@@ -102,7 +103,7 @@ impl Program {
         }
         command.env_remove(KEY_VAR);
         let name = program.as_ref().to_string_lossy().into_owned();
-        Program { name, command, needs_full_output: false }
+        Program { name, command, needs_full_output: false, leads_group: false }
     }
 
     /// Returns the name used in messages.
@@ -149,11 +150,13 @@ impl Program {
         self
     }
 
-    /// Gives the program its own process group, so that Ctrl-C on the terminal does not end it.
+    /// Gives the program its own process group: Ctrl-C on the terminal does not end it, its children cannot read from
+    /// there, and a time limit kills them, too.
     #[must_use]
     pub fn in_own_group(mut self) -> Self {
         use std::os::unix::process::CommandExt;
         self.command.process_group(0);
+        self.leads_group = true;
         self
     }
 
@@ -251,6 +254,9 @@ impl Program {
         let waited = wait_with_timeout(&mut child, longest);
         let Some(status) = waited.with_context(|| format!("cannot wait for `{}`", self.name))?
         else {
+            if self.leads_group {
+                kill_process_group(Pid::from_child(&child), Signal::KILL).ok();
+            }
             let ended = child.kill().and_then(|()| child.wait());
             drop(ended);
             return Err(Error::unable(format!(

@@ -1,10 +1,11 @@
 //! Refs of a remote that are no branches, such as `refs/xtask/results`: reading one within a time limit, and moving it
-//! only from the value that was read.
+//! only from the value that was read. Nobody is asked for a password, and nothing is left running.
 
 use std::time::Duration;
 
 use super::{Id, Repo};
 use xtask_base::error::{Error, Result};
+use xtask_base::process::{Program, ProgramOutput};
 
 impl Repo {
     /// Returns the commit of a ref at a remote, or `None` if the remote has no such ref. Asks for no password. Returns an
@@ -15,10 +16,8 @@ impl Repo {
         name: &str,
         timeout: Duration,
     ) -> Result<Option<Id>> {
-        let asked = self
-            .git_command(["ls-remote", "--quiet", "--", remote, name])
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .run_with_timeout(timeout)?;
+        let asked =
+            run_silently(self.git_command(["ls-remote", "--quiet", "--", remote, name]), timeout)?;
         if !asked.status.success() {
             return Err(Error::unable(format!("cannot read `{name}` of the remote `{remote}`"))
                 .with_detail(asked.stderr));
@@ -39,9 +38,8 @@ impl Repo {
         let spec = format!("+{name}:{into}");
         let mut args = vec!["-c", "gc.auto=0", "-c", "maintenance.auto=false", "fetch", "--quiet"];
         args.extend(["--no-tags", "--no-write-fetch-head", "--no-prune", "--no-auto-maintenance"]);
-        args.extend(["--recurse-submodules=no", "--", remote, &spec]);
-        let fetched =
-            self.git_command(args).env("GIT_TERMINAL_PROMPT", "0").run_with_timeout(timeout)?;
+        args.extend(["--recurse-submodules=no", "--no-filter", "--", remote, &spec]);
+        let fetched = run_silently(self.git_command(args), timeout)?;
         self.forget_refs();
         if fetched.status.success() {
             return Ok(());
@@ -63,10 +61,19 @@ impl Repo {
         let lease =
             format!("--force-with-lease={name}:{}", old.map_or(String::new(), |id| id.to_string()));
         let spec = format!("{new}:{name}");
-        let pushed = self
-            .git_command(["push", "--quiet", "--no-verify", &lease, "--", remote, &spec])
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .run_with_timeout(timeout)?;
-        Ok(pushed.status.success())
+        let push =
+            self.git_command(["push", "--quiet", "--no-verify", &lease, "--", remote, &spec]);
+        Ok(run_silently(push, timeout)?.status.success())
     }
+}
+
+/// Runs a git command that talks to a remote. ssh gets no passphrase and no answer about a host: it would read them from
+/// the terminal, and go on to do so after its time is over.
+fn run_silently(git: Program, timeout: Duration) -> Result<ProgramOutput> {
+    git.env("GIT_TERMINAL_PROMPT", "0")
+        .env("GCM_INTERACTIVE", "never")
+        .env("SSH_ASKPASS", "false")
+        .env("SSH_ASKPASS_REQUIRE", "force")
+        .in_own_group()
+        .run_with_timeout(timeout)
 }
