@@ -172,6 +172,11 @@ impl HttpStore<'_> {
             Error::unable("`curl` is not on PATH: the cache of results needs it")
                 .with_hint("install curl 7.68 or newer, or use `--no-share`")
         })?;
+        if self.token.as_deref().is_some_and(|token| token.contains(char::is_control)) {
+            return Err(Error::unable(
+                "the token of the cache has a line break or another control character",
+            ));
+        }
         let is_plain = self.url.starts_with("http://");
         let mut config = vec![
             "parallel".to_owned(),
@@ -196,6 +201,11 @@ impl HttpStore<'_> {
             if let Some(token) = &self.token {
                 config
                     .push(format!("header = {}", quote(&format!("Authorization: Bearer {token}"))));
+            }
+            config.push("globoff".to_owned());
+            if is_plain {
+                // It is this machine, and what is not encrypted does not leave it.
+                config.push("noproxy = \"*\"".to_owned());
             }
             config.push("header = \"Expect:\"".to_owned());
             config.push("header = \"Content-Type: application/octet-stream\"".to_owned());
