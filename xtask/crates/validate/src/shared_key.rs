@@ -144,10 +144,11 @@ fn escape(path: &Path) -> String {
 
 fn relative_to(folder: &str, root: &str) -> Result<String, String> {
     let rest = folder.strip_prefix(root);
+    let rest = rest.filter(|rest| rest.is_empty() || rest.starts_with('/'));
     rest.map(str::to_owned).ok_or_else(|| "it runs in a folder outside of the checkout".to_owned())
 }
 
-/// Returns a value with `{root}` and `{home}` in the place of these folders.
+/// Returns a value with `{root}` and `{home}` in the place of these folders, each with a NUL in front, which no value has.
 fn without_places(value: &[u8], root: &Path, world: &Environment) -> Vec<u8> {
     let root = root.as_os_str().as_bytes();
     let home = world.variable("HOME").unwrap_or_default().as_bytes();
@@ -159,10 +160,10 @@ fn without_places(value: &[u8], root: &Path, world: &Environment) -> Vec<u8> {
     };
     while let Some((first, after)) = rest.split_first() {
         if is_at(rest, root) {
-            out.extend_from_slice(b"{root}");
+            out.extend_from_slice(b"\0{root}");
             rest = &rest[root.len()..];
         } else if is_at(rest, home) {
-            out.extend_from_slice(b"{home}");
+            out.extend_from_slice(b"\0{home}");
             rest = &rest[home.len()..];
         } else {
             out.push(*first);
@@ -239,6 +240,7 @@ mod tests {
         // Another environment is another state, and so is a folder whose name only begins alike.
         assert_ne!(one, key("/srv/app", "/usr/bin/ruff", "/root", "/opt/venv"));
         assert_ne!(one, key("/srv/app", "/usr/bin/ruff", "/root", "/srv/app2/.venv"));
+        assert_ne!(one, key("/srv/app", "/usr/bin/ruff", "/root", "{root}/.venv"));
     }
 
     #[test]
@@ -285,8 +287,10 @@ mod tests {
         missing.tools[0].content = None;
         assert!(key(&missing, &[]).unwrap_err().contains("was not found"));
         let mut outside = manifest("/r", "/usr/bin/ruff");
-        outside.definition[1].1 = "/elsewhere".to_owned();
-        assert!(key(&outside, &[]).is_err());
+        for folder in ["/elsewhere", "/r-2/web"] {
+            outside.definition[1].1 = folder.to_owned();
+            assert!(key(&outside, &[]).is_err(), "{folder}");
+        }
         let needs = [("build".to_owned(), Err("it always runs".to_owned()))];
         assert!(key(&manifest("/r", "/usr/bin/ruff"), &needs).unwrap_err().contains("`build`"));
     }
