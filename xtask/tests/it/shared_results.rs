@@ -489,3 +489,89 @@ fn a_bundle_of_somebody_who_calls_himself_ci_is_passed_over() {
         "{json}"
     );
 }
+
+#[test]
+fn a_cache_on_this_machine_is_asked_directly_and_by_its_very_address() {
+    let lab = Lab::new();
+    let cache = Cache::start();
+    let machines = Machines::new(&lab, &format!("http://127.0.0.1:{}/{{a,b}}", cache.port));
+    let (ci, key) = (machines.clone_of("ci"), lab.path("keys/ci"));
+    let through_proxy = [
+        ("http_proxy", "http://127.0.0.1:1"),
+        ("ALL_PROXY", "http://127.0.0.1:1"),
+        ("no_proxy", ""),
+        ("XTASK_SHARE_KEY", key.as_str()),
+    ];
+    let (_, _, json) = ci.validate(&[], &through_proxy);
+    assert_eq!(json["warnings"], serde_json::json!([]));
+    let entries = cache.entries.lock().unwrap().clone();
+    assert_eq!(entries.len(), 4);
+    assert!(entries.keys().all(|path| path.starts_with("/{a,b}/")), "{entries:?}");
+    assert_eq!(machines.clone_of("ann").outcomes(), ALL_CACHED);
+}
+
+#[test]
+fn a_token_may_end_with_a_line_break_and_has_none_inside() {
+    let lab = Lab::new();
+    let cache = Cache::start();
+    let place = format!("http://127.0.0.1:{}'\ntoken = '$TOKEN", cache.port);
+    let machines = Machines::new(&lab, &place);
+    let dev = machines.clone_of("ann");
+    let warnings = |token: &str| dev.validate(&[], &[("TOKEN", token)]).2["warnings"].to_string();
+    assert_eq!(warnings("secret\n"), "[]");
+    dev.place.write("a.txt", "other\n");
+    let warnings = warnings("secret\nX-Other: 1");
+    assert!(warnings.contains("has a line break"), "{warnings}");
+    assert!(!warnings.contains("secret"), "{warnings}");
+}
+
+#[test]
+fn many_machines_that_sign_at_once_lose_nothing() {
+    let lab = Lab::new();
+    let machines = Machines::new(&lab, "git");
+    let all: Vec<Machine<'_>> =
+        (0..8).map(|number| machines.clone_of(&format!("ci-{number}"))).collect();
+    std::thread::scope(|scope| {
+        for (number, ci) in all.iter().enumerate() {
+            ci.place.write("a.txt", format!("{number}\n"));
+            scope.spawn(|| assert_eq!(ci.sign().2["warnings"], serde_json::json!([])));
+        }
+    });
+    let bundles = machines.hub.git(&["ls-tree", "--name-only", "refs/xtask/results"]);
+    assert_eq!(bundles.lines().count(), all.len(), "{bundles}");
+}
+
+#[test]
+fn who_signs_needs_no_name_and_a_partial_clone_reads() {
+    let lab = Lab::new();
+    let machines = Machines::new(&lab, "git");
+    let key = lab.path("keys/ci");
+    let nobody =
+        [("GIT_CONFIG_GLOBAL", "/dev/null"), ("EMAIL", ""), ("XTASK_SHARE_KEY", key.as_str())];
+    let (_, _, json) = machines.clone_of("ci").validate(&[], &nobody);
+    assert_eq!(json["warnings"], serde_json::json!([]));
+    machines.hub.git(&["config", "uploadpack.allowFilter", "true"]);
+    let dev = machines.clone_of("ann");
+    std::fs::remove_dir_all(&dev.place.dir).unwrap();
+    let url = format!("file://{}", machines.hub.dir);
+    machines.hub.git(&["clone", "-q", "--filter=blob:none", &url, dev.place.dir.as_str()]);
+    assert_eq!(dev.outcomes(), ALL_CACHED);
+}
+
+#[test]
+fn nobody_is_asked_for_a_passphrase() {
+    let lab = Lab::new();
+    let machines = Machines::new(&lab, "git");
+    let dev = machines.clone_of("ann");
+    dev.place.git(&["remote", "set-url", "origin", "ssh://127.0.0.1:1/x.git"]);
+    let ssh = dev.home().join("bin/ssh");
+    write_script(
+        &ssh,
+        "#!/bin/sh\necho \"$SSH_ASKPASS_REQUIRE\" >> \"$HOME/asked\"\n$SSH_ASKPASS 'Passphrase: ' && exit 0\nexit 255\n",
+    );
+    let (outcomes, _, json) = dev.validate(&[], &[("GIT_SSH", ssh.as_str())]);
+    assert_eq!(outcomes, ALL_PASSED);
+    assert!(json["warnings"].to_string().contains("no shared results: cannot read"), "{json}");
+    let asked = std::fs::read_to_string(dev.home().join("asked")).unwrap();
+    assert!(asked.lines().all(|line| line == "force"), "{asked}");
+}

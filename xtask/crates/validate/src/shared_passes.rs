@@ -194,5 +194,6 @@ impl Runner<'_, '_, '_> {
         self.log.write_line(LogLevel::Error, &text);
         self.warnings.push(text);
         self.results.revoked.push(key);
+        self.results.newest_revoked = self.results.newest_revoked.max(pass.at);
     }
 }

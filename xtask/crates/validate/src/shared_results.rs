@@ -86,6 +86,8 @@ pub struct RunResults {
     pub passes: Vec<BundledPass>,
     /// The keys of shared passes that did not hold.
     pub revoked: Vec<String>,
+    /// The time of the newest of them, in seconds since the epoch, by the clock of its signer.
+    pub newest_revoked: i64,
 }
 
 impl<'a> SharedResults<'a> {
@@ -269,7 +271,8 @@ impl<'a> SharedResults<'a> {
 
     fn http_store(&self, url: &str) -> HttpStore<'_> {
         let token = self.config.token.as_deref().and_then(|name| self.world.variable(name));
-        let token = token.filter(|token| !token.is_empty()).map(str::to_owned);
+        // A file that has it often ends with a line break.
+        let token = token.map(str::trim).filter(|token| !token.is_empty()).map(str::to_owned);
         HttpStore { world: self.world, disk: self.disk, url: url.to_owned(), token }
     }
 
@@ -293,13 +296,14 @@ impl<'a> SharedResults<'a> {
 
     /// Signs the results of a run and gives them to others.
     pub fn publish(&self, commit: &str, results: RunResults) -> Result<()> {
-        let RunResults { passes, revoked } = results;
+        let RunResults { passes, revoked, newest_revoked } = results;
         let Some(key) = self.key.as_deref().filter(|_| !passes.is_empty() || !revoked.is_empty())
         else {
             return Ok(());
         };
         let signer = self.find_signer(key)?;
-        let at = self.world.now_seconds();
+        // A revocation ends passes that are not newer, also if the clock of their signer is ahead.
+        let at = self.world.now_seconds().max(newest_revoked);
         let keys: Vec<String> =
             passes.iter().map(|pass| pass.key.clone()).chain(revoked.iter().cloned()).collect();
         let bundle = ResultBundle {
