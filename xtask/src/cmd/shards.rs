@@ -5,7 +5,7 @@
 //! validate --merge-reports reports                ->  the table, the reports and the exit code of one run
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::session::Session;
@@ -69,8 +69,14 @@ pub(super) fn save_check_times(
     Ok(())
 }
 
-/// Merges the reports in a folder.
-pub(super) fn merge_folder(session: &Session, folder: &Path) -> Result<ValidateReport> {
+/// Merges the reports in a folder, which have to be of the commit and the checks of this checkout: those of a run before
+/// may still be there.
+pub(super) fn merge_folder(
+    session: &Session,
+    repo: &Repo,
+    config: &ValidateConfig,
+    folder: &Path,
+) -> Result<ValidateReport> {
     let root = session.world.cwd.join(folder);
     let mut files = Vec::new();
     list_reports(&root, MAX_DEPTH, &mut files)?;
@@ -95,7 +101,39 @@ pub(super) fn merge_folder(session: &Session, folder: &Path) -> Result<ValidateR
         })?;
         reports.push(NamedReport { file: name, report });
     }
-    merge_reports(reports)
+    let merged = merge_reports(reports)?;
+    check_origin(repo, config, folder, &merged)?;
+    Ok(merged)
+}
+
+/// Returns an error if a report is not of the commit and the checks of this checkout.
+fn check_origin(
+    repo: &Repo,
+    config: &ValidateConfig,
+    folder: &Path,
+    merged: &ValidateReport,
+) -> Result<()> {
+    let refused = |what: &str, detail: String| {
+        Error::usage(format!("the reports in `{}` are of {what}", folder.display()))
+            .with_detail(detail)
+            .with_hint("are they of a run before? merge those of this run, in its commit")
+    };
+    let commit = repo.resolve_ref("HEAD")?.map(|commit| commit.to_string());
+    if merged.commit != commit {
+        let name = |commit: &Option<String>| commit.clone().unwrap_or("none".to_owned());
+        let detail =
+            format!("theirs is {}, checked out is {}", name(&merged.commit), name(&commit));
+        return Err(refused("another commit", detail));
+    }
+    let reported: BTreeSet<&str> = merged.checks.iter().map(|check| check.name.as_str()).collect();
+    let configured: BTreeSet<&str> =
+        config.checks.iter().map(|check| check.name.as_str()).collect();
+    if let Some(name) = reported.symmetric_difference(&configured).next() {
+        let where_it_is =
+            if configured.contains(name) { "no report has" } else { "only reports have" };
+        return Err(refused("other checks", format!("{where_it_is} `{name}`")));
+    }
+    Ok(())
 }
 
 fn list_reports(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {

@@ -113,7 +113,7 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
         return show_list(session, &checks, args);
     }
     if let Some(folder) = &args.merge_reports {
-        let done = merge_folder(session, folder)?;
+        let done = merge_folder(session, &repo, &checks.config, folder)?;
         return report_run(session, &repo, &checks, args, &flags, &done);
     }
     check_can_run(&repo, args, &flags)?;

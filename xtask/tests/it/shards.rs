@@ -99,6 +99,19 @@ fn what_is_no_report_of_this_run_is_refused() {
     repo.commit("another commit");
     repo.xtask(&["validate", "--shard", "2/2", "--report", "reports/2.json"]).success();
     merge().status(2).says("are not of one run").says("they differ in the commit");
+    // Reports that agree with each other, and are of a run before.
+    repo.xtask(&["validate", "--shard", "1/2", "--report", "reports/1.json"]).success();
+    merge().success();
+    let text = repo.read(VALIDATE_FILE);
+    repo.write(
+        VALIDATE_FILE,
+        format!("{text}[[check]]\nname = 'new'\nphase = 'quality'\nrun = 'true'\n"),
+    );
+    merge().status(2).says("are of other checks").says("no report has `new`");
+    repo.write(VALIDATE_FILE, text);
+    repo.write("b.txt", "c");
+    repo.commit("a third commit");
+    merge().status(2).says("the reports in `reports` are of another commit");
     repo.xtask(&["validate", "--shard", "0/2"]).status(2).says("it must be I/N");
     repo.xtask(&["validate", "--merge-reports", "reports", "--fast"]).status(2);
 }

@@ -19,7 +19,7 @@ use xtask_config::ValidateConfig;
 const DEFAULT_TIME_MS: u64 = 1000;
 
 /// The most parts: more machines than any CI service starts for one job's matrix (GitHub: 256).
-const MAX_SHARDS: usize = 256;
+pub(crate) const MAX_SHARDS: usize = 256;
 
 /// One part of a run, for example `2/3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

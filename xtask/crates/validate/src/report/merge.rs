@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ValidateReport;
 use crate::outcome::{CheckNote, CheckOutcome, CheckResult};
-use crate::shard::{Shard, ShardInfo};
+use crate::shard::{MAX_SHARDS, Shard, ShardInfo};
 use xtask_base::error::{Error, Result};
 
 /// A report, and the name of its file.
@@ -72,7 +72,7 @@ fn order_by_shard(
         if report.dry_run {
             return Err(Error::usage(format!("`{file}` is the report of a dry run")));
         }
-        if !(1..=shard.count).contains(&shard.index) {
+        if !(1..=shard.count).contains(&shard.index) || shard.count > MAX_SHARDS {
             return Err(Error::usage(format!(
                 "`{file}` is shard {} of {}",
                 shard.index, shard.count
@@ -244,6 +244,8 @@ mod tests {
         assert_eq!(twice, "`1.json` and `2.json` are both of shard 1/2");
         assert!(refused(&|report| report.shard = None).unwrap().contains("whole run"));
         assert!(refused(&|report| report.dry_run = true).unwrap().contains("dry run"));
+        let many = refused(&|report| shard(report, &|shard| shard.count = usize::MAX)).unwrap();
+        assert!(many.contains("`2.json` is shard 2 of "), "{many}");
         assert!(merge_reports(Vec::new()).is_err());
     }
 }
