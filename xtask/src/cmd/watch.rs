@@ -11,6 +11,7 @@ use super::CommandResult;
 use super::checks::{read_worktree_checks, run_checks, run_environment};
 use super::session::Session;
 use crate::cli::ValidateArgs;
+use xtask_base::deadline::Deadline;
 use xtask_base::error::{ErrorKind, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::words::{join_names, pluralize};
@@ -34,8 +35,14 @@ const TICK: Duration = Duration::from_millis(200);
 /// How many paths that have changed are named.
 const SHOWN_PATHS: usize = 3;
 
-/// How often in a row a file may be written while checks run before that is taken for their own work.
+/// How often in a row a file may be written while checks run before no run follows at once: it may be their own work.
 const OWN_WRITES: u32 = 3;
+
+/// How often then a run follows after a pause, as somebody may have saved it during each run.
+const LATE_RUNS: u32 = 2;
+
+/// The shortest such pause; the second one is twice as long.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs until Ctrl-C. `options` are those of each run.
 pub(super) fn run(
@@ -54,6 +61,7 @@ pub(super) fn run(
     loop {
         let done = check_changes(session, repo, &watch, filter, options, changed.as_ref(), &screen);
         let has_failed = done.is_err();
+        let took_ms = done.as_ref().map_or(0, |run| run.done.duration_ms);
         screen.show(changed.as_ref(), done, watch.count_folders())?;
         // After the result, as nobody waits for it then.
         watch.save_stat_cache(session.tools().disk).ok();
@@ -62,10 +70,15 @@ pub(super) fn run(
         }
         let during = watch.next_changes(Duration::ZERO)?;
         let mut next = own_writes.take_foreign(during);
+        let pause = Deadline::after(own_writes.pause_after(Duration::from_millis(took_ms)));
         while next.is_empty() && !is_over(session) {
             next = watch.next_changes(TICK)?;
             own_writes.forget(&next);
+            if pause.remaining().is_none() {
+                own_writes.add_late(&mut next);
+            }
         }
+        own_writes.add_late(&mut next);
         if is_over(session) {
             break;
         }
@@ -193,6 +206,8 @@ struct OwnWrites {
     counts: BTreeMap<RepoPath, u32>,
     /// How often in a row so much has changed that not all is known.
     losses: u32,
+    /// What may be their work, or that of somebody who saved while they ran.
+    late: FileChanges,
     is_told: bool,
 }
 
@@ -202,23 +217,27 @@ impl OwnWrites {
         let old = std::mem::take(&mut self.counts);
         let is_unclear = during.has_lost || during.has_folders;
         self.losses = if is_unclear { self.losses + 1 } else { 0 };
+        let is_late = |count: u32| (OWN_WRITES..OWN_WRITES + LATE_RUNS).contains(&count);
         let is_foreign = self.losses < OWN_WRITES;
         let mut foreign = FileChanges {
             paths: BTreeSet::new(),
             has_lost: during.has_lost && is_foreign,
             has_folders: during.has_folders && is_foreign,
         };
+        self.late = FileChanges { has_lost: is_late(self.losses), ..FileChanges::default() };
         let mut own = Vec::new();
         for path in during.paths {
             let count = old.get(&path).copied().unwrap_or(0) + 1;
             if count < OWN_WRITES {
                 foreign.paths.insert(path.clone());
+            } else if is_late(count) {
+                self.late.paths.insert(path.clone());
             } else {
                 own.push(path.to_string());
             }
             self.counts.insert(path, count);
         }
-        if own.is_empty() && during.has_lost && !has_lost {
+        if own.is_empty() && self.losses >= OWN_WRITES + LATE_RUNS {
             own.push("many files".to_owned());
         }
         if !own.is_empty() && !self.is_told {
@@ -229,6 +248,20 @@ impl OwnWrites {
             ));
         }
         foreign
+    }
+
+    /// How long it has to be quiet before a run follows writes that may be those of the checks.
+    fn pause_after(&self, last_run: Duration) -> Duration {
+        let counts = self.late.paths.iter().filter_map(|path| self.counts.get(path));
+        let most = counts.chain([&self.losses]).max().copied().unwrap_or(0);
+        SHORTEST_PAUSE.max(last_run) * 2_u32.pow(most.saturating_sub(OWN_WRITES).min(LATE_RUNS))
+    }
+
+    /// Adds what is still to be looked at.
+    fn add_late(&mut self, next: &mut FileChanges) {
+        let late = std::mem::take(&mut self.late);
+        next.has_lost |= late.has_lost;
+        next.paths.extend(late.paths);
     }
 
     /// A file that is written while nothing runs is somebody else's.

@@ -198,6 +198,30 @@ fn what_a_check_reads_behind_a_link_or_names_is_seen() {
 }
 
 #[test]
+fn a_file_that_is_saved_during_each_run_is_looked_at_in_the_end() {
+    let checks = "[[check]]\nname = 'slow'\nrun = 'grep -q good a.txt; good=$?; echo run >> ../runs; sleep 0.5; exit $good'\n\
+        shell = true\ninputs = ['*.txt']\n";
+    let lab = Lab::new();
+    let repo = lab.repo_with("repo", &[(VALIDATE_FILE, checks), ("a.txt", "good\n")]);
+    let runs = || std::fs::read_to_string(lab.path("runs")).unwrap_or_default().lines().count();
+    let mut watching = None;
+    std::thread::scope(|scope| {
+        let started = scope.spawn(|| Watching::start(&repo, &[]));
+        for (number, text) in ["good 1\n", "good 2\n", "bad\n"].into_iter().enumerate() {
+            while runs() <= number {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            repo.write("a.txt", text);
+        }
+        watching = Some(started.join().unwrap());
+    });
+    let mut watching = watching.unwrap();
+    let all = watching.until(|line| line.starts_with("not healthy"));
+    assert!(!all.contains("each time they run"), "{all}");
+    assert_eq!(watching.end().0, Some(130));
+}
+
+#[test]
 fn ctrl_c_ends_a_running_check_too() {
     let checks = "[[check]]\nname = 'slow'\nrun = 'sh -c \"echo begun > ../begun; exec sleep 1000\"'\ninputs = ['b.txt']\n\
         [[check]]\nname = 'quick'\nrun = 'true'\n";
