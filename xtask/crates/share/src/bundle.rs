@@ -196,19 +196,20 @@ pub struct ResultIndex {
 }
 
 impl ResultIndex {
-    /// Adds the passes and revocations of a bundle. One from the future is left out, and says why.
+    /// Adds the passes and revocations of a bundle. Passes from the future are left out, with the reason as an error;
+    /// revocations count whatever the clock of the signer says.
     pub fn add_bundle(&mut self, bundle: &VerifiedBundle, now_s: i64) -> Result<(), String> {
         let bundle = &bundle.0;
+        for key in &bundle.revoked {
+            let at = self.revoked.entry(key.clone()).or_insert(bundle.at);
+            *at = bundle.at.max(*at);
+        }
         if bundle.at > now_s + MAX_CLOCK_SKEW_S {
             return Err(format!(
                 "signed {} s in the future by `{}`: is a clock wrong?",
                 bundle.at - now_s,
                 bundle.signer
             ));
-        }
-        for key in &bundle.revoked {
-            let at = self.revoked.entry(key.clone()).or_insert(bundle.at);
-            *at = bundle.at.max(*at);
         }
         for pass in &bundle.passes {
             let is_newer = self.passes.get(&pass.key).is_none_or(|known| known.at < bundle.at);
@@ -297,5 +298,8 @@ mod tests {
         // Some minutes are the usual difference of two clocks.
         index.add_bundle(&bundle(1500, &[("lint", "k")], &[]), 1000).unwrap();
         assert!(index.find_pass("lint", "k", 1000, 900).is_some());
+        // A signer whose clock is wrong has revoked it all the same.
+        index.add_bundle(&bundle(90_000, &[], &["k"]), 1000).unwrap_err();
+        assert!(index.find_pass("lint", "k", 1000, 900).is_none());
     }
 }
