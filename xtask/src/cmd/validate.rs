@@ -234,7 +234,11 @@ fn choose_scope(session: &Session, repo: &Repo, args: &ValidateArgs) -> Result<F
         };
         let paths = repo.list_paths_since(commit)?;
         let linked = repo.list_names_behind_links(paths.present.iter().chain(&paths.removed))?;
-        return Ok(FileScope::since(revision, paths, linked));
+        let is_folder = |path: &&RepoPath| path.to_disk_path(repo.root()).is_dir();
+        let is_link = |path: &&RepoPath| path.to_disk_path(repo.root()).is_symlink();
+        let folders = paths.present.iter().filter(is_folder).filter(|path| !is_link(path));
+        let submodules = folders.cloned().collect();
+        return Ok(FileScope::since(revision, paths, linked, submodules));
     }
     if args.files.is_empty() {
         return Ok(FileScope::All);

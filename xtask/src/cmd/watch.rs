@@ -161,6 +161,8 @@ fn keep_changed(
         predicate: "has changed".to_owned(),
         paths: ChangedPaths { present, removed },
         linked_names: repo.list_names_behind_links(paths)?,
+        // They are not watched.
+        submodules: BTreeSet::new(),
         widens_by_inputs: true,
     };
     for (at, chosen) in selection.iter_mut().enumerate() {

@@ -348,3 +348,20 @@ fn a_check_runs_if_what_it_names_or_reads_through_a_link_has_changed() {
         repo.git(&["checkout", "-q", "--", "."]);
     }
 }
+
+#[test]
+fn a_check_of_a_submodule_runs_if_something_in_it_has_changed() {
+    let checks = "[[check]]\nname = 'in'\nrun = 'true'\ninputs = ['mod/**/*.txt']\n\
+        [[check]]\nname = 'out'\nrun = 'true'\ninputs = ['other/**']\n";
+    let lab = Lab::new();
+    let module = lab.repo_with("module", &[("a.txt", "a\n")]);
+    let repo = lab.repo_with("repo", &[(VALIDATE_FILE, checks)]);
+    let add =
+        ["-c", "protocol.file.allow=always", "submodule", "-q", "add", module.dir.as_str(), "mod"];
+    repo.git(&add);
+    repo.commit("module");
+    repo.git(&["config", "diff.ignoreSubmodules", "all"]);
+    repo.write("mod/a.txt", "b\n");
+    let run = repo.xtask(&["-v", "validate", "--since", "HEAD"]).success();
+    run.says("passed    in").says("1 left out");
+}

@@ -79,7 +79,8 @@ impl Repo {
                 .with_hint("in a shallow clone, fetch more: `git fetch --unshallow`")
         })?;
         let base = base.to_string();
-        let args = ["diff", "--no-ext-diff", "--no-renames", "--name-only", "-z", &base, "--"];
+        let mut args = vec!["diff", "--no-ext-diff", "--no-renames", "--ignore-submodules=none"];
+        args.extend(["--name-only", "-z", &base, "--"]);
         let changed = self.local_git(args).env("GIT_OPTIONAL_LOCKS", "0").list(failed)?;
         let args = ["ls-files", "-z", "--others", "--exclude-standard"];
         let untracked = self.local_git(args).list(failed)?;

@@ -89,7 +89,7 @@ mod tests {
             paths.iter().partition(|path| path.starts_with("link"));
         let all = |paths: Vec<&str>| paths.into_iter().map(RepoPath::new).collect();
         let paths = ChangedPaths { removed: all(paths), ..ChangedPaths::default() };
-        let scope = FileScope::since("main", paths, all(linked));
+        let scope = FileScope::since("main", paths, all(linked), Default::default());
         let FileScope::Changed(changed) = scope else { panic!() };
         keep_affected(&config, &mut chosen, &changed);
         let is_in = |chosen: &CheckSelection| !matches!(chosen, CheckSelection::No(_));

@@ -30,6 +30,8 @@ pub struct ChangedFiles {
     pub paths: ChangedPaths,
     /// Their other names, through symlinks.
     pub linked_names: BTreeSet<RepoPath>,
+    /// Those that are submodules: something in them has changed.
+    pub submodules: BTreeSet<RepoPath>,
     /// Whether a check of whose `inputs` one has changed is given all its files.
     pub widens_by_inputs: bool,
 }
@@ -51,7 +53,13 @@ impl ChangedFiles {
         let literal = check.inputs.iter().filter(is_pattern);
         let literal: Vec<RepoPath> = literal.map(|input| RepoPath::new(input.as_str())).collect();
         let named = list_named_paths(check);
+        let is_inside = |input: &String| {
+            self.submodules
+                .iter()
+                .any(|submodule| xtask_git::may_match_behind_link(input, submodule))
+        };
         self.touches(&check.inputs)
+            || check.inputs.iter().any(is_inside)
             || self.touches_paths(&literal)
             || self.names().any(|path| named.contains(path))
     }
@@ -107,21 +115,36 @@ impl FileScope {
         FileScope::changed("is named by `--files`", paths)
     }
 
-    /// The files changed since the merge base with `revision`.
+    /// The files changed since the merge base with `revision`, their other names and the submodules among them.
     #[must_use]
     pub fn since(
         revision: &str,
         paths: ChangedPaths,
         linked_names: BTreeSet<RepoPath>,
+        submodules: BTreeSet<RepoPath>,
     ) -> FileScope {
         let predicate = format!("has changed since `{revision}`");
-        FileScope::Changed(ChangedFiles { predicate, paths, linked_names, widens_by_inputs: true })
+        let widens_by_inputs = true;
+        FileScope::Changed(ChangedFiles {
+            predicate,
+            paths,
+            linked_names,
+            submodules,
+            widens_by_inputs,
+        })
     }
 
     fn changed(predicate: &str, paths: ChangedPaths) -> FileScope {
         let predicate = predicate.to_owned();
-        let linked_names = BTreeSet::new();
-        FileScope::Changed(ChangedFiles { predicate, paths, linked_names, widens_by_inputs: false })
+        let (linked_names, submodules) = (BTreeSet::new(), BTreeSet::new());
+        let widens_by_inputs = false;
+        FileScope::Changed(ChangedFiles {
+            predicate,
+            paths,
+            linked_names,
+            submodules,
+            widens_by_inputs,
+        })
     }
 
     /// Whether the run leaves files out.
