@@ -29,7 +29,7 @@ use xtask_validate::report::check_list::CheckListReport;
 use xtask_validate::runner::{FixMode, RunOptions};
 use xtask_validate::session::{CheckLocation, ValidationRequest, history_file};
 use xtask_validate::shard::keep_shard;
-use xtask_validate::shared_results::SharedResults;
+use xtask_validate::shared_results::{SharedResults, parse_signers};
 
 /// The section of git's configuration that `--persist` writes.
 const SETTINGS: &str = "xtask.validate.";
@@ -173,30 +173,38 @@ pub(super) fn run(session: &Session, args: &ValidateArgs) -> CommandResult {
 }
 
 /// Returns the access to the results of other machines, if the canonical commit says where they are and a check shares
-/// its own.
+/// its own. What is wrong there is a warning, as this checkout cannot mend it.
 fn find_shared_results<'a>(
     session: &'a Session,
     repo: &'a Repo,
     checks: &LoadedChecks,
     args: &ValidateArgs,
 ) -> Result<Option<SharedResults<'a>>> {
+    if let Some(share) = &checks.config.share {
+        parse_signers(share)?;
+    }
     if args.no_share || !checks.config.checks.iter().any(|check| check.share) {
         return Ok(None);
     }
-    let context = context::find_canonical_context(repo)?;
-    let canonical = match &context {
-        Some(context) => read_canonical_checks(repo, context)?,
-        None => None,
+    let open = || -> Result<Option<SharedResults<'a>>> {
+        let Some(context) = context::find_canonical_context(repo)? else { return Ok(None) };
+        let canonical = read_canonical_checks(repo, &context)?;
+        let Some(share) = canonical.and_then(|checks| checks.config.share) else { return Ok(None) };
+        SharedResults::new(repo, &session.tools(), &share, &context.config.remote).map(Some)
     };
-    let share = canonical.and_then(|checks| checks.config.share);
-    if let (Some(share), Some(context)) = (share, context) {
-        let results = SharedResults::new(repo, &session.tools(), &share, &context.config.remote)?;
-        return Ok(Some(results));
-    }
-    if checks.config.share.is_some() {
-        report::print_warning(
-            "`[share]` counts once it is on the canonical branch: results are not shared",
-        );
+    match open() {
+        Ok(Some(results)) => return Ok(Some(results)),
+        Ok(None) if checks.config.share.is_some() => report::print_warning(
+            "results are not shared: this clone has no canonical branch with `[share]` (is it fetched?)",
+        ),
+        Ok(None) => {}
+        Err(failure) => {
+            let detail = failure.details().first();
+            let detail = detail.map(|text| format!(" ({text})")).unwrap_or_default();
+            report::print_warning(&format!(
+                "results are not shared, because of the canonical branch: {failure}{detail}"
+            ));
+        }
     }
     Ok(None)
 }

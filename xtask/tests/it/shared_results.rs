@@ -575,3 +575,27 @@ fn nobody_is_asked_for_a_passphrase() {
     let asked = std::fs::read_to_string(dev.home().join("asked")).unwrap();
     assert!(asked.lines().all(|line| line == "force"), "{asked}");
 }
+
+#[test]
+fn what_is_wrong_with_the_canonical_configuration_fails_no_run() {
+    let lab = Lab::new();
+    let machines = Machines::new(&lab, "git");
+    let dev = machines.clone_of("ann");
+    let good = dev.place.read(VALIDATE_FILE);
+    let (begin, rest) = good.split_once("signers = [").unwrap();
+    let bad_signer = format!("{begin}signers = ['*@example.com', {rest}");
+    for (number, text) in [bad_signer.as_str(), "[share]\nwhere = 'git'\n"].into_iter().enumerate()
+    {
+        dev.place.write(VALIDATE_FILE, text);
+        dev.place.git(&["commit", "-qam", "bad"]);
+        dev.place.git(&["push", "-q", "origin", "HEAD:orchestration-tools"]);
+        // The branch that has the fault is told so.
+        dev.place.xtask(&["validate"]).status(2).says(["is not valid", "unknown key"][number]);
+        dev.place.write(VALIDATE_FILE, &good);
+        dev.place.write("a.txt", format!("{number}\n"));
+        let (outcomes, _, json) = dev.validate(&[], &[]);
+        assert_eq!(outcomes, ALL_PASSED, "{json}");
+    }
+    let fails = dev.place.xtask(&["validate", "--dry-run"]).success();
+    fails.says("results are not shared, because of the canonical branch: ");
+}

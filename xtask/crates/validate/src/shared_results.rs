@@ -99,10 +99,7 @@ impl<'a> SharedResults<'a> {
         config: &ShareConfig,
         remote: &str,
     ) -> Result<SharedResults<'a>> {
-        let signers = config.signers.iter().map(|line| Signer::parse(line));
-        let signers = signers.collect::<Result<Vec<Signer>, String>>().map_err(|why| {
-            Error::usage("`share.signers` of the canonical commit is not valid").with_detail(why)
-        })?;
+        let signers = parse_signers(config)?;
         let key = tools.world.variable(KEY_VARIABLE).filter(|path| !path.is_empty());
         Ok(SharedResults {
             repo,
@@ -329,6 +326,14 @@ impl<'a> SharedResults<'a> {
                 .with_hint("add `NAME TYPE KEY` of it to `[share]` on the canonical branch")
         })
     }
+}
+
+/// Parses the signers of a configuration. Returns an error if one is not valid.
+pub fn parse_signers(config: &ShareConfig) -> Result<Vec<Signer>> {
+    let signers = config.signers.iter().map(|line| Signer::parse(line));
+    signers
+        .collect::<Result<Vec<Signer>, String>>()
+        .map_err(|why| Error::usage("`share.signers` is not valid").with_detail(why))
 }
 
 /// Says who vouches for a pass.
