@@ -80,6 +80,10 @@ impl Signer {
 /// Returns the public key of a private one, or of a public one whose private key an agent holds, as `TYPE KEY COMMENT`.
 pub fn read_public_key(world: &Environment, key: &Path) -> Result<String> {
     let failed = || format!("cannot read the key `{}`", key.display());
+    // A pipe can be read once or never ends, and ssh-keygen has to read it, too.
+    if !std::fs::metadata(key).with_context(failed)?.is_file() {
+        return Err(Error::unable(failed()).with_detail("it is not a regular file"));
+    }
     let text = std::fs::read(key).with_context(failed)?;
     if text.starts_with(b"ssh-") || text.starts_with(b"ecdsa-") || text.starts_with(b"sk-") {
         return Ok(String::from_utf8_lossy(&text).into_owned());
@@ -149,6 +153,13 @@ fn find_keygen(world: &Environment) -> Result<std::path::PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_a_regular_file() {
+        let world = Environment::from_process().unwrap();
+        let refused = read_public_key(&world, Path::new("/dev/null")).unwrap_err();
+        assert_eq!(refused.details(), ["it is not a regular file"]);
+    }
 
     #[test]
     fn only_plain_lines_name_a_signer() {
