@@ -177,6 +177,23 @@ impl HttpStore<'_> {
                 "the token of the cache has a line break or another control character",
             ));
         }
+        let config = self.render_options(transfers, timeout_s);
+        let done = Program::new(curl, folder.path())
+            .args(["--disable", "--config", "-"])
+            .run_with_input(config.join("\n").as_bytes(), Duration::from_secs(timeout_s + 2))?;
+        let lines = done.stdout.lines().filter_map(|line| line.split_once(' '));
+        let mut statuses: BTreeMap<String, u16> =
+            transfers.iter().map(|transfer| (transfer.path.clone(), 0)).collect();
+        for (status, path) in lines {
+            if let Some(known) = statuses.get_mut(path) {
+                *known = status.parse().unwrap_or(0);
+            }
+        }
+        Ok(statuses)
+    }
+
+    /// Renders the options of curl, a line each.
+    fn render_options(&self, transfers: &[Transfer], timeout_s: u64) -> Vec<String> {
         let is_plain = self.url.starts_with("http://");
         let mut config = vec![
             "parallel".to_owned(),
@@ -219,18 +236,7 @@ impl HttpStore<'_> {
                 quote(&format!("%{{http_code}} {}\n", transfer.path))
             ));
         }
-        let done = Program::new(curl, folder.path())
-            .args(["--disable", "--config", "-"])
-            .run_with_input(config.join("\n").as_bytes(), Duration::from_secs(timeout_s + 2))?;
-        let lines = done.stdout.lines().filter_map(|line| line.split_once(' '));
-        let mut statuses: BTreeMap<String, u16> =
-            transfers.iter().map(|transfer| (transfer.path.clone(), 0)).collect();
-        for (status, path) in lines {
-            if let Some(known) = statuses.get_mut(path) {
-                *known = status.parse().unwrap_or(0);
-            }
-        }
-        Ok(statuses)
+        config
     }
 }
 
