@@ -212,7 +212,9 @@ impl HttpStore<'_> {
                 }
                 false => {
                     config.push(format!("output = {}", quote(&transfer.file)));
+                    // Older ones look at the size that is announced, and not at what comes.
                     config.push(format!("max-filesize = {MAX_BUNDLE_BYTES}"));
+                    config.push(format!("limit-rate = {}", 2 * MAX_BUNDLE_BYTES));
                 }
             }
             if let Some(token) = &self.token {
