@@ -98,8 +98,11 @@ impl Machine<'_> {
             .iter()
             .map(|check| format!("{} {}", check["name"], check["outcome"]).replace('"', ""))
             .collect();
+        // Checks that do not need each other run side by side.
         let ran = std::fs::read_to_string(&runs).unwrap_or_default();
-        (outcomes.join(", "), ran.lines().collect::<Vec<_>>().join(" "), json)
+        let mut ran: Vec<&str> = ran.lines().collect();
+        ran.sort_unstable();
+        (outcomes.join(", "), ran.join(" "), json)
     }
 
     fn outcomes(&self) -> String {

@@ -137,7 +137,11 @@ impl Runner<'_, '_, '_> {
                 let status = if is_whole { FixStatus::Restored } else { FixStatus::PartlyRestored };
                 let mut ended = not_passed.unwrap_or(failed);
                 if let Err(failure) = &ran {
-                    ended.output.push_str(&format!("\n[fix failed: {}]\n", failure.text));
+                    // Linters print the same with and without their fix.
+                    let output = ended.output.trim_end();
+                    let is_known = !output.is_empty() && failure.text.trim_end().ends_with(output);
+                    let shown = if is_known { &failure.reason } else { &failure.text };
+                    ended.output.push_str(&format!("\n[fix failed: {shown}]\n"));
                 }
                 let fix = Some(FixResult { status, reason, ..done });
                 self.finish_check(at, Verdict { fix, ..ended });
