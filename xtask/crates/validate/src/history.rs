@@ -106,7 +106,19 @@ pub struct CheckStatistics {
     pub p95_ms: Option<u64>,
     /// The most recent outcome.
     pub last: CheckOutcome,
+    /// The last results, oldest first, at most [`MAX_RECENT`].
+    pub recent: Vec<RecentResult>,
 }
+
+/// One result of a check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RecentResult {
+    pub outcome: CheckOutcome,
+    pub duration_ms: u64,
+}
+
+/// How many results of a check are listed one by one.
+const MAX_RECENT: usize = 20;
 
 /// Appends a run to the history and shortens the file if necessary.
 pub fn append_run(disk: &Disk<'_>, file: &Path, run: &PastRun) -> Result<(), String> {
@@ -199,6 +211,13 @@ pub fn compute_statistics(runs: &[PastRun]) -> Vec<CheckStatistics> {
                 median_ms: rank(50),
                 p95_ms: rank(95),
                 last,
+                recent: counted[counted.len().saturating_sub(MAX_RECENT)..]
+                    .iter()
+                    .map(|entry| RecentResult {
+                        outcome: entry.outcome,
+                        duration_ms: entry.duration_ms,
+                    })
+                    .collect(),
             })
         })
         .collect()
@@ -259,5 +278,7 @@ mod tests {
         assert!((a.pass_rate - 21.0 / 22.0).abs() < 1e-9);
         assert!((a.hit_rate - 1.0 / 22.0).abs() < 1e-9);
         assert_eq!(a.last, Cached);
+        assert_eq!(a.recent.len(), 20);
+        assert_eq!((a.recent[0].duration_ms, a.recent[18].outcome), (3, Failed));
     }
 }
