@@ -28,7 +28,9 @@ pub(super) fn run(session: &Session, args: &StatusArgs) -> CommandResult {
     if args.json {
         report::print_json(&status)?;
     } else {
-        report::print_output(&status.render_text(session.verbosity == Verbosity::Verbose))?;
+        let is_verbose = session.verbosity == Verbosity::Verbose;
+        let text = status.render_text(is_verbose, report::is_stdout_terminal());
+        report::print_output(&text)?;
     }
     Ok(SUCCESS)
 }

@@ -1,6 +1,7 @@
 //! The state of a worktree in all parts of the toolkit, for `status`. Nothing is written. For example, a branch that
 //! lacks two canonical changes has the line `sync  2 behind` and the note `` `cargo xtask sync` updates them ``.
 
+mod fleet_bar;
 pub mod report;
 #[cfg(feature = "services")]
 pub mod services;

@@ -199,10 +199,12 @@ impl StatusReport {
         self
     }
 
-    /// Renders the report as text.
+    /// Renders the report as text; with `--all`, `has_bar` puts a bar of all branches before it.
     #[must_use]
-    pub fn render_text(&self, is_verbose: bool) -> String {
-        let mut lines = self.render_checkout();
+    pub fn render_text(&self, is_verbose: bool, has_bar: bool) -> String {
+        let bar = self.all.as_ref().filter(|_| has_bar).and_then(AllLines::render_bar);
+        let mut lines: Vec<String> = bar.map(|bar| format!("{bar}\n")).into_iter().collect();
+        lines.extend(self.render_checkout());
         lines.extend(self.toolkit.render_lines());
         let shown = if is_verbose { self.paths.len() } else { MAX_PATHS };
         let paths = || self.paths.iter().take(shown);

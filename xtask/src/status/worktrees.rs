@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use super::fleet_bar::render_fleet_bar;
 use super::report::ClassCounts;
 use xtask_base::error::Result;
 use xtask_base::words::pluralize;
@@ -125,6 +126,10 @@ impl WorktreeStatusLine {
 }
 
 impl AllLines {
+    pub(super) fn render_bar(&self) -> Option<String> {
+        render_fleet_bar(self.branches.iter().map(|line| &line.counts))
+    }
+
     pub(super) fn render_lines(&self) -> Vec<String> {
         let AllLines { worktrees, branches } = self;
         let mut lines = vec![format!("\n{BOLD}worktrees{BOLD:#}")];
