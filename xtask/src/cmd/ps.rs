@@ -21,6 +21,7 @@ use xtask_services::report::{PsReport, redraw_screen, render_status};
 #[cfg(feature = "deploy")]
 use xtask_services::stack::Stack;
 use xtask_services::status::{ReportedState, SCHEMA, ServiceStatus, StackStatus};
+use xtask_services::usage_trend::UsageTrend;
 
 /// How often `--watch` redraws.
 const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,8 +43,11 @@ pub(super) fn run(session: &Session, args: &PsArgs) -> CommandResult {
             return Err(Error::usage("`--watch` needs a terminal")
                 .with_hint("use `cargo xtask ps --json` in scripts"));
         }
+        let mut trend = UsageTrend::default();
         loop {
-            redraw_screen(&render_status(&collect_status(session, &repo, args)?.0))?;
+            let pages = collect_status(session, &repo, args)?.0;
+            trend.add_sample(&pages);
+            redraw_screen(&render_status(&pages, Some(&trend)))?;
             std::thread::sleep(REDRAW_INTERVAL);
         }
     }
@@ -92,7 +96,7 @@ fn print_status(
     } else if pages.is_empty() && unreadable.is_none() {
         session.print_info("no services are running; `cargo xtask start` starts them");
     } else {
-        report::print_output(&render_status(pages))?;
+        report::print_output(&render_status(pages, None))?;
     }
     let is_lost = |row: &ServiceStatus| {
         row.required && matches!(row.state, ReportedState::Failed | ReportedState::Blocked)

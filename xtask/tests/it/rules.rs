@@ -178,6 +178,15 @@ fn only_the_report_crate_prints() {
     }
 }
 
+/// What is printed obeys nobody: codes for the terminal in a text are shown, not sent.
+#[test]
+fn only_the_report_crate_moves_the_cursor() {
+    for (name, text) in sources() {
+        let moves = code(&text).contains("\\x1b[H");
+        assert!(!moves || name.starts_with("report/"), "{name} moves the cursor");
+    }
+}
+
 #[test]
 fn every_module_has_a_header_comment() {
     for (name, text) in sources() {

@@ -113,6 +113,14 @@ fn expand_first_brace(text: &str) -> Option<Vec<String>> {
     None
 }
 
+/// Returns a small bar for a value: `▁` for nothing, `█` for `most` and above.
+#[must_use]
+pub fn bar(value: u64, most: u64) -> char {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let height = value.saturating_mul(7).div_ceil(most.max(1));
+    BARS[usize::try_from(height).unwrap_or(7).min(7)]
+}
+
 /// Formats a size for people: `3.2 GB`.
 #[must_use]
 pub fn format_size(bytes: u64) -> String {

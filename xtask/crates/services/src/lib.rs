@@ -46,3 +46,4 @@ pub mod status_server;
 pub mod stop;
 pub mod supervisor;
 pub mod teardown;
+pub mod usage_trend;

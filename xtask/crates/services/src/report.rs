@@ -17,6 +17,7 @@ use super::port_check::PortCheck;
 use super::port_plan::PortPlan;
 use super::start::StartOutcome;
 use super::status::{ReportedState, ServiceStatus, StackStatus, SupervisorStatus};
+use super::usage_trend::UsageTrend;
 use xtask_base::words::format_size;
 use xtask_config::{DEFAULT_LAYER, Layer, LayerValue};
 use xtask_report::{
@@ -57,8 +58,8 @@ pub fn format_uptime(ms: u64) -> String {
     }
 }
 
-/// Renders the table of `ps`.
-fn render_table(rows: &[ServiceStatus]) -> String {
+/// Renders the table of `ps`; `bars` are shown behind the CPU time of a service.
+fn render_table(rows: &[ServiceStatus], bars: &dyn Fn(&str) -> String) -> String {
     let dash = || "-".to_owned();
     let cells: Vec<[String; 9]> = rows
         .iter()
@@ -83,6 +84,12 @@ fn render_table(rows: &[ServiceStatus]) -> String {
         longest.max(heads[at].len())
     };
     let widths: Vec<usize> = (0..heads.len()).map(width).collect();
+    let bars: Vec<String> = rows.iter().map(|row| bars(&row.service)).collect();
+    let bar_width = bars.iter().map(|bars| bars.chars().count()).max().unwrap_or(0);
+    let rest = |bars: &str, note: &str| match bar_width {
+        0 => note.to_owned(),
+        width => format!("{bars:<width$}  {note}").trim_end().to_owned(),
+    };
     let has_notes = rows.iter().any(|row| !join_notes(row).is_empty());
     let mut text = String::new();
     let mut put = |cells: &[String], style: Style, rest: &str| {
@@ -109,9 +116,9 @@ fn render_table(rows: &[ServiceStatus]) -> String {
         text.push('\n');
     };
     let heads: Vec<String> = heads.iter().map(ToString::to_string).collect();
-    put(&heads, Style::new(), if has_notes { "NOTE" } else { "" });
-    for (row, cells) in rows.iter().zip(&cells) {
-        put(cells, state_style(row), &join_notes(row));
+    put(&heads, Style::new(), &rest("", if has_notes { "NOTE" } else { "" }));
+    for ((row, cells), bars) in rows.iter().zip(&cells).zip(&bars) {
+        put(cells, state_style(row), &rest(bars, &join_notes(row)));
     }
     text
 }
@@ -178,7 +185,7 @@ pub struct PsReport<'a> {
 
 /// Renders the status of stacks for `ps`.
 #[must_use]
-pub fn render_status(pages: &[StackStatus]) -> String {
+pub fn render_status(pages: &[StackStatus], trend: Option<&UsageTrend>) -> String {
     let mut text = String::new();
     for (at, page) in pages.iter().enumerate() {
         let is_up = page.is_up();
@@ -187,7 +194,10 @@ pub fn render_status(pages: &[StackStatus]) -> String {
             let down = if is_up { "" } else { " (not running)" };
             text.push_str(&format!("{gap}layer {}{down}\n", page.layer));
         }
-        text.push_str(&render_table(&page.services));
+        let bars = |service: &str| {
+            trend.map_or(String::new(), |trend| trend.render_bars(&page.layer, service))
+        };
+        text.push_str(&render_table(&page.services, &bars));
         if let Some(error) = page.supervisor.as_ref().and_then(|line| line.error.as_ref()) {
             text.push_str(&format!("the supervisor: {error}\n"));
         }
@@ -261,7 +271,8 @@ pub fn render_ports(ports: &[PortCheck]) -> String {
 
 /// Clears the terminal and prints `text` at its top.
 pub fn redraw_screen(text: &str) -> xtask_base::error::Result<()> {
-    xtask_report::print_output(&format!("\x1b[H\x1b[2J{text}"))
+    xtask_report::clear_screen()?;
+    xtask_report::print_output(text)
 }
 
 /// Shows the progress of services: live lines on a terminal, otherwise a line for each change.
@@ -386,7 +397,16 @@ mod tests {
             error: Some("it ended with code 1".to_owned()),
             ..line.clone()
         };
-        let plain = anstream::adapter::strip_str(&render_table(&[line, failed])).to_string();
+        let rows = [line, failed];
+        let bars =
+            |service: &str| if service == "api" { "▁█".to_owned() } else { String::new() };
+        let plain = |text: String| anstream::adapter::strip_str(&text).to_string();
+        expect_test::expect![[r#"
+            SERVICE      STATE   HEALTH    PID  PORT  UPTIME  RESTARTS   MEMORY   CPU      NOTE
+            api          ready   healthy  4711  8000   1m 1s         0  12.0 MB  0.2%  ▁█
+            a-long-name  failed  healthy  4711  8000   1m 1s         0  12.0 MB  0.2%      it ended with code 1
+        "#]].assert_eq(&plain(render_table(&rows, &bars)));
+        let plain = plain(render_table(&rows, &|_| String::new()));
         expect_test::expect![[r#"
             SERVICE      STATE   HEALTH    PID  PORT  UPTIME  RESTARTS   MEMORY   CPU  NOTE
             api          ready   healthy  4711  8000   1m 1s         0  12.0 MB  0.2%

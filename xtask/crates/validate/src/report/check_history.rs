@@ -11,7 +11,7 @@ use super::format_duration;
 use crate::history::{CheckStatistics, PastRun, RecentResult, compute_statistics};
 use crate::outcome::CheckOutcome;
 use xtask_base::environment::format_rfc3339;
-use xtask_base::words::pluralize;
+use xtask_base::words::{bar, pluralize};
 use xtask_report::{BOLD, DIM, RED};
 
 /// The JSON output of `validate --history` (`xtask.validate-history/1`).
@@ -28,15 +28,11 @@ pub struct CheckHistoryReport {
 
 /// Renders a bar for each result: how long it took beside the longest one, `✗` if it failed, `·` if it was skipped.
 fn render_recent(recent: &[RecentResult]) -> String {
-    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let longest = recent.iter().map(|result| result.duration_ms).max().unwrap_or(0).max(1);
     let render = |result: &RecentResult| match result.outcome {
         CheckOutcome::Failed => format!("{RED}✗{RED:#}"),
         CheckOutcome::Cached => format!("{DIM}·{DIM:#}"),
-        _ => {
-            let height = result.duration_ms.saturating_mul(7).div_ceil(longest);
-            BARS[usize::try_from(height).unwrap_or(7).min(7)].to_string()
-        }
+        _ => bar(result.duration_ms, longest).to_string(),
     };
     recent.iter().map(render).collect()
 }
