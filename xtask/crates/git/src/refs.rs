@@ -106,8 +106,17 @@ impl Repo {
             let found = self.refs_by_git(name)?.into_iter();
             return Ok(found.into_iter().find(|found| found.name == name));
         }
-        let found = self.git.try_find_reference(name);
-        let found = found.with_context(|| format!("cannot read ref `{name}`"))?;
+        let find = || {
+            let found = self.git.try_find_reference(name);
+            found.with_context(|| format!("cannot read ref `{name}`"))
+        };
+        let mut found = find()?;
+        if found.is_none() && self.packed_refs_stat().is_some() {
+            // Another git may have packed it in between, in the same tick of the clock by which that is noticed. An error
+            // means that the file is just being replaced once more, and is met again below.
+            self.git.refs.force_refresh_packed_buffer().ok();
+            found = find()?;
+        }
         Ok(found.map(to_resolved_ref))
     }
 
