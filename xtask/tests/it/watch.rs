@@ -76,6 +76,14 @@ impl Watching {
     }
 }
 
+impl Drop for Watching {
+    /// A test that fails leaves nobody watching.
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
 #[test]
 fn what_a_change_affects_runs_and_the_rest_stays() {
     let checks = "[[check]]\nname = 'text'\nrun = 'cat {files}'\nfiles = ['*.txt']\n\
