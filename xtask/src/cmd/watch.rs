@@ -113,7 +113,9 @@ fn check_changes(
 ) -> Result<RunOfChange> {
     let checks = read_worktree_checks(repo)?;
     let mut selection = select_checks(&checks.config, filter, run_environment(session))?;
-    if let Some(changed) = changed.filter(|changed| !changed.has_lost) {
+    // Without a path nobody knows what has changed: what git tracks, say.
+    let is_known = |changed: &&FileChanges| !changed.has_lost && !changed.paths.is_empty();
+    if let Some(changed) = changed.filter(is_known) {
         keep_changed(&checks, &mut selection, repo, &changed.paths)?;
         keep_unfinished(&checks, &mut selection, &screen.results);
     }
@@ -206,7 +208,7 @@ fn keep_unfinished(
 struct OwnWrites {
     /// How often in a row each file was written while checks ran.
     counts: BTreeMap<RepoPath, u32>,
-    /// How often in a row so much has changed that not all is known.
+    /// How often in a row events were lost, or folders came and went.
     losses: u32,
     /// What may be their work, or that of somebody who saved while they ran.
     late: FileChanges,
@@ -364,7 +366,9 @@ impl<'s> Screen<'s> {
 fn describe_changes(changed: Option<&FileChanges>) -> String {
     match changed {
         None => "first run".to_owned(),
-        Some(changed) if changed.has_lost => "many files have changed".to_owned(),
+        Some(changed) if changed.has_lost || changed.paths.is_empty() => {
+            "many files have changed".to_owned()
+        }
         Some(changed) => {
             let names: Vec<String> = changed.paths.iter().map(ToString::to_string).collect();
             format!("changed: {}", join_names(&names, SHOWN_PATHS))

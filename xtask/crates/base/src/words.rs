@@ -23,6 +23,24 @@ pub fn join_names(names: &[String], shown: usize) -> String {
     }
 }
 
+/// Quotes a value for a curl config file.
+#[must_use]
+pub fn quote_curl_value(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            letter => quoted.push(letter),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
 /// Quotes a word for a shell if needed: `it's` becomes `'it'\''s'`.
 #[must_use]
 pub fn quote_for_shell(word: &str) -> String {

@@ -18,6 +18,7 @@ use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::files::{CreateMode, Disk};
 use xtask_base::process::Program;
 use xtask_base::temp_folder::TempFolder;
+use xtask_base::words::quote_curl_value;
 
 /// How long all reads of a run may take, in seconds.
 pub const READ_TIMEOUT_S: u64 = 5;
@@ -204,22 +205,27 @@ impl HttpStore<'_> {
             if at > 0 {
                 config.push("next".to_owned());
             }
-            config.push(format!("url = {}", quote(&format!("{}{}", self.url, transfer.path))));
+            config.push(format!(
+                "url = {}",
+                quote_curl_value(&format!("{}{}", self.url, transfer.path))
+            ));
             match transfer.is_put {
                 true => {
-                    config.push(format!("upload-file = {}", quote(&transfer.file)));
+                    config.push(format!("upload-file = {}", quote_curl_value(&transfer.file)));
                     config.push("output = \"/dev/null\"".to_owned());
                 }
                 false => {
-                    config.push(format!("output = {}", quote(&transfer.file)));
+                    config.push(format!("output = {}", quote_curl_value(&transfer.file)));
                     // Older ones look at the size that is announced, and not at what comes.
                     config.push(format!("max-filesize = {MAX_BUNDLE_BYTES}"));
                     config.push(format!("limit-rate = {}", 2 * MAX_BUNDLE_BYTES));
                 }
             }
             if let Some(token) = &self.token {
-                config
-                    .push(format!("header = {}", quote(&format!("Authorization: Bearer {token}"))));
+                config.push(format!(
+                    "header = {}",
+                    quote_curl_value(&format!("Authorization: Bearer {token}"))
+                ));
             }
             config.push("globoff".to_owned());
             if is_plain {
@@ -235,7 +241,7 @@ impl HttpStore<'_> {
             config.push("silent".to_owned());
             config.push(format!(
                 "write-out = {}",
-                quote(&format!("%{{http_code}} {}\n", transfer.path))
+                quote_curl_value(&format!("%{{http_code}} {}\n", transfer.path))
             ));
         }
         config
@@ -265,21 +271,4 @@ fn read_bounded(file: &str, longest: usize) -> Option<Vec<u8>> {
 
 fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
-}
-
-/// Quotes a value for a file of options of curl.
-fn quote(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for letter in text.chars() {
-        match letter {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            letter => quoted.push(letter),
-        }
-    }
-    quoted.push('"');
-    quoted
 }

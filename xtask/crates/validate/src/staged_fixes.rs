@@ -47,7 +47,7 @@ impl StagedContents {
         let may_fix = |path: &&RepoPath| {
             files.iter().any(|files| {
                 let globs = FileGlobs::new(files.globs.iter().map(String::as_str));
-                // Scripts are told by their first line.
+                // Scripts are recognised by their first line.
                 !files.interpreters.is_empty() || globs.matches_path(path)
             })
         };

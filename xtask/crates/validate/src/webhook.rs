@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use xtask_base::environment::Environment;
 use xtask_base::process::Program;
+use xtask_base::words::quote_curl_value;
 use xtask_config::is_webhook;
 
 /// The longest time for the whole request.
@@ -88,21 +89,4 @@ pub fn post_webhook(
     }
     // curl's errors name the host at most; the URL is removed in case they ever hold more.
     Err(done.stderr.replace(address, "(webhook URL)"))
-}
-
-/// Quotes a value for a curl config file.
-fn quote_curl_value(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for letter in text.chars() {
-        match letter {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\r' => quoted.push_str("\\r"),
-            '\t' => quoted.push_str("\\t"),
-            letter => quoted.push(letter),
-        }
-    }
-    quoted.push('"');
-    quoted
 }

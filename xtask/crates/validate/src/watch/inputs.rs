@@ -25,7 +25,7 @@ pub trait KnownInputs {
     /// Returns the files of a specification as they are now, if they are known.
     fn find_known(&self, spec: &InputSpec) -> Option<FoundFiles>;
 
-    /// Keeps the files of a search, if changes can be told of all of them.
+    /// Keeps the files of a search, if changes of all of them can be detected.
     fn keep_found(&self, spec: &InputSpec, globs: &FileGlobs, found: &FoundFiles);
 
     /// Returns the digests that the last run knew.
