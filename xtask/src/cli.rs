@@ -11,6 +11,7 @@ mod branch;
 mod changes;
 #[cfg(feature = "checks")]
 mod checks;
+mod dashboard;
 #[cfg(feature = "deploy")]
 mod deploy;
 mod groups;
@@ -31,6 +32,7 @@ pub use self::branch::{BranchCheckArgs, BranchCommand, BranchNewArgs, BranchPrun
 pub use self::changes::{ExtractArgs, PromoteArgs, PropagateArgs, PushArgs, ReverseSyncArgs};
 #[cfg(feature = "checks")]
 pub use self::checks::ValidateArgs;
+pub use self::dashboard::DashboardArgs;
 #[cfg(feature = "deploy")]
 pub use self::deploy::{DeployArgs, DeployCommand, HistoryArgs, RollbackArgs};
 pub use self::groups::build_command;
@@ -128,6 +130,18 @@ or changed stays exactly as it is.")]
     Sync(SyncArgs),
     /// Show the state of this branch
     Status(StatusArgs),
+    /// Show drift, checks, services and more on one page in a browser
+    #[command(long_about = "\
+Show drift, checks, services and more on one page in a browser.
+
+The page has every branch with the paths at which it differs from the canonical branch, what the checks
+cost and catch, the services as they are, what is deployed, broken branch rules, hooks and backups. It only
+shows: whatever changes something is a command to copy.
+
+It is served on this machine only, under an address that stays the same for a worktree, until Ctrl-C, the
+end of the terminal, or an hour without a visitor. `--html FILE` writes the page to one file instead, which
+needs no server and no network.")]
+    Dashboard(DashboardArgs),
     /// Show how managed files differ from the canonical ones
     ///
     /// Runs `git diff` of the working tree against the canonical commit, for the managed files that

@@ -3,6 +3,7 @@
 mod canonical_checks;
 pub mod cli;
 pub mod cmd;
+pub mod dashboard;
 #[cfg(feature = "vendoring")]
 pub mod demo;
 pub mod status;

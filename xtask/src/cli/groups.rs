@@ -6,7 +6,10 @@ use super::Cli;
 
 /// The groups of the help and their commands, in the order of the help.
 const COMMAND_GROUPS: [(&str, &[&str]); 8] = [
-    ("Everyday", &["setup", "status", "sync", "diff", "why", "undo", "switch", "run", "push"]),
+    (
+        "Everyday",
+        &["setup", "status", "dashboard", "sync", "diff", "why", "undo", "switch", "run", "push"],
+    ),
     ("Branches", &["branch"]),
     ("Canonical branch", &["reverse-sync", "extract", "promote", "propagate"]),
     ("Hooks and checks", &["install-hooks", "uninstall-hooks", "hooks", "validate"]),

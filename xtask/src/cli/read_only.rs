@@ -10,7 +10,7 @@ impl Command {
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         match self {
-            Command::Status(_) | Command::Why(_) => true,
+            Command::Status(_) | Command::Why(_) | Command::Dashboard(_) => true,
             #[cfg(feature = "services")]
             Command::Ps(_) | Command::Logs(_) => true,
             Command::Hooks(HooksCommand::Status { .. }) => true,

@@ -16,8 +16,8 @@ mod change_notices;
 mod check_reports;
 #[cfg(feature = "checks")]
 mod checks;
-#[cfg(feature = "checks")]
 mod completions;
+mod dashboard;
 #[cfg(feature = "vendoring")]
 mod demo;
 #[cfg(feature = "deploy")]
@@ -271,6 +271,7 @@ fn run_command(session: &Session, command: Command) -> CommandResult {
         Command::Setup(args) => setup::run(session, &args),
         Command::Sync(args) => sync::run(session, &args),
         Command::Status(args) => status::run(session, &args),
+        Command::Dashboard(args) => dashboard::run(session, &args),
         Command::Diff(args) => diff::run(session, &args),
         Command::Why(args) => why::run(session, &args),
         Command::Undo(args) => undo::run(session, &args),

@@ -9,12 +9,14 @@
 //! if interrupts.was_interrupted() { roll back }
 //! ```
 
-use std::io::Read;
+use std::io::{IsTerminal as _, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::error::{Result, ResultExt};
@@ -83,6 +85,23 @@ pub fn listen_for_termination() -> Result<Receiver<()>> {
 /// Returns a channel that receives at least one message when one or more children have exited.
 pub fn listen_for_child_exit() -> Result<Receiver<()>> {
     listen_for(&[SIGCHLD])
+}
+
+/// Waits for `longest`, or until the terminal of stdin has been closed, and returns whether it has.
+/// A program in the background gets no signal then.
+#[must_use]
+pub fn wait_for_hangup(longest: Duration) -> bool {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        std::thread::sleep(longest);
+        return false;
+    }
+    // Nothing is asked for: a hangup is reported all the same.
+    let mut waits = [PollFd::new(&stdin, PollFlags::empty())];
+    match poll(&mut waits, Timespec::try_from(longest).ok().as_ref()) {
+        Ok(1..) => waits[0].revents().intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL),
+        _ => false,
+    }
 }
 
 fn listen_for(signals: &[i32]) -> Result<Receiver<()>> {

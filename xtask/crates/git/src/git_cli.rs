@@ -22,6 +22,9 @@ use xtask_base::process::{ACTIVE_VAR, Program, ProgramOutput};
 /// Timeout of a fetch: two minutes, enough for a slow line and short enough for a person to wait.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Timeout of the difference of one file.
+const DIFF_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Timeout of a fetch or push of hundreds of branches: ten minutes.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -371,6 +374,25 @@ impl Repo {
             }
         }
         Ok(())
+    }
+
+    /// Returns what `git diff OLD NEW` says about a path, as text without colours.
+    pub fn read_diff(&self, old: Id, new: Id, path: &RepoPath) -> Result<String> {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        let (old, new) = (old.to_string(), new.to_string());
+        // Neither a program of the user nor one that an attribute names runs for a look.
+        let fixed = ["--no-pager", "--literal-pathspecs", "diff", "--no-renames", "--no-color"];
+        let rest = ["--no-ext-diff", "--no-textconv", &old, &new, "--"];
+        let asked = self
+            .git_command(fixed.into_iter().chain(rest))
+            .args([OsStr::from_bytes(path.as_bytes())])
+            .env("GIT_OPTIONAL_LOCKS", "0")
+            .run_with_timeout(DIFF_TIMEOUT)?;
+        if !asked.status.success() {
+            return Err(Error::unable("cannot show the change").with_detail(asked.stderr));
+        }
+        Ok(asked.stdout)
     }
 
     /// Sets `key` in the configuration of this repository.

@@ -90,7 +90,7 @@ fn api_reply(request: &HttpRequest, status: Option<u16>) -> HttpReply {
 /// Forwards the status of the stack, or responds with 502 and the reason.
 fn status_reply(port: Option<u16>) -> HttpReply {
     match fetch_status(port) {
-        Ok(body) => HttpReply { status: 200, content_type: "application/json", body },
+        Ok(body) => HttpReply::new(200, "application/json", body),
         Err(why) => HttpReply::json(502, &json!({ "error": why })),
     }
 }

@@ -17,6 +17,7 @@ const _: Option<&str> = option_env!("XTASK_SOURCES_SYNC");
 pub mod apply;
 mod apply_context;
 pub mod backup;
+pub mod behind_history;
 pub mod branch_overview;
 pub mod classify;
 mod clean_record;

@@ -45,9 +45,32 @@ pub fn explain_path(
     if managed.contains_path(path.as_bytes()) && !is_folder {
         let (decision, is_anywhere) = explain_decision(repo, context, path, tools)?;
         lines.extend(decision);
-        lines.extend(explain_history(repo, context, path, is_anywhere, tools)?);
+        let tip = repo.head()?.commit;
+        lines.extend(explain_history(repo, context, tip, path, is_anywhere, tools)?);
     }
     Ok(join_lines(&lines))
+}
+
+/// Explains the history of a path on a branch that need not be checked out: its rule, and the last commits that changed
+/// it, as plain text.
+pub fn explain_commit_path(
+    repo: &Repo,
+    context: &SyncContext,
+    branch: &str,
+    tip: Id,
+    path: &RepoPath,
+    tools: &Tools<'_>,
+) -> Result<Vec<String>> {
+    let managed = ManagedPaths::new(&context.config, Some(branch));
+    let mut lines = vec![describe_rule(&managed, path, false, Some(branch))];
+    let history = explain_history(repo, context, tip, path, true, tools)?;
+    lines.extend(history.iter().map(|line| strip_styles(line)));
+    Ok(lines)
+}
+
+/// Removes the styles of a line that is not for a terminal.
+fn strip_styles(line: &str) -> String {
+    line.replace(&DIM.to_string(), "").replace(&format!("{DIM:#}"), "")
 }
 
 fn describe_rule(
@@ -115,10 +138,11 @@ fn explain_item(repo: &Repo, item: &PlannedPath) -> Vec<String> {
     std::iter::once(decision).chain(versions).collect()
 }
 
-/// Returns the lines about the last commits that changed a path.
+/// Returns the lines about the last commits from `tip` that changed a path.
 fn explain_history(
     repo: &Repo,
     context: &SyncContext,
+    tip: Id,
     path: &RepoPath,
     is_anywhere: bool,
     tools: &Tools<'_>,
@@ -138,7 +162,7 @@ fn explain_history(
         true => find_last_changes(repo, tip, path, context),
         false => Ok((None, None)),
     };
-    let (changed, synced) = find(repo.head()?.commit)?;
+    let (changed, synced) = find(tip)?;
     let (canonical, _) = find(context.canonical.commit)?;
     Ok([
         format!("last change here       {}", describe(changed)),

@@ -70,6 +70,9 @@ pub struct PastCheck {
     pub check: String,
     pub outcome: CheckOutcome,
     pub duration_ms: u64,
+    /// The beginning of the cache key of its state; `None` if the state cannot be known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +109,8 @@ pub struct CheckStatistics {
     pub p95_ms: Option<u64>,
     /// The most recent outcome.
     pub last: CheckOutcome,
+    /// The number of states in which it has both passed and failed.
+    pub flaky: usize,
     /// The last results, oldest first, at most [`MAX_RECENT`].
     pub recent: Vec<RecentResult>,
 }
@@ -211,6 +216,7 @@ pub fn compute_statistics(runs: &[PastRun]) -> Vec<CheckStatistics> {
                 median_ms: rank(50),
                 p95_ms: rank(95),
                 last,
+                flaky: count_flaky_states(&counted),
                 recent: counted[counted.len().saturating_sub(MAX_RECENT)..]
                     .iter()
                     .map(|entry| RecentResult {
@@ -223,6 +229,19 @@ pub fn compute_statistics(runs: &[PastRun]) -> Vec<CheckStatistics> {
         .collect()
 }
 
+/// Counts the states in which a check has both passed and failed: what it reads did not decide.
+fn count_flaky_states(results: &[&&PastCheck]) -> usize {
+    let mut by_state: BTreeMap<&str, (bool, bool)> = BTreeMap::new();
+    for result in results {
+        if let Some(state) = &result.state {
+            let (passed, failed) = by_state.entry(state).or_default();
+            *passed |= result.outcome == CheckOutcome::Passed;
+            *failed |= result.outcome == CheckOutcome::Failed;
+        }
+    }
+    by_state.values().filter(|(passed, failed)| *passed && *failed).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,6 +251,7 @@ mod tests {
             check: (*check).to_owned(),
             outcome: *outcome,
             duration_ms: *duration_ms,
+            state: None,
         };
         PastRun {
             run: "r".into(),
@@ -278,7 +298,23 @@ mod tests {
         assert!((a.pass_rate - 21.0 / 22.0).abs() < 1e-9);
         assert!((a.hit_rate - 1.0 / 22.0).abs() < 1e-9);
         assert_eq!(a.last, Cached);
-        assert_eq!(a.recent.len(), 20);
+        assert_eq!((a.recent.len(), a.flaky), (20, 0));
         assert_eq!((a.recent[0].duration_ms, a.recent[18].outcome), (3, Failed));
+    }
+    #[test]
+    fn flaky_is_what_gives_two_answers_in_one_state() {
+        use CheckOutcome::{Cached, Failed, Fixed, Passed};
+        let in_state = |outcome, state: &str| {
+            let mut run = run(&[("a", outcome, 1)]);
+            run.checks[0].state = Some(state.to_owned());
+            run
+        };
+        let flaky = |runs: &[PastRun]| compute_statistics(runs)[0].flaky;
+        assert_eq!(flaky(&[in_state(Failed, "1"), in_state(Passed, "2")]), 0, "it was mended");
+        assert_eq!(flaky(&[in_state(Failed, "1"), in_state(Fixed, "1")]), 0, "its fix helped");
+        assert_eq!(flaky(&[in_state(Failed, "1"), in_state(Cached, "1")]), 0);
+        let both = [in_state(Failed, "1"), in_state(Passed, "1"), in_state(Failed, "1")];
+        assert_eq!(flaky(&both), 1);
+        assert_eq!(flaky(&[run(&[("a", Failed, 1), ("a", Passed, 1)])]), 0, "no state is known");
     }
 }

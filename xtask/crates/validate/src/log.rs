@@ -74,6 +74,12 @@ pub struct RunLog<'a> {
 /// The prefix of log file names, e.g. `validate-20260101T090000Z-4711.log`.
 const LOG_PREFIX: &str = "validate-";
 
+/// Returns the path of the log of `run` in `folder`.
+#[must_use]
+pub fn log_file(folder: &Path, run: &str) -> PathBuf {
+    folder.join(format!("{LOG_PREFIX}{run}.log"))
+}
+
 /// Returns the id of a new run: its start time and the process id.
 #[must_use]
 pub fn new_run_id(world: &Environment) -> String {
@@ -95,7 +101,7 @@ impl<'a> RunLog<'a> {
         run: &str,
         kept: usize,
     ) -> RunLog<'a> {
-        let path = folder.join(format!("{LOG_PREFIX}{run}.log"));
+        let path = log_file(folder, run);
         let opened = std::fs::create_dir_all(folder)
             .and_then(|()| disk.create_file(&path, b"", CreateMode::Plain))
             .and_then(|()| File::options().append(true).open(&path));

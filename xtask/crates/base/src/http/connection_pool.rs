@@ -11,6 +11,9 @@ use std::time::Duration;
 /// The maximum number of open connections.
 pub(super) const MAX_CONNECTIONS: usize = 16;
 
+/// The maximum number of them that are streams of events: the others stay for requests.
+const MAX_STREAMS: usize = 8;
+
 #[derive(Debug, Default)]
 pub(super) struct ConnectionPool {
     state: Mutex<PoolState>,
@@ -30,6 +33,7 @@ struct PooledConnection {
     id: u64,
     stream: Arc<TcpStream>,
     is_being_answered: bool,
+    is_stream: bool,
 }
 
 impl PooledConnection {
@@ -70,6 +74,7 @@ impl ConnectionPool {
             id,
             stream: Arc::clone(stream),
             is_being_answered: false,
+            is_stream: false,
         });
         drop(open);
         Some(ConnectionSlot { pool: Arc::clone(pool), id })
@@ -97,6 +102,18 @@ pub(super) struct ConnectionSlot {
 }
 
 impl ConnectionSlot {
+    /// Counts the connection as a stream of events, unless there are enough of them.
+    pub(super) fn start_stream(&self) -> bool {
+        let mut open = self.pool.lock_state();
+        if open.connections.iter().filter(|guest| guest.is_stream).count() >= MAX_STREAMS {
+            return false;
+        }
+        if let Some(guest) = open.connections.iter_mut().find(|guest| guest.id == self.id) {
+            guest.is_stream = true;
+        }
+        true
+    }
+
     pub(super) fn set_being_answered(&self, yes: bool) {
         let mut open = self.pool.lock_state();
         if let Some(guest) = open.connections.iter_mut().find(|guest| guest.id == self.id) {

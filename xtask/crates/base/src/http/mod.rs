@@ -18,7 +18,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub use client::{
     HttpError, HttpResponse, check_connect, check_connect_at, get, get_at, get_head_at,
 };
-pub use server::{HttpReply, HttpRequest, HttpServer, RequestHandler, ServerHandle};
+pub use server::{
+    EventStream, HttpReply, HttpRequest, HttpServer, RequestHandler, ServerEvent, ServerHandle,
+};
 
 /// The loopback addresses, in the order in which they are tried.
 const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];

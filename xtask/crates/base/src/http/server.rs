@@ -2,14 +2,20 @@
 //!
 //! Answers `GET` and `HEAD`, one request per connection, and only for the hosts `localhost`,
 //! `127.0.0.1` and `[::1]`: a foreign web page can neither reach it under its own name (DNS
-//! rebinding) nor read its replies. For example:
+//! rebinding) nor read its replies, and a script of one is refused by its `Origin`. For example:
 //!
 //! ```text
-//! GET /status + Host: localhost:8080  -> 200
-//! GET /status + Host: evil.example    -> 403
+//! GET /status + Host: localhost:8080                               -> 200
+//! GET /status + Host: evil.example                                 -> 403
+//! GET /status + Host: localhost:8080, Origin: http://evil.example  -> 403
 //! ```
 //!
-//! At most 16 connections are open at once, each for at most 5 seconds. One more displaces the
+//! A reply may go on as a stream of server-sent events ([`EventStream`]), until the client or the
+//! server ends it. At most 8 streams are open at once, and one whose client reads nothing for 5
+//! seconds ends.
+//!
+//! At most 16 connections are open at once, each for at most 5 seconds besides the time that its
+//! handler takes. One more displaces the
 //! oldest connection that has not sent its request yet or has already received its reply; if all
 //! are being answered, it waits in the system's backlog. So idle clients cannot lock others out.
 //!
@@ -42,8 +48,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The maximum length of a request head: 16 KiB.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// The stack size of each server thread: 256 KiB.
-const STACK_BYTES: usize = 256 << 10;
+/// The stack size of each server thread: 1 MiB, of which a thread takes what it uses.
+const STACK_BYTES: usize = 1 << 20;
 
 /// The pause before the next `accept` when the system is out of resources: 100 ms.
 const ACCEPT_RETRY_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -67,13 +73,64 @@ pub struct HttpRequest {
     pub query: String,
 }
 
+/// The interval of comments in a stream without events, which show whether the client is there: 15
+/// seconds.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpReply {
     /// The status code, one that comes with a body, e.g. 200.
     pub status: u16,
     pub content_type: &'static str,
     pub body: Vec<u8>,
+    /// The `Content-Security-Policy` of an HTML reply, if it is not that of all pages.
+    pub policy: Option<String>,
+    /// The events that follow the body.
+    pub events: Option<EventStream>,
 }
+
+/// A stream of server-sent events.
+#[derive(Clone)]
+pub struct EventStream {
+    /// The pause between two questions for the next event.
+    pub interval: Duration,
+    /// Returns the next event, or `None` if there is nothing new.
+    pub next: Arc<dyn Fn() -> Option<ServerEvent> + Send + Sync>,
+}
+
+/// A server-sent event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerEvent {
+    /// The type of the event, on which a script listens; a word.
+    pub name: &'static str,
+    pub data: String,
+}
+
+impl ServerEvent {
+    /// Renders the event as it is sent: each line of the data on a `data:` line of its own.
+    fn to_text(&self) -> String {
+        let mut text = format!("event: {}\n", self.name);
+        for line in self.data.split(['\n', '\r']) {
+            text.push_str(&format!("data: {line}\n"));
+        }
+        text.push('\n');
+        text
+    }
+}
+
+impl std::fmt::Debug for EventStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EventStream").field("interval", &self.interval).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for EventStream {
+    fn eq(&self, other: &EventStream) -> bool {
+        Arc::ptr_eq(&self.next, &other.next)
+    }
+}
+
+impl Eq for EventStream {}
 
 impl HttpReply {
     /// Creates a JSON reply.
@@ -81,41 +138,50 @@ impl HttpReply {
     pub fn json<T: Serialize>(status: u16, value: &T) -> HttpReply {
         let body =
             serde_json::to_vec(value).expect("because replies hold nothing that JSON cannot");
-        HttpReply { status, content_type: "application/json", body }
+        HttpReply::new(status, "application/json", body)
+    }
+
+    /// Creates a reply of any type.
+    #[must_use]
+    pub fn new(status: u16, content_type: &'static str, body: Vec<u8>) -> HttpReply {
+        HttpReply { status, content_type, body, policy: None, events: None }
+    }
+
+    /// Creates a reply that is a stream of events.
+    #[must_use]
+    pub fn events(events: EventStream) -> HttpReply {
+        let reply = HttpReply::new(200, "text/event-stream", Vec::new());
+        HttpReply { events: Some(events), ..reply }
     }
 
     /// Creates a plain-text reply.
     #[must_use]
     pub fn text(status: u16, text: impl Into<String>) -> HttpReply {
-        HttpReply {
-            status,
-            content_type: "text/plain; charset=utf-8",
-            body: text.into().into_bytes(),
-        }
+        HttpReply::new(status, "text/plain; charset=utf-8", text.into().into_bytes())
     }
 
     /// Creates an HTML reply.
     #[must_use]
     pub fn html(status: u16, page: &str) -> HttpReply {
-        HttpReply {
-            status,
-            content_type: "text/html; charset=utf-8",
-            body: page.as_bytes().to_vec(),
-        }
+        HttpReply::new(status, "text/html; charset=utf-8", page.as_bytes().to_vec())
     }
 
     fn to_bytes(&self, with_body: bool) -> Vec<u8> {
         let mut head = format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\
+            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nConnection: close\r\n\
              Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
              Cross-Origin-Resource-Policy: same-origin\r\nReferrer-Policy: no-referrer\r\n",
             self.status,
             reason_phrase(self.status),
             self.content_type,
-            self.body.len()
         );
+        // The end of a stream is that of the connection.
+        if self.events.is_none() {
+            head.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
+        }
         if self.content_type.starts_with("text/html") {
-            head.push_str(&format!("Content-Security-Policy: {PAGE_POLICY}\r\n"));
+            let policy = self.policy.as_deref().unwrap_or(PAGE_POLICY);
+            head.push_str(&format!("Content-Security-Policy: {policy}\r\n"));
         }
         if self.status == 405 {
             head.push_str("Allow: GET, HEAD\r\n");
@@ -144,8 +210,7 @@ fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
-/// A function from a request to a reply. It should return within a second or two: nothing is sent
-/// after five.
+/// A function from a request to a reply. A client waits for as long as it takes.
 pub type RequestHandler = dyn Fn(&HttpRequest) -> HttpReply + Send + Sync;
 
 /// A server that is bound and does not accept yet: clients wait in the backlog.
@@ -317,10 +382,46 @@ fn serve_connection(stream: Arc<TcpStream>, slot: &ConnectionSlot, answer: &Requ
             (answer(&request), request.method != "HEAD")
         }
     };
+    let (reply, with_body) = match reply.events {
+        Some(_) if with_body && !slot.start_stream() => {
+            (HttpReply::text(503, "too many pages follow events here; close one\n"), true)
+        }
+        _ => (reply, with_body),
+    };
+    // However long the handler took, the reply has its own time.
+    stream.set_deadline(Deadline::after(CONNECTION_TIMEOUT));
     let is_sent = stream.write_all(&reply.to_bytes(with_body)).is_ok();
+    if let (Some(events), true, true) = (&reply.events, is_sent, with_body) {
+        send_events(&mut stream, events);
+        stream.reset_when_closed();
+        return;
+    }
     slot.set_being_answered(false);
     if is_sent {
         stream.wait_for_close(CLOSE_TIMEOUT);
+    }
+}
+
+/// Sends events until the client has closed, does not read, or the server is to stop.
+fn send_events(stream: &mut TimedStream, events: &EventStream) {
+    let mut silence = Duration::ZERO;
+    loop {
+        let text = match (events.next)() {
+            Some(event) => event.to_text(),
+            None if silence < HEARTBEAT_INTERVAL => String::new(),
+            None => ": still here\n\n".to_owned(),
+        };
+        if !text.is_empty() {
+            silence = Duration::ZERO;
+            stream.set_deadline(Deadline::after(CONNECTION_TIMEOUT));
+            if stream.write_all(text.as_bytes()).is_err() {
+                return;
+            }
+        }
+        if stream.closes_within(events.interval) {
+            return;
+        }
+        silence += events.interval;
     }
 }
 
@@ -373,6 +474,10 @@ fn parse_request(bytes: &[u8]) -> Result<Option<HttpRequest>, HttpReply> {
     if !is_local_host(host) {
         return Err(HttpReply::text(403, "only the host `localhost` is served\n"));
     }
+    let origins = request.headers.iter().filter(|one| one.name.eq_ignore_ascii_case("origin"));
+    if !origins.map(|origin| origin.value).all(|origin| is_own_origin(origin, host)) {
+        return Err(HttpReply::text(403, "only pages of this server may ask it\n"));
+    }
     if !["GET", "HEAD"].contains(&method) {
         return Err(HttpReply::text(405, "only GET and HEAD are supported\n"));
     }
@@ -385,6 +490,13 @@ fn parse_request(bytes: &[u8]) -> Result<Option<HttpRequest>, HttpReply> {
         path: path.to_owned(),
         query: query.to_owned(),
     }))
+}
+
+/// Returns whether an `Origin` header is that of a page of the server at `host`.
+fn is_own_origin(origin: &[u8], host: &[u8]) -> bool {
+    origin
+        .strip_prefix(b"http://")
+        .is_some_and(|origin| origin.eq_ignore_ascii_case(host.trim_ascii()))
 }
 
 /// Returns whether a `Host` header names the local machine, with any port.

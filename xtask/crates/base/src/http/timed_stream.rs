@@ -25,6 +25,24 @@ impl TimedStream {
         Ok(TimedStream { stream, deadline: until })
     }
 
+    /// Replaces the deadline.
+    pub(super) fn set_deadline(&mut self, until: Deadline) {
+        self.deadline = until;
+    }
+
+    /// Waits for `longest`, or until the peer has closed the connection, and returns whether it
+    /// has. Bytes that it sends are discarded.
+    pub(super) fn closes_within(&mut self, longest: Duration) -> bool {
+        self.deadline = Deadline::after(longest);
+        loop {
+            match self.read(&mut [0; 512]) {
+                Ok(1..) => {}
+                Ok(0) => return true,
+                Err(cause) => return cause.kind() != ErrorKind::TimedOut,
+            }
+        }
+    }
+
     /// Returns whether the peer has closed the connection. Bytes received by this check are
     /// discarded.
     pub(super) fn is_closed_by_peer(&self) -> bool {

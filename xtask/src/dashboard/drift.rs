@@ -1,0 +1,298 @@
+//! Which branch differs where from the canonical branch: every branch with every managed path at which it is not in
+//! sync, and how many branches were behind on each of the last days. Nothing is written.
+//!
+//! ```text
+//! feature/menu  (Ada, 3 days ago)  setup/a: behind, setup/own: customised
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::groups::{PathGroup, choose_groups, find_group};
+use xtask_base::error::{Error, Result};
+use xtask_base::path::RepoPath;
+use xtask_git::{CanonicalHistory, Head, Id, MergeBaseFinder, Repo, Tools, TreeEntry};
+use xtask_sync::behind_history::{BranchState, count_behind_by_day};
+use xtask_sync::branch_overview::list_path_states;
+use xtask_sync::classify::{PathClass, classify_path};
+use xtask_sync::context::SyncContext;
+use xtask_sync::managed::ManagedPaths;
+use xtask_sync::run::{SyncInspection, SyncOptions, inspect_checkout};
+use xtask_sync::scan::ScanDepth;
+use xtask_sync::upstream::is_sync_commit;
+
+/// The maximum number of sync commits that are skipped to find the last person.
+const MAX_SYNC_COMMITS: usize = 100;
+
+/// All branches beside the canonical one.
+pub(super) struct Drift {
+    /// The canonical branch.
+    pub(super) canonical: String,
+    pub(super) commit: Id,
+    /// The number of managed paths of the canonical commit.
+    pub(super) managed: usize,
+    pub(super) groups: Vec<PathGroup>,
+    /// The branches, those that need attention first.
+    pub(super) branches: Vec<BranchDrift>,
+    /// The number of branches that were behind, by day, the last of which is today; `None` if there are too many
+    /// commits to tell.
+    pub(super) days: Option<Vec<usize>>,
+    /// The remote whose branches these are, as last fetched; `None` for the branches of this clone.
+    pub(super) remote: Option<String>,
+}
+
+/// A branch.
+pub(super) struct BranchDrift {
+    pub(super) name: String,
+    pub(super) commit: Id,
+    /// The author of the newest commit that is not one of sync.
+    pub(super) owner: Option<String>,
+    /// The time of that commit, in seconds since the epoch.
+    pub(super) touched: Option<i64>,
+    /// The worktree that has it checked out.
+    pub(super) worktree: Option<PathBuf>,
+    /// Whether that is the worktree of this command.
+    pub(super) is_current: bool,
+    pub(super) is_protected: bool,
+    /// The paths that are not in sync.
+    pub(super) paths: Vec<PathDrift>,
+    /// Why the branch, or its worktree, could not be inspected.
+    pub(super) fault: Option<String>,
+}
+
+/// A path of a branch that is not in sync.
+pub(super) struct PathDrift {
+    pub(super) path: RepoPath,
+    /// The index of its group.
+    pub(super) group: usize,
+    pub(super) class: PathClass,
+    pub(super) reason: String,
+    /// The entry of the commit of the branch.
+    pub(super) head: Option<TreeEntry>,
+}
+
+impl BranchDrift {
+    /// Returns the number of paths of a class; those that sparse checkout skips are behind as well.
+    pub(super) fn count(&self, class: PathClass) -> usize {
+        self.paths.iter().filter(|path| shown_class(path.class) == class).count()
+    }
+
+    /// Returns whether somebody has to do something about it.
+    pub(super) fn needs_attention(&self) -> bool {
+        self.fault.is_some() || self.count(PathClass::Behind) + self.count(PathClass::Unknown) > 0
+    }
+
+    /// Returns the order by need: faults, then branches that are behind, by how much, then the rest.
+    fn sort_key(&self) -> impl Ord + use<> {
+        let less = |class| usize::MAX - self.count(class);
+        (
+            self.fault.is_none(),
+            less(PathClass::Behind),
+            less(PathClass::Unknown),
+            less(PathClass::Edited),
+            less(PathClass::Untracked),
+            less(PathClass::Customised),
+            self.paths.is_empty(),
+            self.name.clone(),
+        )
+    }
+}
+
+/// Returns the class under which a page counts a path: what sparse checkout skips is behind, too.
+pub(super) fn shown_class(class: PathClass) -> PathClass {
+    if class == PathClass::Sparse { PathClass::Behind } else { class }
+}
+
+/// Reads the drift of all local branches, or with `is_remote` of those of the remote, as last fetched.
+pub(super) fn read_drift(
+    repo: &Repo,
+    context: &SyncContext,
+    is_remote: bool,
+    tools: &Tools<'_>,
+) -> Result<Drift> {
+    let managed = ManagedPaths::new(&context.config, None);
+    let tip = context.canonical.commit;
+    let once =
+        repo.read_canonical_history(tip, &managed, managed.rules_digest(), tools.progress)?;
+    let known = repo.list_tree(context.canonical.tree, &managed)?;
+    let remote = is_remote.then(|| context.config.remote.clone());
+    let mut reader = BranchReader {
+        repo,
+        context,
+        once: &once,
+        worktrees: if is_remote {
+            BTreeMap::new()
+        } else {
+            inspect_worktrees(repo, context, tools)?
+        },
+        lineage: repo.merge_base_finder(),
+    };
+    let mut branches = reader.read_all(remote.as_deref(), tools)?;
+    let all: Vec<RepoPath> = known
+        .into_keys()
+        .chain(branches.iter().flat_map(|branch| branch.paths.iter().map(|one| one.path.clone())))
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    let groups = choose_groups(all.iter());
+    for path in branches.iter_mut().flat_map(|branch| &mut branch.paths) {
+        path.group = find_group(&groups, &path.path);
+    }
+    branches.sort_by_cached_key(BranchDrift::sort_key);
+    let states: Vec<BranchState> = branches.iter().map(to_branch_state).collect();
+    let days = count_behind_by_day(repo, context, &once, &states, tools.world.now_seconds());
+    Ok(Drift {
+        canonical: context.config.branch.clone(),
+        commit: tip,
+        managed: all.len(),
+        groups,
+        // Commits that are missing leave out the chart, and nothing else.
+        days: days.unwrap_or(None),
+        branches,
+        remote,
+    })
+}
+
+fn to_branch_state(branch: &BranchDrift) -> BranchState {
+    let behind = branch.paths.iter().filter(|path| shown_class(path.class) == PathClass::Behind);
+    BranchState {
+        commit: branch.commit,
+        behind: behind.map(|path| (path.path.clone(), path.head)).collect(),
+    }
+}
+
+/// What a worktree has checked out, and how it differs.
+struct CheckedOut {
+    root: PathBuf,
+    /// The paths that are not in sync there, with uncommitted changes; or why it could not be inspected.
+    paths: Result<Vec<PathDrift>>,
+}
+
+/// Inspects each worktree that has a branch checked out.
+fn inspect_worktrees(
+    repo: &Repo,
+    context: &SyncContext,
+    tools: &Tools<'_>,
+) -> Result<BTreeMap<String, CheckedOut>> {
+    let mut found = BTreeMap::new();
+    for tree in repo.list_worktrees()? {
+        let Some(branch) = tree.branch else { continue };
+        let paths = if tree.is_there {
+            inspect_worktree(repo, context, &tree.root, tools)
+        } else {
+            Err(Error::unable("the folder of its worktree is gone (`git worktree prune`)"))
+        };
+        found.insert(branch, CheckedOut { root: tree.root, paths });
+    }
+    Ok(found)
+}
+
+fn inspect_worktree(
+    repo: &Repo,
+    context: &SyncContext,
+    root: &std::path::Path,
+    tools: &Tools<'_>,
+) -> Result<Vec<PathDrift>> {
+    let repo = repo.open_worktree(root)?;
+    let options = SyncOptions::plain();
+    let inspection =
+        inspect_checkout(&repo, context.clone(), &options, ScanDepth::Everything, tools)?;
+    let SyncInspection::Planned(planned) = inspection else { return Ok(Vec::new()) };
+    let differing = planned.plan.items.iter().filter(|item| item.class != PathClass::InSync);
+    let path = |item: &xtask_sync::plan::PlannedPath| PathDrift {
+        path: item.path().clone(),
+        group: 0,
+        class: item.class,
+        reason: item.reason(),
+        head: item.state.head,
+    };
+    Ok(differing.map(path).collect())
+}
+
+/// Reads branches one after the other.
+struct BranchReader<'r> {
+    repo: &'r Repo,
+    context: &'r SyncContext,
+    once: &'r CanonicalHistory,
+    worktrees: BTreeMap<String, CheckedOut>,
+    lineage: MergeBaseFinder<'r>,
+}
+
+impl BranchReader<'_> {
+    fn read_all(&mut self, remote: Option<&str>, tools: &Tools<'_>) -> Result<Vec<BranchDrift>> {
+        let prefix =
+            remote.map_or("refs/heads/".to_owned(), |remote| format!("refs/remotes/{remote}/"));
+        let refs = self.repo.refs_below(&prefix)?;
+        tools.progress.begin_task("comparing branches", Some(refs.len() as u64));
+        let mut branches = Vec::with_capacity(refs.len());
+        for (reference, commit) in refs {
+            tools.progress.advance(1);
+            let name = &reference[prefix.len()..];
+            let is_pointer = remote.is_some() && name == "HEAD";
+            if !is_pointer && !self.context.is_reserved_branch(name) {
+                branches.push(self.read_branch(name, commit));
+            }
+        }
+        tools.progress.end_task();
+        Ok(branches)
+    }
+
+    fn read_branch(&mut self, name: &str, commit: Id) -> BranchDrift {
+        let checked_out = self.worktrees.remove(name);
+        let worktree = checked_out.as_ref().map(|found| found.root.clone());
+        let (inspected, fault) = match checked_out.map(|found| found.paths) {
+            Some(Ok(paths)) => (Some(paths), None),
+            Some(Err(failure)) => (None, Some(failure.to_string())),
+            None => (None, None),
+        };
+        let (paths, fault) = match inspected {
+            Some(paths) => (paths, fault),
+            // The commit of the branch is known even if its worktree is not.
+            None => match self.read_commit_paths(name, commit) {
+                Ok(paths) => (paths, fault),
+                Err(failure) => (Vec::new(), Some(failure.to_string())),
+            },
+        };
+        let (owner, touched) = self.find_owner(commit).unzip();
+        BranchDrift {
+            name: name.to_owned(),
+            commit,
+            owner,
+            touched,
+            is_current: worktree.as_deref() == Some(self.repo.root()),
+            worktree,
+            is_protected: self.context.is_protected(name),
+            paths,
+            fault,
+        }
+    }
+
+    fn read_commit_paths(&mut self, name: &str, commit: Id) -> Result<Vec<PathDrift>> {
+        let head = Head { tree: self.repo.tree_of(commit)?, commit, branch: Some(name.to_owned()) };
+        let states =
+            list_path_states(self.repo, self.context, self.once, &head, &mut self.lineage)?;
+        let path = |state| {
+            let classified = classify_path(&state);
+            PathDrift {
+                path: state.path,
+                group: 0,
+                class: classified.class,
+                reason: classified.why.to_string(),
+                head: state.head,
+            }
+        };
+        Ok(states.into_iter().map(path).collect())
+    }
+
+    /// Returns the author and the time of the newest commit that is not one of sync.
+    fn find_owner(&self, commit: Id) -> Option<(String, i64)> {
+        let mut at = self.repo.read_commit(commit).ok()?;
+        for _ in 0..MAX_SYNC_COMMITS {
+            if !is_sync_commit(&at, &self.context.config.identity) {
+                break;
+            }
+            at = self.repo.read_commit(*at.parents.first()?).ok()?;
+        }
+        Some((at.author.name, at.author.seconds))
+    }
+}

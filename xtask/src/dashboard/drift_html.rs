@@ -1,0 +1,392 @@
+//! The table of branches and managed paths, and what is shown of one branch.
+//!
+//! ```text
+//! branch         owner  last commit   setup/             scripts/
+//! feature/menu   Ada    3 days ago    3 behind           1 customised
+//! ```
+
+use std::collections::BTreeMap;
+
+use super::chart::{render_bar, render_days};
+use super::drift::{BranchDrift, Drift, shown_class};
+use super::html::{encode_query, escape, escape_message, escape_name};
+use super::page::{PageTarget, render_command};
+use xtask_base::environment::{format_ago, format_rfc3339};
+use xtask_base::words::{pluralize, quote_for_shell};
+use xtask_sync::behind_history::DAYS;
+use xtask_sync::classify::PathClass;
+
+/// Classes in the order of need, each with its letter in the style sheet; those in sync have no mark.
+const SHOWN_CLASSES: [(PathClass, &str); 6] = [
+    (PathClass::Behind, "behind"),
+    (PathClass::Unknown, "unknown"),
+    (PathClass::Edited, "edited"),
+    (PathClass::Untracked, "untracked"),
+    (PathClass::Customised, "customised"),
+    (PathClass::Excluded, "excluded"),
+];
+
+/// How many bytes the details of branches may take in a file: with the table, a page of 649 branches stays below 1 MB.
+const MAX_DETAIL_BYTES: usize = 420_000;
+
+/// The filter of the table, as it comes with the query of a page.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct BranchFilter {
+    /// A part of the name of the branch.
+    pub(super) name: String,
+    /// A part of the name of its owner.
+    pub(super) owner: String,
+    /// Only branches whose last commit is at least so many days old.
+    pub(super) days: Option<i64>,
+}
+
+impl BranchFilter {
+    fn accepts(&self, branch: &BranchDrift, now: i64) -> bool {
+        let has =
+            |text: &str, part: &str| text.to_lowercase().contains(&part.trim().to_lowercase());
+        let age = branch.touched.map_or(0, |at| (now - at) / 86_400);
+        has(&branch.name, &self.name)
+            && has(branch.owner.as_deref().unwrap_or_default(), &self.owner)
+            && self.days.is_none_or(|days| age >= days)
+    }
+
+    fn is_set(&self) -> bool {
+        *self != BranchFilter::default()
+    }
+}
+
+/// Counts branches by the class that needs most attention; those in sync come first.
+pub(super) fn count_branches(drift: &Drift) -> Vec<(&'static str, usize)> {
+    let mut counts = vec![("in sync", 0), ("not inspected", 0)];
+    counts.extend(SHOWN_CLASSES.iter().map(|(_, name)| (*name, 0)));
+    for branch in &drift.branches {
+        let worst = SHOWN_CLASSES.iter().position(|(class, _)| branch.count(*class) > 0);
+        let at = match (&branch.fault, worst) {
+            (Some(_), _) => 1,
+            (None, Some(at)) => at + 2,
+            (None, None) => 0,
+        };
+        counts[at].1 += 1;
+    }
+    counts.retain(|(_, count)| *count > 0);
+    counts
+}
+
+/// Renders the section of the page.
+pub(super) fn render_drift(
+    drift: &Drift,
+    filter: &BranchFilter,
+    now: i64,
+    target: PageTarget,
+) -> String {
+    let total = pluralize(drift.branches.len(), "branch");
+    let of = drift.remote.as_ref().map_or(String::new(), |remote| {
+        format!(" of <code>{}</code>, as last fetched", escape_name(remote))
+    });
+    let mut html = format!(
+        "<p>{total}{of}, compared with <code>{}</code> at <code>{}</code>, {}.</p>",
+        escape_name(&drift.canonical),
+        &drift.commit.to_string()[..10],
+        pluralize(drift.managed, "managed path")
+    );
+    let counts = count_branches(drift);
+    let parts: Vec<(String, usize, &str)> =
+        counts.iter().map(|(name, count)| (css_class(name), *count, *name)).collect();
+    let parts: Vec<_> =
+        parts.iter().map(|(class, count, name)| (&class[..], *count, *name)).collect();
+    html.push_str(&render_bar(&parts));
+    html.push_str("<p class=\"legend\">");
+    for (name, count) in counts {
+        html.push_str(&format!("<span class=\"mark {}\">{count} {name}</span> ", css_class(name)));
+    }
+    html.push_str("</p>");
+    html.push_str(&render_trend(drift, now));
+    if drift.branches.is_empty() {
+        return html;
+    }
+    html.push_str(&render_filter(drift, filter, target));
+    html.push_str(&render_table(drift, filter, now, target));
+    html
+}
+
+fn css_class(name: &str) -> String {
+    name.replace(' ', "-")
+}
+
+fn render_trend(drift: &Drift, now: i64) -> String {
+    let Some(days) = &drift.days else {
+        return "<p class=\"soft\">There are too many commits to show how many branches were behind each day.</p>"
+            .to_owned();
+    };
+    let day = |ago: usize| format_rfc3339(now - ago as i64 * 86_400)[..10].to_owned();
+    let (first, last) = (day(DAYS - 1), day(0));
+    format!(
+        "<figure><figcaption>Branches that were behind, each day of the last {DAYS}</figcaption>{}</figure>",
+        render_days(days, (&first, &last), "Branches behind")
+    )
+}
+
+fn render_filter(drift: &Drift, filter: &BranchFilter, target: PageTarget) -> String {
+    let mut owners: Vec<&str> =
+        drift.branches.iter().filter_map(|branch| branch.owner.as_deref()).collect();
+    owners.sort_unstable();
+    owners.dedup();
+    let options: String = owners
+        .iter()
+        .take(200)
+        .map(|owner| format!("<option value=\"{}\">", escape_name(owner)))
+        .collect();
+    let ages: String = [
+        ("", "any"),
+        ("7", "a week or more"),
+        ("30", "30 days or more"),
+        ("90", "90 days or more"),
+    ]
+    .iter()
+    .map(|(days, words)| {
+        let is_chosen = filter.days.map_or(String::new(), |days| days.to_string()) == **days;
+        let chosen = if is_chosen { " selected" } else { "" };
+        format!("<option value=\"{days}\"{chosen}>{words}</option>")
+    })
+    .collect();
+    // A file has no server that filters: there the script shows the form.
+    let hidden = if target == PageTarget::File { " hidden" } else { "" };
+    format!(
+        "<form id=\"filter\" class=\"filter\" method=\"get\" action=\"/\"{hidden} role=\"search\" aria-label=\"Filter branches\">\
+         <label>Branch <input name=\"name\" type=\"search\" value=\"{}\" autocomplete=\"off\"></label>\
+         <label>Owner <input name=\"owner\" type=\"search\" list=\"owners\" value=\"{}\" autocomplete=\"off\"></label>\
+         <datalist id=\"owners\">{options}</datalist>\
+         <label>Last commit <select name=\"days\">{ages}</select></label>\
+         <button type=\"submit\">Filter</button></form>\
+         <p id=\"matches\" class=\"soft\" role=\"status\"></p>",
+        escape(&filter.name),
+        escape(&filter.owner)
+    )
+}
+
+fn render_table(drift: &Drift, filter: &BranchFilter, now: i64, target: PageTarget) -> String {
+    let heads: String = drift
+        .groups
+        .iter()
+        .map(|group| {
+            let title = escape_name(&group.title());
+            let paths = pluralize(group.paths, "path");
+            format!("<th scope=\"col\">{title}<span class=\"soft\">{paths}</span></th>")
+        })
+        .collect();
+    let mut html = format!(
+        "<div class=\"frame\" role=\"region\" aria-label=\"Branches\" tabindex=\"0\"><table id=\"branches\" class=\"cards drift\">\
+         <caption>Branches by need, with the number of paths that are not in sync in each folder</caption>\
+         <thead><tr><th scope=\"col\">Branch</th><th scope=\"col\">Owner</th><th scope=\"col\">Last commit</th>{heads}</tr></thead><tbody>"
+    );
+    let mut shown = 0;
+    let mut calm = Vec::new();
+    for (at, branch) in drift.branches.iter().enumerate() {
+        if !filter.accepts(branch, now) {
+            continue;
+        }
+        shown += 1;
+        if branch.paths.is_empty() && branch.fault.is_none() {
+            calm.push(branch);
+        } else {
+            html.push_str(&render_row(drift, branch, at, now, target));
+        }
+    }
+    html.push_str("</tbody></table></div>");
+    if filter.is_set() {
+        html.push_str(&format!(
+            "<p>{shown} of {} match. <a href=\"/#drift\">Show all</a></p>",
+            pluralize(drift.branches.len(), "branch")
+        ));
+    }
+    if !calm.is_empty() {
+        html.push_str(&format!(
+            "<details id=\"calm\"><summary>{} in sync</summary><ul class=\"names\">",
+            pluralize(calm.len(), "branch")
+        ));
+        for branch in calm {
+            let owner = branch.owner.as_deref().unwrap_or_default();
+            html.push_str(&format!(
+                "<li data-o=\"{}\" data-t=\"{}\">{}",
+                escape_name(owner),
+                branch.touched.unwrap_or(0),
+                escape_name(&branch.name)
+            ));
+        }
+        html.push_str("</ul></details>");
+    }
+    html
+}
+
+/// Returns the address of what is shown of a branch.
+fn branch_link(branch: &BranchDrift, at: usize, target: PageTarget) -> String {
+    match target {
+        PageTarget::Server => format!("/branch?n={}", encode_query(&branch.name)),
+        PageTarget::File => format!("#b{at}"),
+    }
+}
+
+fn render_row(
+    drift: &Drift,
+    branch: &BranchDrift,
+    at: usize,
+    now: i64,
+    target: PageTarget,
+) -> String {
+    let link = branch_link(branch, at, target);
+    let mut cells: Vec<BTreeMap<usize, usize>> = vec![BTreeMap::new(); drift.groups.len()];
+    for path in &branch.paths {
+        let class = SHOWN_CLASSES.iter().position(|(class, _)| *class == shown_class(path.class));
+        if let (Some(class), Some(cell)) = (class, cells.get_mut(path.group)) {
+            *cell.entry(class).or_default() += 1;
+        }
+    }
+    let mut tags = String::new();
+    if branch.is_current {
+        tags.push_str(" <span class=\"tag\">here</span>");
+    } else if branch.worktree.is_some() {
+        tags.push_str(" <span class=\"tag\">worktree</span>");
+    }
+    if branch.is_protected {
+        tags.push_str(" <span class=\"tag\">protected</span>");
+    }
+    if branch.fault.is_some() {
+        tags.push_str(" <span class=\"mark not-inspected\">not inspected</span>");
+    }
+    let cell_link = match target {
+        PageTarget::Server => format!("\"{link}#paths\""),
+        PageTarget::File => link.clone(),
+    };
+    let touched = branch.touched.unwrap_or(0);
+    let age = branch.touched.map_or("–".to_owned(), |at| format_ago(now, at));
+    let mut row = format!(
+        "<tr data-t=\"{touched}\"><th scope=\"row\"><a href=\"{link}\">{}</a>{tags}<td>{}<td>{age}",
+        escape_name(&branch.name),
+        escape_name(branch.owner.as_deref().unwrap_or("–")),
+    );
+    for (group, cell) in drift.groups.iter().zip(cells) {
+        row.push_str("<td>");
+        if cell.is_empty() {
+            continue;
+        }
+        // As short as can be: a page of hundreds of branches has thousands of cells. The style sheet adds the class
+        // behind each number.
+        row.push_str(&format!("<a href={cell_link}><i>{} </i>", escape_name(&group.title())));
+        for (class, count) in cell {
+            row.push_str(&format!("<b class={}>{count}</b>", SHOWN_CLASSES[class].1));
+        }
+        row.push_str("</a>");
+    }
+    row.push_str("</tr>\n");
+    row
+}
+
+/// Renders the details of branches for a file, those that need attention first, as far as there is room.
+pub(super) fn render_details(drift: &Drift, now: i64) -> String {
+    let mut html = String::new();
+    for (at, branch) in drift.branches.iter().enumerate() {
+        if branch.paths.is_empty() && branch.fault.is_none() {
+            continue;
+        }
+        let body = render_branch(branch, now);
+        let body = if html.len() + body.len() > MAX_DETAIL_BYTES {
+            format!(
+                "<p>{} not in sync; this file has no room for them:</p>{}",
+                pluralize(branch.paths.len(), "path"),
+                render_command(&format!(
+                    "git switch {} && cargo xtask status -v",
+                    quote_for_shell(&branch.name)
+                ))
+            )
+        } else {
+            body
+        };
+        html.push_str(&format!(
+            "<section class=\"detail\" id=\"b{at}\"><h3>{}</h3>{body}<p><a href=\"#drift\">Back to all branches</a></p></section>\n",
+            escape_name(&branch.name)
+        ));
+    }
+    html
+}
+
+/// Renders what is known of a branch: its state, the commands that mend it, and its paths by class and reason.
+pub(super) fn render_branch(branch: &BranchDrift, now: i64) -> String {
+    let mut html = String::new();
+    if let Some(fault) = &branch.fault {
+        html.push_str(&format!(
+            "<p class=\"trouble\">It could not be inspected: {}</p>",
+            escape_message(fault)
+        ));
+    }
+    if let (Some(owner), Some(at)) = (&branch.owner, branch.touched) {
+        html.push_str(&format!(
+            "<p class=\"soft\">Last commit by {}, {}; at <code>{}</code>.</p>",
+            escape_name(owner),
+            format_ago(now, at),
+            &branch.commit.to_string()[..10]
+        ));
+    }
+    for (what, command) in list_commands(branch) {
+        html.push_str(&format!("<p>{what}:</p>{}", render_command(&command)));
+    }
+    let mut by_reason: BTreeMap<(usize, &str), Vec<String>> = BTreeMap::new();
+    for path in &branch.paths {
+        let class = SHOWN_CLASSES.iter().position(|(class, _)| *class == shown_class(path.class));
+        let entry = by_reason.entry((class.unwrap_or(SHOWN_CLASSES.len()), &path.reason));
+        entry.or_default().push(escape_name(&path.path.to_string()));
+    }
+    html.push_str("<dl class=\"paths\">");
+    for ((class, reason), paths) in by_reason {
+        let name = SHOWN_CLASSES.get(class).map_or("other", |(_, name)| name);
+        html.push_str(&format!(
+            "<dt><span class=\"mark {name}\">{} {name}</span> {}</dt><dd>{}</dd>",
+            paths.len(),
+            escape_message(reason),
+            paths.join(" · ")
+        ));
+    }
+    html.push_str("</dl>");
+    html
+}
+
+/// Returns the commands that would bring a branch up to date, each with what it does.
+fn list_commands(branch: &BranchDrift) -> Vec<(&'static str, String)> {
+    let name = quote_for_shell(&branch.name);
+    let there = match &branch.worktree {
+        Some(_) if branch.is_current => "cargo xtask".to_owned(),
+        Some(root) => format!("cargo xtask -C {}", quote_for_shell(&root.display().to_string())),
+        None => format!("git switch {name} && cargo xtask"),
+    };
+    let mut commands = Vec::new();
+    if branch.count(PathClass::Behind) > 0 {
+        commands.push(if branch.is_protected {
+            (
+                "It is protected: this commits the update to a side branch, to be merged",
+                format!("cargo xtask propagate {name}"),
+            )
+        } else if branch.worktree.is_some() {
+            ("This brings it up to date", format!("{there} sync"))
+        } else {
+            (
+                "This brings it up to date, without checking it out",
+                format!("cargo xtask propagate {name}"),
+            )
+        });
+    }
+    if branch.count(PathClass::Customised) > 0 {
+        commands.push((
+            "This merges the canonical changes into its own versions",
+            format!("{there} sync --merge"),
+        ));
+    }
+    if branch.count(PathClass::Edited) + branch.count(PathClass::Untracked) > 0 {
+        commands.push(("This shows its uncommitted changes", format!("{there} diff")));
+    }
+    if branch.count(PathClass::Unknown) > 0 {
+        commands.push((
+            "The history that would decide is missing; this fetches it",
+            "git fetch --unshallow".to_owned(),
+        ));
+    }
+    commands
+}

@@ -1,0 +1,146 @@
+
+"use strict";
+// The page is complete without this: it filters the table of branches, copies commands and shows what has changed.
+const at = (id) => document.getElementById(id);
+
+// Filters branches as somebody types. Without the script the form asks the server.
+const form = at("filter");
+if (form) {
+  const rows = [...document.querySelectorAll("#branches tbody tr")];
+  const calm = [...document.querySelectorAll("#calm li")];
+  const facts = new Map();
+  for (const row of rows) {
+    facts.set(row, [row.cells[0].firstChild.textContent.toLowerCase(), row.cells[1].textContent.toLowerCase(), Number(row.dataset.t)]);
+  }
+  for (const item of calm) {
+    facts.set(item, [item.textContent.toLowerCase(), item.dataset.o.toLowerCase(), Number(item.dataset.t)]);
+  }
+  const filter = () => {
+    const name = form.elements.name.value.trim().toLowerCase();
+    const owner = form.elements.owner.value.trim().toLowerCase();
+    const days = Number(form.elements.days.value || 0);
+    const latest = Date.now() / 1000 - days * 86400;
+    let shown = 0;
+    for (const [element, [of, by, time]] of facts) {
+      const fits = of.includes(name) && by.includes(owner) && (days === 0 || time <= latest);
+      element.hidden = !fits;
+      if (fits) shown += 1;
+    }
+    const set = name || owner || days;
+    at("matches").textContent = set ? `${shown} of ${facts.size} branches match` : "";
+    if (at("calm") && set) at("calm").open = true;
+  };
+  form.hidden = false;
+  form.addEventListener("input", filter);
+  form.addEventListener("submit", (event) => { event.preventDefault(); filter(); });
+}
+
+// A button beside each command, where the browser can copy.
+function addCopyButtons(inside) {
+  if (!navigator.clipboard) return;
+  for (const block of inside.querySelectorAll("pre.command:not([data-copy])")) {
+    const button = document.createElement("button");
+    const text = block.textContent;
+    block.dataset.copy = "";
+    button.type = "button";
+    button.textContent = "Copy";
+    button.setAttribute("aria-label", `Copy ${text}`);
+    button.addEventListener("click", async () => {
+      try { await navigator.clipboard.writeText(text); button.textContent = "Copied"; }
+      catch { button.textContent = "Select it"; getSelection().selectAllChildren(block.querySelector("code")); }
+      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    });
+    block.append(button);
+  }
+}
+addCopyButtons(document);
+
+// Makes what is there equal to what the server has rendered, and touches only what differs: focus, selection and open
+// details stay.
+function patch(old, fresh) {
+  if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) { old.replaceWith(fresh); return; }
+  if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
+    return;
+  }
+  for (const { name } of [...old.attributes]) {
+    if (!fresh.hasAttribute(name) && !["open", "data-copy"].includes(name)) old.removeAttribute(name);
+  }
+  for (const { name, value } of fresh.attributes) {
+    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  if (old.matches("pre.command") && old.querySelector("code").textContent === fresh.textContent) return;
+  const [was, is] = [[...old.childNodes], [...fresh.childNodes]];
+  is.forEach((node, index) => { if (was[index]) patch(was[index], node); else old.append(node); });
+  was.slice(is.length).forEach((node) => node.remove());
+  delete old.dataset.copy;
+}
+
+function parse(html) {
+  return new DOMParser().parseFromString(html, "text/html").body;
+}
+
+// The title and the icon of the window follow the worst of all sections.
+function showTone() {
+  const tones = [...document.querySelectorAll("main [data-tone]")].map((one) => one.dataset.tone);
+  const worst = ["bad", "wait", "good"].find((tone) => tones.includes(tone)) || "off";
+  const mark = { bad: "✗ ", wait: "! " }[worst] || "";
+  const title = mark + document.title.replace(/^[✗!] /, "");
+  if (document.title !== title) document.title = title;
+  document.querySelector("link[rel=icon]").href = document.documentElement.dataset[`icon${worst}`];
+}
+
+// What needs attention about the services comes and goes with their state.
+function showAttention(tone, summary) {
+  const list = at("attention").querySelector("ul");
+  let item = at("attention-services");
+  if (!list || (tone !== "bad" && tone !== "wait")) { if (item) item.hidden = true; return; }
+  const line = parse(`<ul><li id="attention-services"><span class="dot ${tone}"></span><a href="#services">Services</a>: ${summary}</li></ul>`).querySelector("li");
+  if (item) patch(item, line); else list.prepend(line);
+}
+
+// The services of this worktree, as long as somebody sees the page.
+const services = at("services-body");
+if (services && location.protocol.startsWith("http") && location.pathname === "/") {
+  let source = null;
+  const note = document.createElement("p");
+  note.className = "soft";
+  note.setAttribute("role", "status");
+  services.after(note);
+  const listen = () => {
+    if (source || document.hidden) return;
+    source = new EventSource("/events");
+    source.addEventListener("services", (event) => {
+      const { tone, summary, body } = JSON.parse(event.data);
+      const fresh = parse(`<div><p class="summary"><span class="dot ${tone}"></span>${summary}</p>${body}</div>`).firstChild;
+      fresh.id = services.id;
+      fresh.dataset.tone = tone;
+      patch(services, fresh);
+      addCopyButtons(services);
+      showAttention(tone, summary);
+      showTone();
+      note.textContent = "";
+    });
+    source.onerror = () => {
+      note.textContent = "The dashboard does not answer: what you see is old. “cargo xtask dashboard” starts it again.";
+    };
+  };
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden && source) { source.close(); source = null; } else listen();
+  });
+  listen();
+}
+
+// New lines of a log, while its end is in sight.
+const log = at("log");
+if (log && log.dataset.follow) {
+  const MOST = 5000;
+  const source = new EventSource(log.dataset.follow);
+  log.scrollTop = log.scrollHeight;
+  source.addEventListener("lines", (event) => {
+    const atEnd = log.scrollTop + log.clientHeight > log.scrollHeight - 40;
+    log.append(document.createTextNode(event.data + "\n"));
+    while (log.childNodes.length > MOST) log.firstChild.remove();
+    if (atEnd) log.scrollTop = log.scrollHeight;
+  });
+}

@@ -1,0 +1,142 @@
+//! The pages of the server, each rendered by a process of its own, which ends with it: `dashboard --render TARGET`.
+//!
+//! So the server stays as small as it was at its start, whatever a page has read, and a page that fails ends nothing
+//! else.
+//!
+//! ```text
+//! /branch?n=feature%2Fmenu  ->  200 and the page of `feature/menu`
+//! ```
+
+use super::diff_html::{MAX_DIFFS, render_diff};
+use super::drift::{BranchDrift, read_drift};
+use super::drift_html::{BranchFilter, render_branch};
+use super::html::{escape, escape_message, escape_name, query_value};
+use super::page::{PageTarget, render_command, render_page, render_subpage};
+#[cfg(feature = "services")]
+use super::service_log::ShownLog;
+use super::{page_head, read_sections};
+use xtask_base::words::quote_for_shell;
+use xtask_git::{Repo, Tools};
+use xtask_sync::context;
+use xtask_sync::why::explain_commit_path;
+
+/// How many paths of a branch have their history on its page.
+const MAX_EXPLAINED: usize = 20;
+
+/// A rendered page.
+pub struct RenderedPage {
+    /// The HTTP status.
+    pub status: u16,
+    pub html: String,
+}
+
+/// Renders the page at `target`, the path and query of a request.
+#[must_use]
+pub fn render_target(
+    repo: &Repo,
+    target: &str,
+    is_remote: bool,
+    tools: &Tools<'_>,
+) -> RenderedPage {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let value = |key: &str| query_value(query, key).unwrap_or_default();
+    let now = tools.world.now_seconds();
+    let head = page_head(repo, now);
+    let subpage = |title: &str, (status, body): (u16, String)| RenderedPage {
+        status,
+        html: render_subpage(&head, title, &body),
+    };
+    match path {
+        "/" => {
+            let filter = BranchFilter {
+                name: value("name"),
+                owner: value("owner"),
+                days: value("days").parse().ok().filter(|days| *days > 0),
+            };
+            let (_, sections) = read_sections(repo, is_remote, &filter, PageTarget::Server, tools);
+            let html = render_page(&head, &sections, "", PageTarget::Server);
+            RenderedPage { status: 200, html }
+        }
+        "/branch" => {
+            let name = value("n");
+            subpage(&name, render_branch_page(repo, &name, is_remote, tools))
+        }
+        #[cfg(feature = "checks")]
+        "/run" => {
+            let id = value("id");
+            subpage(&format!("Run {id}"), super::checks::render_run(repo, &id))
+        }
+        #[cfg(feature = "services")]
+        "/log" => {
+            let (layer, service) = (value("layer"), value("service"));
+            let body = match ShownLog::find(&repo.folders(), &layer, &service) {
+                Some(log) => (200, log.render(&value("q"))),
+                None => (404, "<p>There is no such log.</p>".to_owned()),
+            };
+            subpage(&format!("Log of {service}"), body)
+        }
+        _ => subpage("No such page", (404, String::new())),
+    }
+}
+
+/// Renders the page of one branch: what differs, why, what mends it, and the differences.
+fn render_branch_page(
+    repo: &Repo,
+    name: &str,
+    is_remote: bool,
+    tools: &Tools<'_>,
+) -> (u16, String) {
+    let drift = context::read_context(repo).and_then(|context| {
+        read_drift(repo, &context, is_remote, tools).map(|drift| (context, drift))
+    });
+    let (context, drift) = match drift {
+        Ok(found) => found,
+        Err(failure) => return (500, format!("<p>{}</p>", escape_message(&failure.to_string()))),
+    };
+    let Some(branch) = drift.branches.iter().find(|branch| branch.name == name) else {
+        return (404, "<p>There is no such branch.</p>".to_owned());
+    };
+    let mut html = render_branch(branch, tools.world.now_seconds());
+    if branch.paths.is_empty() && branch.fault.is_none() {
+        html.push_str("<p>It is in sync.</p>");
+        return (200, html);
+    }
+    html.push_str("<h2 id=\"paths\">Why</h2>");
+    for path in branch.paths.iter().take(MAX_EXPLAINED) {
+        let lines = explain_commit_path(repo, &context, name, branch.commit, &path.path, tools);
+        let lines = lines.map_or_else(
+            |failure| escape_message(&failure.to_string()),
+            |lines| lines.iter().map(|line| format!("<li>{}", escape(line))).collect(),
+        );
+        html.push_str(&format!(
+            "<details open><summary><code>{}</code>: {}</summary><ul>{lines}</ul>{}</details>",
+            escape_name(&path.path.to_string()),
+            escape_message(&path.reason),
+            render_command(&format!("cargo xtask why {}", quote_for_shell(&path.path.to_string())))
+        ));
+    }
+    if branch.paths.len() > MAX_EXPLAINED {
+        html.push_str(&format!(
+            "<p class=\"soft\">And {} more.</p>",
+            branch.paths.len() - MAX_EXPLAINED
+        ));
+    }
+    html.push_str(&render_diffs(repo, drift.commit, branch));
+    (200, html)
+}
+
+fn render_diffs(repo: &Repo, canonical: xtask_git::Id, branch: &BranchDrift) -> String {
+    let mut html = String::from(
+        "<h2>Difference from the canonical version</h2><p class=\"soft\">Lines with <code>+</code> are the branch's.</p>",
+    );
+    for path in branch.paths.iter().take(MAX_DIFFS) {
+        html.push_str(&render_diff(repo, canonical, branch.commit, &path.path));
+    }
+    if branch.paths.len() > MAX_DIFFS {
+        html.push_str(&format!(
+            "<p class=\"soft\">And {} more.</p>",
+            branch.paths.len() - MAX_DIFFS
+        ));
+    }
+    html
+}

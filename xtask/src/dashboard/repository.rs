@@ -1,0 +1,174 @@
+//! Hooks, branch rules and backups: will the hooks run here, which rules are broken, what can be restored.
+
+use super::html::{escape, escape_message, escape_name};
+use super::page::{PageTarget, Section, Tone, render_command};
+use crate::canonical_checks::find_wanted_hooks;
+use xtask_base::error::Result;
+use xtask_base::words::pluralize;
+use xtask_branches::check::{CheckVerdict, CheckedBranch, check_branch};
+use xtask_branches::facts::BranchInspector;
+use xtask_branches::selection::{BranchSelection, select_branches};
+use xtask_git::{Repo, Tools};
+use xtask_hooks::health::{HooksVerdict, inspect_hooks};
+use xtask_hooks::program::VerifyDepth;
+use xtask_recovery::backup_list::list_backups;
+use xtask_recovery::report::BackupLine;
+use xtask_sync::context::SyncContext;
+
+/// How many backups are listed.
+const MAX_BACKUPS: usize = 20;
+
+/// How many branches with findings are listed.
+const MAX_BROKEN: usize = 100;
+
+/// Renders the section about the hooks of this worktree.
+pub(super) fn render_hooks(
+    repo: &Repo,
+    context: Option<&SyncContext>,
+    tools: &Tools<'_>,
+) -> Result<Section> {
+    let wanted = find_wanted_hooks(repo, context)?;
+    let health = inspect_hooks(repo, tools.world, Ok(context), VerifyDepth::Metadata, &wanted)?;
+    let tone = match health.verdict() {
+        HooksVerdict::Installed => Tone::Good,
+        HooksVerdict::NotInstalled(_) => Tone::Off,
+        HooksVerdict::BrokenProgram(_) | HooksVerdict::MissingProgram => Tone::Bad,
+        _ => Tone::Wait,
+    };
+    let mut body = format!(
+        "<p class=\"soft\">Git looks for hooks in <code>{}</code>.</p>",
+        escape_name(&health.folder)
+    );
+    let mut rows = String::new();
+    for hook in &health.hooks {
+        let (class, word) = match health.will_run(hook) {
+            true => ("good", "runs here"),
+            false => ("off", "does not run here"),
+        };
+        let first = if hook.runs_previous { "an earlier hook first" } else { "" };
+        rows.push_str(&format!(
+            "<tr><th scope=\"row\">{}<td data-l=\"Here\"><span class=\"dot {class}\"></span>{word}<td data-l=\"File\">{}<td>{first}</tr>",
+            hook.hook.name(),
+            escape(&describe_state(hook.state)),
+        ));
+    }
+    body.push_str(&format!(
+        "<div class=\"frame\" role=\"region\" aria-label=\"Hooks\" tabindex=\"0\"><table class=\"cards\"><caption>Hooks</caption>\
+         <thead><tr><th scope=\"col\">Hook</th><th scope=\"col\">Here</th><th scope=\"col\">File</th><th scope=\"col\">Runs</th></tr></thead>\
+         <tbody>{rows}</tbody></table></div>"
+    ));
+    for line in health.obstacles.iter().chain(&health.notes).chain(&health.refusal) {
+        body.push_str(&format!("<p>{}</p>", escape_message(line)));
+    }
+    if tone != Tone::Good {
+        body.push_str(&render_command("cargo xtask install-hooks"));
+    }
+    let summary = escape_message(&health.summary());
+    Ok(Section { id: "hooks", title: "Hooks", tone, summary, body })
+}
+
+/// Returns the state of a hook file in words, as `hooks status --json` names it.
+fn describe_state(state: xtask_hooks::hooks_folder::HookFileState) -> String {
+    let name = serde_json::to_value(state).ok();
+    name.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// Renders the section about branches and their rules.
+pub(super) fn render_rules(repo: &Repo, context: &SyncContext, now: i64) -> Result<Section> {
+    let section = |tone, summary: String, body| Section {
+        id: "branches",
+        title: "Branch rules",
+        tone,
+        summary,
+        body,
+    };
+    if context.branches.rules.is_empty() {
+        let summary = "<code>setup/branches.toml</code> on the canonical branch has no rules";
+        return Ok(section(Tone::Off, summary.to_owned(), String::new()));
+    }
+    let inspector = BranchInspector::new(repo, context, now)?;
+    let selection = BranchSelection { all: true, at: None, branches: &[] };
+    let checked: Vec<CheckedBranch> = select_branches(repo, context, &selection)?
+        .into_iter()
+        .map(|(name, commit)| check_branch(&inspector, &name, commit))
+        .collect();
+    let count = |verdict| checked.iter().filter(|branch| branch.verdict() == verdict).count();
+    let (broken, unknown) = (count(CheckVerdict::Broken), count(CheckVerdict::Unknown));
+    let tone = match (broken, unknown) {
+        (0, 0) => Tone::Good,
+        _ => Tone::Wait,
+    };
+    let mut summary = format!(
+        "{} of {} break a rule",
+        broken,
+        pluralize(checked.len() - count(CheckVerdict::NotAsked), "branch")
+    );
+    if unknown > 0 {
+        summary.push_str(&format!(", {unknown} could not be checked"));
+    }
+    let with_findings: Vec<&CheckedBranch> =
+        checked.iter().filter(|branch| !branch.findings.is_empty()).collect();
+    let mut body = String::from("<dl class=\"paths\">");
+    for branch in with_findings.iter().take(MAX_BROKEN) {
+        body.push_str(&format!("<dt>{}</dt>", escape_name(&branch.branch)));
+        for finding in &branch.findings {
+            body.push_str(&format!(
+                "<dd>it {}: {}</dd>",
+                escape_message(&finding.message),
+                escape_message(&finding.next_step)
+            ));
+        }
+    }
+    body.push_str("</dl>");
+    if with_findings.len() > MAX_BROKEN {
+        body.push_str(&format!("<p>And {} more:</p>", with_findings.len() - MAX_BROKEN));
+    }
+    body.push_str(&render_command("cargo xtask branch check --all"));
+    Ok(section(tone, summary, body))
+}
+
+/// Renders the section about what can be restored.
+pub(super) fn render_backups(repo: &Repo, now: i64, target: PageTarget) -> Result<Section> {
+    let lines = list_backups(repo, now)?;
+    let summary = match lines.first() {
+        None => "nothing is backed up".to_owned(),
+        Some(first) => {
+            format!("{}, the last {}", pluralize(lines.len(), "backup"), escape(&first.when))
+        }
+    };
+    let tone = if lines.is_empty() { Tone::Off } else { Tone::Good };
+    let mut body = String::new();
+    if !lines.is_empty() {
+        body.push_str(
+            "<div class=\"frame\" role=\"region\" aria-label=\"Backups\" tabindex=\"0\"><table class=\"cards\">\
+             <caption>Backups, newest first</caption><thead><tr><th scope=\"col\">Backup</th><th scope=\"col\">When</th>\
+             <th scope=\"col\">Made by</th><th scope=\"col\">Branch</th><th scope=\"col\">Paths</th>\
+             <th scope=\"col\">Restored by</th></tr></thead><tbody>",
+        );
+        body.extend(lines.iter().take(MAX_BACKUPS).map(render_backup));
+        body.push_str("</tbody></table></div>");
+        if lines.len() > MAX_BACKUPS {
+            body.push_str(&format!("<p>And {} more:</p>", lines.len() - MAX_BACKUPS));
+            body.push_str(&render_command("cargo xtask backup --list"));
+        }
+    } else if target == PageTarget::Server {
+        body.push_str(&render_command("cargo xtask backup"));
+    }
+    Ok(Section { id: "backups", title: "Backups", tone, summary, body })
+}
+
+fn render_backup(line: &BackupLine) -> String {
+    let label =
+        line.label.as_ref().map_or(String::new(), |label| format!(" “{}”", escape_name(label)));
+    format!(
+        "<tr><th scope=\"row\">{}{label}<td data-l=\"When\"><time datetime=\"{}\">{}</time><td data-l=\"Made by\">{}\
+         <td data-l=\"Branch\">{}<td data-l=\"Paths\">{}<td data-l=\"Restored by\"><code>{}</code></tr>\n",
+        escape_name(&line.id),
+        escape(&line.time),
+        escape(&line.when),
+        escape_message(&line.purpose),
+        escape_name(&line.branch),
+        line.paths,
+        escape(&line.back),
+    )
+}

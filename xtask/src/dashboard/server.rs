@@ -1,0 +1,312 @@
+//! The server of the dashboard, on loopback only. It renders pages in processes of their own (`render.rs`), and sends
+//! events about services and logs itself, as long as somebody listens.
+//!
+//! ```text
+//! GET /        the page           GET /events      the services, whenever they change
+//! GET /branch  one branch         GET /log-events  new lines of a log
+//! GET /about   whose it is, as JSON
+//! ```
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+#[cfg(feature = "services")]
+use super::html::query_value;
+use super::page::{PageTarget, content_policy};
+#[cfg(feature = "services")]
+use super::service_log::ShownLog;
+#[cfg(feature = "services")]
+use super::services::{UsageSamples, render_services, sample_services};
+use xtask_base::environment::{Environment, read_monotonic_clock};
+use xtask_base::error::Result;
+#[cfg(feature = "services")]
+use xtask_base::http::{EventStream, ServerEvent};
+use xtask_base::http::{HttpReply, HttpRequest, HttpServer, get};
+use xtask_base::process::Program;
+use xtask_base::signals::wait_for_hangup;
+use xtask_base::worktree_paths::WorktreePaths;
+
+/// The first port of the main worktree.
+const FIRST_PORT: u16 = 8190;
+
+/// How many ports are tried in a row.
+const MAX_PORTS: u16 = 10;
+
+/// How long a page may take: two minutes, for thousands of branches on a slow disk.
+const RENDER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How many pages are rendered at once; others wait.
+const MAX_RENDERING: usize = 2;
+
+/// How often an open page asks for the state of services.
+#[cfg(feature = "services")]
+const SERVICES_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often an open page of a log asks for new lines.
+#[cfg(feature = "services")]
+const LOG_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often the server looks whether it should end, and what services use.
+const TICK: Duration = Duration::from_secs(15);
+
+/// How long the answer of another dashboard is waited for.
+const ABOUT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The hidden option of `dashboard` that renders one page.
+pub const RENDER_OPTION: &str = "--render";
+
+/// Whose dashboard a server is, at `/about`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DashboardOwner {
+    pub schema: String,
+    /// The root of the worktree.
+    pub worktree: String,
+    /// Whether branches are those of the remote.
+    pub remote: bool,
+}
+
+impl DashboardOwner {
+    fn new(folders: &WorktreePaths, is_remote: bool) -> DashboardOwner {
+        DashboardOwner {
+            schema: "xtask.dashboard/1".to_owned(),
+            worktree: folders.root.display().to_string(),
+            remote: is_remote,
+        }
+    }
+}
+
+/// A port for the dashboard.
+pub enum DashboardPort {
+    /// It is bound.
+    Bound(HttpServer),
+    /// A dashboard of the same worktree runs there already.
+    Running(u16),
+}
+
+/// Binds `port`, or the first free one of this worktree, unless its dashboard runs already.
+///
+/// The main worktree begins at 8190, a linked one at a multiple of ten above, by the place of its git folder: so an
+/// address stays the same from one day to the next.
+pub fn bind_port(
+    folders: &WorktreePaths,
+    port: Option<u16>,
+    is_remote: bool,
+) -> Result<DashboardPort> {
+    let own = DashboardOwner::new(folders, is_remote);
+    let ports = match port {
+        Some(port) => port..=port,
+        None => {
+            let first = first_port(folders);
+            first..=first + (MAX_PORTS - 1)
+        }
+    };
+    let mut failure = None;
+    for port in ports {
+        match HttpServer::bind(port) {
+            Ok(server) => return Ok(DashboardPort::Bound(server)),
+            Err(_) if port != 0 && read_owner(port).is_some_and(|owner| owner == own) => {
+                return Ok(DashboardPort::Running(port));
+            }
+            Err(cause) => failure = failure.or(Some(cause)),
+        }
+    }
+    match failure {
+        Some(failure) => {
+            Err(failure.with_hint("`--port N` takes another port, `--port 0` any free one"))
+        }
+        None => HttpServer::bind(0).map(DashboardPort::Bound),
+    }
+}
+
+/// Returns the first port that a worktree tries.
+fn first_port(folders: &WorktreePaths) -> u16 {
+    if folders.git_dir == folders.common_dir {
+        return FIRST_PORT;
+    }
+    use std::os::unix::ffi::OsStrExt as _;
+    let place = xtask_base::digest::hash_bytes(folders.git_dir.as_os_str().as_bytes());
+    FIRST_PORT + MAX_PORTS * (1 + u16::from(place[0]) % 80)
+}
+
+/// Asks whose dashboard a port is.
+fn read_owner(port: u16) -> Option<DashboardOwner> {
+    let answer = get(port, "/about", ABOUT_TIMEOUT).ok()?;
+    serde_json::from_slice(&answer.body).ok()
+}
+
+/// What the handlers of requests share.
+struct Dashboard {
+    folders: WorktreePaths,
+    world: Environment,
+    owner: DashboardOwner,
+    /// The number of pages that are being rendered.
+    rendering: Mutex<usize>,
+    rendered: std::sync::Condvar,
+    /// The time of the last request or event, in milliseconds of the monotonic clock.
+    visited_ms: AtomicU64,
+    #[cfg(feature = "services")]
+    samples: Mutex<UsageSamples>,
+}
+
+/// Serves until nobody has visited for `idle`, or the terminal is gone.
+pub fn serve(
+    server: HttpServer,
+    folders: WorktreePaths,
+    world: &Environment,
+    is_remote: bool,
+    idle: Duration,
+) -> Result<()> {
+    let dashboard = Arc::new(Dashboard {
+        owner: DashboardOwner::new(&folders, is_remote),
+        folders,
+        world: world.clone(),
+        rendering: Mutex::new(0),
+        rendered: std::sync::Condvar::new(),
+        visited_ms: AtomicU64::new(now_ms()),
+        #[cfg(feature = "services")]
+        samples: Mutex::new(UsageSamples::default()),
+    });
+    let shared = Arc::clone(&dashboard);
+    let _serving = server.serve(Arc::new(move |request| answer_request(&shared, request)))?;
+    loop {
+        let quiet = Duration::from_millis(now_ms() - dashboard.visited_ms.load(Ordering::Relaxed));
+        let Some(left) = idle.checked_sub(quiet).filter(|left| !left.is_zero()) else {
+            return Ok(());
+        };
+        if wait_for_hangup(left.min(TICK)) {
+            return Ok(());
+        }
+        #[cfg(feature = "services")]
+        sample_services(&dashboard.folders, &dashboard.world, &mut dashboard.lock_samples());
+    }
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(read_monotonic_clock().as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Dashboard {
+    fn note_visit(&self) {
+        self.visited_ms.store(now_ms(), Ordering::Relaxed);
+    }
+
+    #[cfg(feature = "services")]
+    fn lock_samples(&self) -> std::sync::MutexGuard<'_, UsageSamples> {
+        self.samples.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Renders a page in a process of its own.
+    fn render(&self, request: &HttpRequest) -> HttpReply {
+        let target = match request.query.as_str() {
+            "" => request.path.clone(),
+            query => format!("{}?{query}", request.path),
+        };
+        let count = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count = self
+            .rendered
+            .wait_while(count, |count| *count >= MAX_RENDERING)
+            .unwrap_or_else(PoisonError::into_inner);
+        *count += 1;
+        drop(count);
+        let remote = self.owner.remote.then_some("--remote");
+        let run = Program::new(&self.world.program, &self.folders.root)
+            .args(["dashboard", "--quiet", RENDER_OPTION, &target].into_iter().chain(remote))
+            .with_full_output()
+            .run_with_timeout(RENDER_TIMEOUT);
+        *self.rendering.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.rendered.notify_one();
+        let failed =
+            |why: String| HttpReply::text(500, format!("the page could not be rendered: {why}\n"));
+        match run {
+            Ok(done) if done.status.success() => read_page(&done.stdout_bytes)
+                .unwrap_or_else(|| failed("unexpected output".to_owned())),
+            Ok(done) => failed(done.stderr),
+            Err(failure) => failed(failure.to_string()),
+        }
+    }
+}
+
+/// Reads what `--render` prints: the status on the first line, and the page.
+fn read_page(output: &[u8]) -> Option<HttpReply> {
+    let end = output.iter().position(|byte| *byte == b'\n')?;
+    let status = std::str::from_utf8(&output[..end]).ok()?.parse().ok()?;
+    let reply = HttpReply::new(status, "text/html; charset=utf-8", output[end + 1..].to_vec());
+    Some(HttpReply { policy: Some(content_policy(PageTarget::Server)), ..reply })
+}
+
+fn answer_request(dashboard: &Arc<Dashboard>, request: &HttpRequest) -> HttpReply {
+    match request.path.as_str() {
+        // Who asks whose it is does not look at it.
+        "/about" => return HttpReply::json(200, &dashboard.owner),
+        "/favicon.ico" => return HttpReply::text(404, "the icon is in the page\n"),
+        _ => dashboard.note_visit(),
+    }
+    match request.path.as_str() {
+        #[cfg(feature = "services")]
+        "/events" => follow_services(dashboard),
+        #[cfg(feature = "services")]
+        "/log-events" => follow_log(dashboard, &request.query),
+        _ => dashboard.render(request),
+    }
+}
+
+/// The services as a page shows them.
+#[cfg(feature = "services")]
+#[derive(Serialize)]
+struct ServicesEvent {
+    tone: &'static str,
+    summary: String,
+    body: String,
+}
+
+#[cfg(feature = "services")]
+fn follow_services(dashboard: &Arc<Dashboard>) -> HttpReply {
+    let dashboard = Arc::clone(dashboard);
+    let last = Mutex::new(String::new());
+    let next = move || {
+        dashboard.note_visit();
+        let section = render_services(
+            &dashboard.folders,
+            &dashboard.world,
+            &mut dashboard.lock_samples(),
+            PageTarget::Server,
+        );
+        let event = ServicesEvent {
+            tone: section.tone.look().0,
+            summary: section.summary,
+            body: section.body,
+        };
+        let data = serde_json::to_string(&event).ok()?;
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last == data {
+            return None;
+        }
+        last.clone_from(&data);
+        Some(ServerEvent { name: "services", data })
+    };
+    HttpReply::events(EventStream { interval: SERVICES_INTERVAL, next: Arc::new(next) })
+}
+
+#[cfg(feature = "services")]
+fn follow_log(dashboard: &Arc<Dashboard>, query: &str) -> HttpReply {
+    let value = |key| query_value(query, key).unwrap_or_default();
+    let Some(log) = ShownLog::find(&dashboard.folders, &value("layer"), &value("service")) else {
+        return HttpReply::text(404, "there is no such log\n");
+    };
+    let Ok(from) = value("from").parse() else {
+        return HttpReply::text(400, "invalid query: expected a number of bytes as `from`\n");
+    };
+    let dashboard = Arc::clone(dashboard);
+    let at = Mutex::new(from);
+    let next = move || {
+        dashboard.note_visit();
+        let mut at = at.lock().unwrap_or_else(PoisonError::into_inner);
+        let (lines, next) = log.read_new(*at).ok()?;
+        *at = next;
+        (!lines.is_empty()).then(|| ServerEvent { name: "lines", data: lines.join("\n") })
+    };
+    HttpReply::events(EventStream { interval: LOG_INTERVAL, next: Arc::new(next) })
+}

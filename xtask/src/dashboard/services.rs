@@ -1,0 +1,425 @@
+//! The services of this worktree as they are now: state, health, addresses, usage over the last minutes, logs, and
+//! where each value of a layer comes from.
+//!
+//! ```text
+//! api  unhealthy  http://localhost:8100  12 MB ▁▂▁  0.3 % ▁▁█  2 restarts  exited with code 1
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::html::{encode_query, escape, escape_message, escape_name};
+use super::page::{PageTarget, Section, Tone, render_command};
+use xtask_base::environment::{Environment, format_ago, format_rfc3339};
+use xtask_base::error::Result;
+use xtask_base::words::{format_size, pluralize, quote_for_shell};
+use xtask_base::worktree_paths::WorktreePaths;
+use xtask_config::{DEFAULT_LAYER, Layer, LayerValue};
+use xtask_services::client;
+use xtask_services::layers::{list_layers, read_layer};
+use xtask_services::logs::ServiceLog;
+use xtask_services::observe::add_config_changes;
+use xtask_services::stack::Stack;
+use xtask_services::status::{Health, ReportedState, ServiceStatus, StackStatus};
+
+/// How many samples are kept of each service: five minutes, one for each look of an open page.
+const MAX_SAMPLES: usize = 150;
+
+/// How many services have samples; those of the largest layer, and some.
+const MAX_SAMPLED: usize = 1000;
+
+/// How many restarts are named.
+const MAX_RESTARTS: usize = 3;
+
+/// A layer with what runs of it.
+struct LayerView {
+    name: String,
+    /// The file, or why it cannot be read.
+    layer: Result<Layer>,
+    /// The state, or why it cannot be read; `None` if nothing has run.
+    status: Option<Result<StackStatus>>,
+    stack: Stack,
+}
+
+/// What services have used, and when this was seen.
+#[derive(Default)]
+pub(super) struct UsageSamples {
+    samples: BTreeMap<(String, String), VecDeque<UsageSample>>,
+}
+
+#[derive(Clone, Copy)]
+struct UsageSample {
+    memory: u64,
+    cpu: f64,
+}
+
+impl UsageSamples {
+    fn add(&mut self, status: &StackStatus) {
+        for row in &status.services {
+            let name = (status.layer.clone(), row.service.clone());
+            match (row.memory, row.cpu.filter(|cpu| cpu.is_finite())) {
+                (Some(memory), Some(cpu)) if self.samples.len() < MAX_SAMPLED => {
+                    let samples = self.samples.entry(name).or_default();
+                    samples.push_back(UsageSample { memory, cpu });
+                    if samples.len() > MAX_SAMPLES {
+                        samples.pop_front();
+                    }
+                }
+                // What does not run has no last minutes.
+                _ => drop(self.samples.remove(&name)),
+            }
+        }
+    }
+
+    fn render(&self, layer: &str, row: &ServiceStatus) -> (String, String) {
+        let name = (layer.to_owned(), row.service.clone());
+        let samples = self.samples.get(&name);
+        let line = |value: &dyn Fn(&UsageSample) -> f64, least: f64, what: &str| {
+            let values: Vec<f64> = samples.into_iter().flatten().map(value).collect();
+            let most = values.iter().copied().fold(least, f64::max);
+            match values.len() {
+                0 | 1 => String::new(),
+                _ => render_sparkline(&values, most, what),
+            }
+        };
+        (
+            line(&|sample| sample.memory as f64, 1.0, "memory over the last minutes"),
+            // Below 10 % of a core, noise would look like work.
+            line(&|sample| sample.cpu, 10.0, "CPU over the last minutes"),
+        )
+    }
+}
+
+/// Adds what services use now to `samples`, for a page that is opened later.
+pub(super) fn sample_services(
+    folders: &WorktreePaths,
+    world: &Environment,
+    samples: &mut UsageSamples,
+) {
+    for stack in Stack::list_all(folders) {
+        if let Ok(Some(status)) = client::read_status(&stack, world) {
+            samples.add(&status);
+        }
+    }
+}
+
+fn read_layers(folders: &WorktreePaths, world: &Environment) -> Vec<LayerView> {
+    let mut names = list_layers(&folders.root);
+    for stack in Stack::list_all(folders) {
+        if !names.contains(&stack.layer) {
+            names.push(stack.layer);
+        }
+    }
+    names.sort_by_key(|name| (name != DEFAULT_LAYER, name.clone()));
+    let view = |name: String| {
+        let stack = Stack::new(folders, &name);
+        let status = match client::read_status(&stack, world) {
+            Ok(status) => {
+                status.map(|status| Ok(add_config_changes(&folders.root, &stack, status)))
+            }
+            Err(failure) => Some(Err(failure)),
+        };
+        LayerView { layer: read_layer(&folders.root, &name), name, status, stack }
+    };
+    names.into_iter().map(view).collect()
+}
+
+/// Renders the section, and adds what services use now to `samples`.
+pub(super) fn render_services(
+    folders: &WorktreePaths,
+    world: &Environment,
+    samples: &mut UsageSamples,
+    target: PageTarget,
+) -> Section {
+    let views = read_layers(folders, world);
+    let now = world.now_seconds();
+    let (mut tone, mut counts) = (Tone::Off, (0, 0));
+    let mut troubles = Vec::new();
+    let mut body = String::new();
+    for view in &views {
+        if let Some(Ok(status)) = &view.status {
+            samples.add(status);
+            if status.is_up() || status.services.iter().any(|row| row.fault().is_some()) {
+                let ready = status.services.iter().filter(|row| row.state.is_serving()).count();
+                counts = (counts.0 + ready, counts.1 + status.services.len());
+                tone = tone.max(Tone::Good);
+            }
+            troubles.extend(describe_troubles(status));
+        }
+        if let Some(Err(failure)) = &view.status {
+            troubles.push(escape_message(&failure.to_string()));
+        }
+        body.push_str(&render_layer(view, samples, now, target));
+    }
+    if !troubles.is_empty() {
+        tone = Tone::Bad;
+    }
+    let summary = match (views.is_empty(), counts, troubles.is_empty()) {
+        (true, ..) => "no layer in <code>deployment/</code>".to_owned(),
+        (_, (_, 0), true) => "nothing runs".to_owned(),
+        (_, (ready, all), true) => format!("{ready} of {} ready", pluralize(all, "service")),
+        (_, _, false) => troubles.join("; "),
+    };
+    body.push_str(&format!(
+        "<p class=\"soft\">As of <time datetime=\"{time}\">{time}</time>.</p>",
+        time = format_rfc3339(now)
+    ));
+    Section { id: "services", title: "Services", tone, summary, body }
+}
+
+/// Describes each service that is not well, with its reason.
+fn describe_troubles(status: &StackStatus) -> Vec<String> {
+    let describe = |row: &ServiceStatus| {
+        let fault = row.fault()?;
+        let why =
+            row.error.as_ref().map_or(String::new(), |why| format!(": {}", escape_message(why)));
+        Some(format!("<code>{}</code> is {fault}{why}", escape_name(&row.service)))
+    };
+    let mut troubles: Vec<String> = status.services.iter().filter_map(describe).collect();
+    if status.is_unsupervised() {
+        troubles.push(
+            "services run without a supervisor: <code>cargo xtask start</code> takes them over"
+                .to_owned(),
+        );
+    }
+    let own = status.supervisor.as_ref().and_then(|supervisor| supervisor.error.as_ref());
+    troubles.extend(own.map(|why| format!("the supervisor: {}", escape_message(why))));
+    troubles
+}
+
+fn render_layer(view: &LayerView, samples: &UsageSamples, now: i64, target: PageTarget) -> String {
+    let name = escape_name(&view.name);
+    let mut html = format!("<h3>Layer {name}</h3>");
+    let flag = match view.name.as_str() {
+        DEFAULT_LAYER => String::new(),
+        name => format!(" --layer {}", quote_for_shell(name)),
+    };
+    match &view.status {
+        Some(Ok(status)) => {
+            if let Some(supervisor) = &status.supervisor {
+                let links = supervisor.status_port.map_or(String::new(), |port| {
+                    format!(
+                        ": <a href=\"http://localhost:{port}/status\" rel=\"noreferrer\">status as JSON</a>, \
+                         <a href=\"http://localhost:{port}/metrics\" rel=\"noreferrer\">metrics</a>"
+                    )
+                });
+                html.push_str(&format!(
+                    "<p class=\"soft\">Supervisor {}, process {}{links}</p>",
+                    escape(&supervisor.version),
+                    supervisor.pid
+                ));
+            }
+            html.push_str(&render_table(view, status, samples, now, target));
+            let verb = if status.is_up() { "stop" } else { "start" };
+            html.push_str(&render_command(&format!("cargo xtask {verb}{flag}")));
+        }
+        Some(Err(failure)) => {
+            html.push_str(&format!(
+                "<p class=\"trouble\">{}</p>",
+                escape_message(&failure.to_string())
+            ));
+        }
+        None => {
+            html.push_str("<p>Not running. This starts it:</p>");
+            html.push_str(&render_command(&format!("cargo xtask start{flag}")));
+        }
+    }
+    match &view.layer {
+        Ok(layer) => html.push_str(&render_values(layer, target)),
+        Err(failure) => html.push_str(&format!(
+            "<p class=\"trouble\">Its file: {}</p>",
+            escape_message(&failure.to_string())
+        )),
+    }
+    html
+}
+
+fn render_table(
+    view: &LayerView,
+    status: &StackStatus,
+    samples: &UsageSamples,
+    now: i64,
+    target: PageTarget,
+) -> String {
+    let mut html = format!(
+        "<div class=\"frame\" role=\"region\" aria-label=\"Services of {0}\" tabindex=\"0\"><table class=\"cards\">\
+         <caption>Services of layer {0}</caption><thead><tr>\
+         <th scope=\"col\">Service</th><th scope=\"col\">State</th><th scope=\"col\">Address</th>\
+         <th scope=\"col\">Why</th><th scope=\"col\">Memory</th><th scope=\"col\">CPU</th>\
+         <th scope=\"col\">Up for</th><th scope=\"col\">Restarts</th><th scope=\"col\">Runs</th>\
+         <th scope=\"col\">Log</th></tr></thead><tbody>",
+        escape_name(&view.name)
+    );
+    for row in &status.services {
+        html.push_str(&render_service(view, row, samples, now, target));
+    }
+    html.push_str("</tbody></table></div>");
+    html
+}
+
+fn render_service(
+    view: &LayerView,
+    row: &ServiceStatus,
+    samples: &UsageSamples,
+    now: i64,
+    target: PageTarget,
+) -> String {
+    let name = escape_name(&row.service);
+    let tone = match (row.fault(), row.state, row.health) {
+        (Some(_), ..) => "bad",
+        (None, ReportedState::Ready | ReportedState::Done, Health::Healthy) if !row.degraded => {
+            "good"
+        }
+        (None, ReportedState::Stopped, _) => "off",
+        _ => "wait",
+    };
+    let degraded = if row.degraded { ", degraded" } else { "" };
+    let log = ServiceLog::new(&view.stack.logs_folder(), &row.service);
+    let restarts = describe_restarts(row, &log, now);
+    let (memory, cpu) = samples.render(&view.name, row);
+    let run = view
+        .layer
+        .as_ref()
+        .ok()
+        .and_then(|layer| layer.services.iter().find(|service| service.name == row.service));
+    let run =
+        run.map_or(String::new(), |service| format!("<code>{}</code>", escape(&service.run.text)));
+    format!(
+        "<tr><th scope=\"row\">{name}<td data-l=\"State\"><span class=\"dot {tone}\"></span>{}{degraded}, {}\
+         <td data-l=\"Address\">{}<td class=\"wrap\" data-l=\"Why\">{}<td data-l=\"Memory\">{} {memory}\
+         <td data-l=\"CPU\">{} {cpu}<td data-l=\"Up for\">{}<td class=\"wrap\" data-l=\"Restarts\">{restarts}\
+         <td class=\"wrap\" data-l=\"Runs\">{run}<td data-l=\"Log\">{}</tr>\n",
+        row.state,
+        row.health.name(),
+        render_address(row),
+        render_reasons(row),
+        row.memory.map_or("–".to_owned(), format_size),
+        row.cpu.map_or("–".to_owned(), |cpu| format!("{cpu:.1} %")),
+        row.uptime_ms.map_or("–".to_owned(), describe_uptime),
+        render_log_link(view, row, &log, target),
+    )
+}
+
+/// Renders the address: a link only if it speaks HTTP and serves.
+fn render_address(row: &ServiceStatus) -> String {
+    match (&row.address, row.port) {
+        (Some(address), _) if address.starts_with("http://") && row.state.is_serving() => {
+            let address = escape(address);
+            format!("<a href=\"{address}\" rel=\"noreferrer\">{address}</a>")
+        }
+        (Some(address), _) => escape(address).into_owned(),
+        (None, Some(port)) => format!("port {port}"),
+        (None, None) => "–".to_owned(),
+    }
+}
+
+/// Renders the last error, warnings and what the last stop had to kill.
+fn render_reasons(row: &ServiceStatus) -> String {
+    let mut reasons: Vec<String> = row.error.iter().map(|why| escape_message(why)).collect();
+    if row.fault().is_none() && row.pid.is_some() {
+        // A good restart does not make it unsaid.
+        reasons.iter_mut().for_each(|why| *why = format!("before its last start: {why}"));
+    }
+    reasons.extend(row.warnings.iter().chain(&row.killed).map(|why| escape_message(why)));
+    if reasons.is_empty() { "–".to_owned() } else { reasons.join("<br>") }
+}
+
+/// Describes the automatic restarts, with the times of the last ones.
+fn describe_restarts(row: &ServiceStatus, log: &ServiceLog, now: i64) -> String {
+    if row.restarts == 0 {
+        return "0".to_owned();
+    }
+    let runs = log.read_runs();
+    let again = runs.iter().rev().filter(|run| run.is_auto_restart).take(MAX_RESTARTS);
+    let times: Vec<String> = again.map(|run| format_ago(now, run.at_ms / 1000)).collect();
+    match times.is_empty() {
+        true => row.restarts.to_string(),
+        false => format!("{}: {}", row.restarts, times.join(", ")),
+    }
+}
+
+fn describe_uptime(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {:02} h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+fn render_log_link(
+    view: &LayerView,
+    row: &ServiceStatus,
+    log: &ServiceLog,
+    target: PageTarget,
+) -> String {
+    let (layer, service) = (&view.name, &row.service);
+    match target {
+        _ if !log.exists() => "–".to_owned(),
+        PageTarget::Server => format!(
+            "<a id=\"log-{0}-{1}\" href=\"/log?layer={0}&amp;service={1}\">log<span class=\"unseen\"> of {1}</span></a>",
+            encode_query(layer),
+            encode_query(service)
+        ),
+        PageTarget::File => {
+            format!("<code>cargo xtask logs {}</code>", escape(&quote_for_shell(service)))
+        }
+    }
+}
+
+/// Renders every value of a layer with the file and line that sets it. In a file, which people mail, values of
+/// variables are left out: some may be secret.
+fn render_values(layer: &Layer, target: PageTarget) -> String {
+    let is_variable = |value: &LayerValue| value.key.split('.').any(|part| part == "env");
+    let row = |value: &LayerValue| {
+        let text = match target {
+            PageTarget::File if is_variable(value) => "left out".to_owned(),
+            _ => format!("<code>{}</code>", escape(&value.text)),
+        };
+        format!(
+            "<tr><th scope=\"row\"><code>{}</code><td class=\"wrap\" data-l=\"Value\">{text}<td data-l=\"From\">{}:{}</tr>\n",
+            escape_name(&value.key),
+            escape_name(&value.file),
+            value.line
+        )
+    };
+    let rows: String = layer.values.iter().map(row).collect();
+    format!(
+        "<details id=\"values-{0}\"><summary>Where each value of {0} comes from</summary>\
+         <div class=\"frame\" role=\"region\" aria-label=\"Values of {0}\" tabindex=\"0\"><table class=\"cards\">\
+         <caption>Values of layer {0}</caption><thead><tr><th scope=\"col\">Key</th><th scope=\"col\">Value</th>\
+         <th scope=\"col\">From</th></tr></thead><tbody>{rows}</tbody></table></div></details>",
+        escape_name(&layer.name)
+    )
+}
+
+/// Renders the last values of something as a small line; `most` fills the height.
+fn render_sparkline(values: &[f64], most: f64, label: &str) -> String {
+    let most = if most.is_finite() && most > 0.0 { most } else { 1.0 };
+    let step = 100.0 / (values.len().saturating_sub(1)).max(1) as f64;
+    let point = |(at, value): (usize, &f64)| {
+        let share = if value.is_finite() { (value / most).clamp(0.0, 1.0) } else { 0.0 };
+        format!("{:.1},{:.1}", step * at as f64, 23.0 - 22.0 * share)
+    };
+    let points: Vec<String> = values.iter().enumerate().map(point).collect();
+    format!(
+        "<svg class=\"spark\" role=\"img\" viewBox=\"0 0 100 24\" preserveAspectRatio=\"none\" aria-label=\"{}\">\
+         <polyline class=\"line\" points=\"{}\"/></svg>",
+        escape(label),
+        points.join(" ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_breaks_no_line() {
+        for values in [vec![], vec![1.0], vec![f64::NAN, 1.0, f64::INFINITY]] {
+            let svg = render_sparkline(&values, f64::NAN, "<cpu>");
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+            assert!(svg.contains("&lt;cpu&gt;"));
+        }
+    }
+}
