@@ -1,8 +1,12 @@
 //! `dashboard`: shows drift, checks, services, deploys, branches, hooks and backups on one page, served on loopback or
 //! written to a file.
 
+use std::ffi::OsString;
 use std::io::ErrorKind as IoErrorKind;
 use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::session::Session;
 use super::{CommandResult, SUCCESS};
@@ -10,12 +14,14 @@ use crate::cli::DashboardArgs;
 use crate::dashboard::render::render_target;
 use crate::dashboard::render_file;
 use crate::dashboard::server::{DashboardPort, bind_port, serve};
+use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::files::Disk;
-use xtask_base::process::Program;
+use xtask_base::process::{ACTIVE_VAR, Program};
 use xtask_base::words::format_size;
+use xtask_base::worktree_paths::WorktreePaths;
 use xtask_git::Repo;
-use xtask_report as report;
+use xtask_report::{self as report, Verbosity};
 
 /// Programs that open an address in a browser, in the order in which they are tried.
 const OPENERS: [&str; 3] = ["xdg-open", "open", "wslview"];
@@ -29,7 +35,7 @@ pub(super) fn run(session: &Session, args: &DashboardArgs) -> CommandResult {
     }
     match &args.html {
         Some(file) => write_page(session, &repo, args, file),
-        None => serve_pages(session, &repo, args),
+        None => become_server(session, &repo, args),
     }
 }
 
@@ -73,9 +79,50 @@ fn check_target(file: &Path) -> Result<()> {
     }
 }
 
-fn serve_pages(session: &Session, repo: &Repo, args: &DashboardArgs) -> CommandResult {
-    let bound = bind_port(&repo.folders(), args.port, args.remote)?;
-    let (server, port) = match bound {
+/// Becomes the server: a program that has read no repository stays small as long as it runs.
+fn become_server(session: &Session, repo: &Repo, args: &DashboardArgs) -> CommandResult {
+    let folders = repo.folders();
+    let options = ServerOptions {
+        port: args.port,
+        remote: args.remote,
+        idle_ms: u64::try_from(args.idle.as_millis()).unwrap_or(u64::MAX),
+        open: args.open,
+        quiet: session.verbosity == Verbosity::Quiet,
+    };
+    let options = serde_json::to_string(&options).expect("because it holds words and numbers");
+    let places = [&folders.root, &folders.git_dir, &folders.common_dir];
+    Err(Program::new(&session.world.program, &session.world.cwd)
+        .env_remove(ACTIVE_VAR)
+        .args([WORD])
+        .args(places)
+        .args([options])
+        .exec())
+}
+
+/// The word of the internal command that serves.
+pub(super) const WORD: &str = "dashboard-server";
+
+/// What the internal command gets, besides the folders of the worktree.
+#[derive(Serialize, Deserialize)]
+struct ServerOptions {
+    port: Option<u16>,
+    remote: bool,
+    idle_ms: u64,
+    open: bool,
+    quiet: bool,
+}
+
+/// Runs the internal command: serves until the dashboard ends.
+pub(super) fn run_server(world: &Environment, args: &[OsString]) -> CommandResult {
+    let wrong =
+        || Error::usage("`dashboard-server` is internal: `cargo xtask dashboard` starts it");
+    let [root, git_dir, common_dir, options] = args else { return Err(wrong()) };
+    let options: ServerOptions =
+        serde_json::from_str(&options.to_string_lossy()).map_err(|_| wrong())?;
+    let folders =
+        WorktreePaths { root: root.into(), git_dir: git_dir.into(), common_dir: common_dir.into() };
+    let verbosity = if options.quiet { Verbosity::Quiet } else { Verbosity::Normal };
+    let (server, port) = match bind_port(&folders, options.port, options.remote)? {
         DashboardPort::Bound(server) => {
             let port = server.port();
             (Some(server), port)
@@ -84,29 +131,29 @@ fn serve_pages(session: &Session, repo: &Repo, args: &DashboardArgs) -> CommandR
     };
     let address = format!("http://localhost:{port}/");
     report::print_output(&format!("{address}\n"))?;
-    if args.open {
-        open_browser(session, &address);
+    if options.open {
+        open_browser(world, &address);
     }
     let Some(server) = server else {
-        session.print_info("the dashboard of this worktree runs there already");
+        report::print_info(verbosity, "the dashboard of this worktree runs there already");
         return Ok(SUCCESS);
     };
-    session.print_info(
+    report::print_info(
+        verbosity,
         "the dashboard ends with Ctrl-C, with its terminal, or after `--idle` without a visitor",
     );
-    let folders = repo.folders();
-    serve(server, folders, &session.world, args.remote, args.idle)?;
-    session.print_info("nobody has visited the dashboard; it has ended");
+    let idle = Duration::from_millis(options.idle_ms);
+    serve(server, folders, world, options.remote, idle)?;
+    report::print_info(verbosity, "nobody has visited the dashboard; it has ended");
     Ok(SUCCESS)
 }
 
 /// Opens an address in a browser: by `BROWSER`, or what the system has for it.
-fn open_browser(session: &Session, address: &str) {
-    let named = session.world.variable("BROWSER").map(str::to_owned);
-    let found = OPENERS.iter().find_map(|name| session.world.find_program(name));
+fn open_browser(world: &Environment, address: &str) {
+    let named = world.variable("BROWSER").map(str::to_owned);
+    let found = OPENERS.iter().find_map(|name| world.find_program(name));
     let program = named.map(Into::into).or(found);
-    let opened =
-        program.map(|program| Program::run_detached(&program, &session.world.cwd, &[address]));
+    let opened = program.map(|program| Program::run_detached(&program, &world.cwd, &[address]));
     match opened {
         Some(Ok(())) => {}
         Some(Err(failure)) => report::print_warning(&format!("cannot open a browser: {failure}")),

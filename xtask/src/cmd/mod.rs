@@ -220,6 +220,9 @@ fn run_command_line(args: Vec<OsString>) -> CommandResult {
     if let Some(done) = supervise::try_internal_command(&world, &args) {
         return done;
     }
+    if args.get(1).is_some_and(|word| word == dashboard::WORD) {
+        return dashboard::run_server(&world, &args[2..]);
+    }
     let is_hook = args.get(1).is_some_and(|word| word == hook::WORD);
     let has = |name: &str| world.variables.contains_key(&OsString::from(name));
     let kept: &[&str] = if is_hook { &hook::KEPT_VARIABLES } else { &[] };

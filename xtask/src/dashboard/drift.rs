@@ -103,6 +103,40 @@ pub(super) fn shown_class(class: PathClass) -> PathClass {
     if class == PathClass::Sparse { PathClass::Behind } else { class }
 }
 
+/// Reads one branch, by its name; `None` if there is no such branch.
+pub(super) fn read_one_branch(
+    repo: &Repo,
+    context: &SyncContext,
+    name: &str,
+    is_remote: bool,
+    tools: &Tools<'_>,
+) -> Result<Option<BranchDrift>> {
+    let prefix = branch_prefix(context, is_remote);
+    if context.is_reserved_branch(name) || !repo.is_branch_name(name) {
+        return Ok(None);
+    }
+    let Some(commit) = repo.resolve_ref(&format!("{prefix}{name}"))? else { return Ok(None) };
+    let managed = ManagedPaths::new(&context.config, None);
+    let tip = context.canonical.commit;
+    let once =
+        repo.read_canonical_history(tip, &managed, managed.rules_digest(), tools.progress)?;
+    let worktrees = match is_remote {
+        true => BTreeMap::new(),
+        false => inspect_worktrees(repo, context, Some(name), tools)?,
+    };
+    let lineage = repo.merge_base_finder();
+    let mut reader = BranchReader { repo, context, once: &once, worktrees, lineage };
+    Ok(Some(reader.read_branch(name, commit)))
+}
+
+/// Returns where the branches are, e.g. `refs/heads/`.
+fn branch_prefix(context: &SyncContext, is_remote: bool) -> String {
+    match is_remote {
+        true => format!("refs/remotes/{}/", context.config.remote),
+        false => "refs/heads/".to_owned(),
+    }
+}
+
 /// Reads the drift of all local branches, or with `is_remote` of those of the remote, as last fetched.
 pub(super) fn read_drift(
     repo: &Repo,
@@ -115,19 +149,13 @@ pub(super) fn read_drift(
     let once =
         repo.read_canonical_history(tip, &managed, managed.rules_digest(), tools.progress)?;
     let known = repo.list_tree(context.canonical.tree, &managed)?;
-    let remote = is_remote.then(|| context.config.remote.clone());
-    let mut reader = BranchReader {
-        repo,
-        context,
-        once: &once,
-        worktrees: if is_remote {
-            BTreeMap::new()
-        } else {
-            inspect_worktrees(repo, context, tools)?
-        },
-        lineage: repo.merge_base_finder(),
+    let worktrees = match is_remote {
+        true => BTreeMap::new(),
+        false => inspect_worktrees(repo, context, None, tools)?,
     };
-    let mut branches = reader.read_all(remote.as_deref(), tools)?;
+    let lineage = repo.merge_base_finder();
+    let mut reader = BranchReader { repo, context, once: &once, worktrees, lineage };
+    let mut branches = reader.read_all(&branch_prefix(context, is_remote), tools)?;
     let all: Vec<RepoPath> = known
         .into_keys()
         .chain(branches.iter().flat_map(|branch| branch.paths.iter().map(|one| one.path.clone())))
@@ -139,7 +167,8 @@ pub(super) fn read_drift(
         path.group = find_group(&groups, &path.path);
     }
     branches.sort_by_cached_key(BranchDrift::sort_key);
-    let states: Vec<BranchState> = branches.iter().map(to_branch_state).collect();
+    let readable = branches.iter().filter(|branch| branch.commit != repo.null_id());
+    let states: Vec<BranchState> = readable.map(to_branch_state).collect();
     let days = count_behind_by_day(repo, context, &once, &states, tools.world.now_seconds());
     Ok(Drift {
         canonical: context.config.branch.clone(),
@@ -149,7 +178,7 @@ pub(super) fn read_drift(
         // Commits that are missing leave out the chart, and nothing else.
         days: days.unwrap_or(None),
         branches,
-        remote,
+        remote: is_remote.then(|| context.config.remote.clone()),
     })
 }
 
@@ -168,15 +197,19 @@ struct CheckedOut {
     paths: Result<Vec<PathDrift>>,
 }
 
-/// Inspects each worktree that has a branch checked out.
+/// Inspects each worktree that has a branch checked out, or only that of one branch.
 fn inspect_worktrees(
     repo: &Repo,
     context: &SyncContext,
+    only: Option<&str>,
     tools: &Tools<'_>,
 ) -> Result<BTreeMap<String, CheckedOut>> {
     let mut found = BTreeMap::new();
     for tree in repo.list_worktrees()? {
         let Some(branch) = tree.branch else { continue };
+        if only.is_some_and(|only| only != branch) {
+            continue;
+        }
         let paths = if tree.is_there {
             inspect_worktree(repo, context, &tree.root, tools)
         } else {
@@ -209,6 +242,21 @@ fn inspect_worktree(
     Ok(differing.map(path).collect())
 }
 
+/// Returns a branch whose commit cannot be read.
+fn unreadable_branch(repo: &Repo, name: String, why: String) -> BranchDrift {
+    BranchDrift {
+        name,
+        commit: repo.null_id(),
+        owner: None,
+        touched: None,
+        worktree: None,
+        is_current: false,
+        is_protected: false,
+        paths: Vec::new(),
+        fault: Some(why),
+    }
+}
+
 /// Reads branches one after the other.
 struct BranchReader<'r> {
     repo: &'r Repo,
@@ -219,19 +267,20 @@ struct BranchReader<'r> {
 }
 
 impl BranchReader<'_> {
-    fn read_all(&mut self, remote: Option<&str>, tools: &Tools<'_>) -> Result<Vec<BranchDrift>> {
-        let prefix =
-            remote.map_or("refs/heads/".to_owned(), |remote| format!("refs/remotes/{remote}/"));
-        let refs = self.repo.refs_below(&prefix)?;
+    fn read_all(&mut self, prefix: &str, tools: &Tools<'_>) -> Result<Vec<BranchDrift>> {
+        let refs = self.repo.branches_below(prefix)?;
         tools.progress.begin_task("comparing branches", Some(refs.len() as u64));
         let mut branches = Vec::with_capacity(refs.len());
-        for (reference, commit) in refs {
+        for (name, commit) in refs {
             tools.progress.advance(1);
-            let name = &reference[prefix.len()..];
-            let is_pointer = remote.is_some() && name == "HEAD";
-            if !is_pointer && !self.context.is_reserved_branch(name) {
-                branches.push(self.read_branch(name, commit));
+            // `HEAD` of a remote only points to another of its branches.
+            if name == "HEAD" || self.context.is_reserved_branch(&name) {
+                continue;
             }
+            branches.push(match commit {
+                Ok(commit) => self.read_branch(&name, commit),
+                Err(why) => unreadable_branch(self.repo, name, why.to_string()),
+            });
         }
         tools.progress.end_task();
         Ok(branches)

@@ -80,7 +80,7 @@ fn read_sections(
     let context = context.as_ref().ok();
     if let Some(context) = context {
         let rules = repository::render_rules(repo, context, now);
-        sections.push(or_failed(("branches", "Branch rules"), rules));
+        sections.push(or_failed(("rules", "Branch rules"), rules));
     }
     sections.push(or_failed(("hooks", "Hooks"), repository::render_hooks(repo, context, tools)));
     sections.push(or_failed(("backups", "Backups"), repository::render_backups(repo, now, target)));

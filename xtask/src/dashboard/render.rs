@@ -8,7 +8,7 @@
 //! ```
 
 use super::diff_html::{MAX_DIFFS, render_diff};
-use super::drift::{BranchDrift, read_drift};
+use super::drift::{BranchDrift, read_one_branch};
 use super::drift_html::{BranchFilter, render_branch};
 use super::html::{escape, escape_message, escape_name, query_value};
 use super::page::{PageTarget, render_command, render_page, render_subpage};
@@ -86,17 +86,16 @@ fn render_branch_page(
     is_remote: bool,
     tools: &Tools<'_>,
 ) -> (u16, String) {
-    let drift = context::read_context(repo).and_then(|context| {
-        read_drift(repo, &context, is_remote, tools).map(|drift| (context, drift))
+    let found = context::read_context(repo).and_then(|context| {
+        let branch = read_one_branch(repo, &context, name, is_remote, tools)?;
+        Ok((context, branch))
     });
-    let (context, drift) = match drift {
-        Ok(found) => found,
+    let (context, branch) = match found {
+        Ok((context, Some(branch))) => (context, branch),
+        Ok((_, None)) => return (404, "<p>There is no such branch.</p>".to_owned()),
         Err(failure) => return (500, format!("<p>{}</p>", escape_message(&failure.to_string()))),
     };
-    let Some(branch) = drift.branches.iter().find(|branch| branch.name == name) else {
-        return (404, "<p>There is no such branch.</p>".to_owned());
-    };
-    let mut html = render_branch(branch, tools.world.now_seconds());
+    let mut html = render_branch(&branch, tools.world.now_seconds());
     if branch.paths.is_empty() && branch.fault.is_none() {
         html.push_str("<p>It is in sync.</p>");
         return (200, html);
@@ -121,7 +120,7 @@ fn render_branch_page(
             branch.paths.len() - MAX_EXPLAINED
         ));
     }
-    html.push_str(&render_diffs(repo, drift.commit, branch));
+    html.push_str(&render_diffs(repo, context.canonical.commit, &branch));
     (200, html)
 }
 

@@ -76,7 +76,7 @@ fn describe_state(state: xtask_hooks::hooks_folder::HookFileState) -> String {
 /// Renders the section about branches and their rules.
 pub(super) fn render_rules(repo: &Repo, context: &SyncContext, now: i64) -> Result<Section> {
     let section = |tone, summary: String, body| Section {
-        id: "branches",
+        id: "rules",
         title: "Branch rules",
         tone,
         summary,

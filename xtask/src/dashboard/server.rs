@@ -25,7 +25,7 @@ use xtask_base::error::Result;
 #[cfg(feature = "services")]
 use xtask_base::http::{EventStream, ServerEvent};
 use xtask_base::http::{HttpReply, HttpRequest, HttpServer, get};
-use xtask_base::process::Program;
+use xtask_base::process::{ACTIVE_VAR, Program};
 use xtask_base::signals::wait_for_hangup;
 use xtask_base::worktree_paths::WorktreePaths;
 
@@ -213,6 +213,7 @@ impl Dashboard {
         drop(count);
         let remote = self.owner.remote.then_some("--remote");
         let run = Program::new(&self.world.program, &self.folders.root)
+            .env_remove(ACTIVE_VAR)
             .args(["dashboard", "--quiet", RENDER_OPTION, &target].into_iter().chain(remote))
             .with_full_output()
             .run_with_timeout(RENDER_TIMEOUT);

@@ -4,7 +4,7 @@
 
 use super::html::{encode_query, escape, escape_name};
 use xtask_base::environment::format_rfc3339_ms;
-use xtask_base::words::{format_size, sanitize_line};
+use xtask_base::words::{format_size, pluralize, sanitize_line};
 use xtask_base::worktree_paths::WorktreePaths;
 use xtask_services::logs::{LogLine, ServiceLog};
 use xtask_services::stack::Stack;
@@ -65,8 +65,8 @@ impl ShownLog {
         };
         if search.is_empty() {
             html.push_str(&format!(
-                "<p class=\"soft\">The last {} lines of {}, and new ones as they come.</p>",
-                lines.len(),
+                "<p class=\"soft\">The last {} of {}, and new ones as they come.</p>",
+                pluralize(lines.len(), "line"),
                 format_size(end)
             ));
         } else {
@@ -76,8 +76,8 @@ impl ShownLog {
                 String::new()
             };
             html.push_str(&format!(
-                "<p role=\"status\">{} lines contain <code>{}</code>{part}. <a href=\"/log?layer={layer}&amp;service={service}\">Show the end</a></p>",
-                lines.len(),
+                "<p role=\"status\">{} with <code>{}</code>{part}. <a href=\"/log?layer={layer}&amp;service={service}\">Show the end</a></p>",
+                pluralize(lines.len(), "line"),
                 escape(search)
             ));
         }

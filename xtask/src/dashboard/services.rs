@@ -243,10 +243,9 @@ fn render_table(
     let mut html = format!(
         "<div class=\"frame\" role=\"region\" aria-label=\"Services of {0}\" tabindex=\"0\"><table class=\"cards\">\
          <caption>Services of layer {0}</caption><thead><tr>\
-         <th scope=\"col\">Service</th><th scope=\"col\">State</th><th scope=\"col\">Address</th>\
+         <th scope=\"col\">Service</th><th scope=\"col\">State</th><th scope=\"col\">Log</th><th scope=\"col\">Address</th>\
          <th scope=\"col\">Why</th><th scope=\"col\">Memory</th><th scope=\"col\">CPU</th>\
-         <th scope=\"col\">Up for</th><th scope=\"col\">Restarts</th><th scope=\"col\">Runs</th>\
-         <th scope=\"col\">Log</th></tr></thead><tbody>",
+         <th scope=\"col\">Up for</th><th scope=\"col\">Restarts</th><th scope=\"col\">Runs</th></tr></thead><tbody>",
         escape_name(&view.name)
     );
     for row in &status.services {
@@ -285,17 +284,17 @@ fn render_service(
         run.map_or(String::new(), |service| format!("<code>{}</code>", escape(&service.run.text)));
     format!(
         "<tr><th scope=\"row\">{name}<td data-l=\"State\"><span class=\"dot {tone}\"></span>{}{degraded}, {}\
-         <td data-l=\"Address\">{}<td class=\"wrap\" data-l=\"Why\">{}<td data-l=\"Memory\">{} {memory}\
+         <td data-l=\"Log\">{}<td data-l=\"Address\">{}<td class=\"wrap\" data-l=\"Why\">{}<td data-l=\"Memory\">{} {memory}\
          <td data-l=\"CPU\">{} {cpu}<td data-l=\"Up for\">{}<td class=\"wrap\" data-l=\"Restarts\">{restarts}\
-         <td class=\"wrap\" data-l=\"Runs\">{run}<td data-l=\"Log\">{}</tr>\n",
+         <td class=\"wrap\" data-l=\"Runs\">{run}</tr>\n",
         row.state,
         row.health.name(),
+        render_log_link(view, row, &log, target),
         render_address(row),
         render_reasons(row),
         row.memory.map_or("–".to_owned(), format_size),
         row.cpu.map_or("–".to_owned(), |cpu| format!("{cpu:.1} %")),
         row.uptime_ms.map_or("–".to_owned(), describe_uptime),
-        render_log_link(view, row, &log, target),
     )
 }
 

@@ -11,7 +11,9 @@ use std::path::Path;
 
 use expect_test::expect;
 use serde_json::{Value, json};
-use xtask_validate::outcome::{CheckNote, CheckOutcome, CheckResult, FixResult, FixStatus};
+use xtask_validate::outcome::{
+    CheckNote, CheckOutcome, CheckResult, CheckedState, FixResult, FixStatus,
+};
 use xtask_validate::report::ValidateReport;
 use xtask_validate::report::findings::{self, FileFinding, FindingLevel, FindingsByCheck};
 use xtask_validate::report::github::{
@@ -73,8 +75,7 @@ fn check(name: &str, outcome: CheckOutcome) -> CheckResult {
         duration_ms: 1_234,
         exit_code: Some(1),
         output: String::new(),
-        inputs: 3,
-        key: None,
+        state: CheckedState { inputs: 3, ..CheckedState::default() },
         fix: None,
         line: Some(7),
     }

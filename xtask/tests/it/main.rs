@@ -15,6 +15,9 @@ mod check_files;
 mod commands;
 mod content;
 mod crash;
+mod dashboard;
+#[cfg(target_os = "linux")]
+mod dashboard_browser;
 mod demo;
 #[cfg(target_os = "linux")]
 mod deploy;

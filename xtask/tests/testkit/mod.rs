@@ -16,6 +16,7 @@ use expect_test::{ExpectFile, expect_file};
 use xshell::{Shell, cmd};
 use xtask_hooks::skip_rules::DISABLE_VARIABLES;
 
+pub mod browser;
 pub mod circle;
 mod plumbing;
 mod ports;

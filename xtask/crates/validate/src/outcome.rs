@@ -216,13 +216,23 @@ pub struct CheckResult {
     pub exit_code: Option<i32>,
     /// The combined stdout and stderr of the command.
     pub output: String,
-    /// The number of files covered by `key`.
-    pub inputs: usize,
-    /// The cache key of the state in which the check ran, in hexadecimal.
-    pub key: Option<String>,
+    #[serde(flatten)]
+    pub state: CheckedState,
     pub fix: Option<FixResult>,
     /// The line in the configuration that defines the check, or `None` for a default check.
     pub line: Option<usize>,
+}
+
+/// The state in which a check ran.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckedState {
+    /// The number of files covered by `key`.
+    pub inputs: usize,
+    /// The cache key of the state, in hexadecimal.
+    pub key: Option<String>,
+    /// Whether everything that the check depends on is in the key, so that its result can be cached.
+    #[serde(default)]
+    pub cacheable: bool,
 }
 
 /// Output of programs (git, ssh, sudo, gpg and others) that wanted to prompt and found no terminal.

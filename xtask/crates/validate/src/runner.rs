@@ -22,7 +22,9 @@ use super::inspector::InputInspector;
 use super::job_slots::JobSlots;
 use super::load_checks::LoadedChecks;
 use super::log::{LogLevel, RunLog};
-use super::outcome::{CheckNote, CheckOutcome, CheckResult, FixResult, FixStatus, Verdict};
+use super::outcome::{
+    CheckNote, CheckOutcome, CheckResult, CheckedState, FixResult, FixStatus, Verdict,
+};
 use super::plan::{CheckSelection, CheckStage, Readiness, compute_readiness};
 use super::result_cache::ResultCache;
 use super::shared_passes::SharedState;
@@ -433,8 +435,11 @@ impl<'a> Runner<'a, '_, '_> {
             duration_ms: verdict.duration_ms,
             exit_code: verdict.exit_code,
             output: verdict.output,
-            inputs: snapshot.map_or(0, InputSnapshot::file_count),
-            key: snapshot.map(|snapshot| snapshot.key.clone()),
+            state: CheckedState {
+                inputs: snapshot.map_or(0, InputSnapshot::file_count),
+                key: snapshot.map(|snapshot| snapshot.key.clone()),
+                cacheable: snapshot.is_some_and(|snapshot| snapshot.unknown_reason.is_none()),
+            },
             fix: verdict.fix,
             line: self.context.checks.file.as_ref().map(|_| check.line),
         }

@@ -314,6 +314,10 @@ fn close_log(log: &mut RunLog<'_>, report: &ValidateReport, is_locked: bool) {
 /// How much of a cache key the history keeps: enough to tell the states of one check apart.
 const STATE_CHARS: usize = 16;
 
+fn shorten_key(key: &str) -> String {
+    key.chars().take(STATE_CHARS).collect()
+}
+
 fn to_past_run(report: &ValidateReport, at: i64, by: RunTrigger) -> PastRun {
     let is_left_out = |check: &&CheckResult| check.outcome == CheckOutcome::LeftOut;
     let (left_out, took_part): (Vec<_>, Vec<_>) = report.checks.iter().partition(is_left_out);
@@ -321,7 +325,12 @@ fn to_past_run(report: &ValidateReport, at: i64, by: RunTrigger) -> PastRun {
         check: check.name.clone(),
         outcome: check.outcome,
         duration_ms: check.duration_ms,
-        state: check.key.as_ref().map(|key| key.chars().take(STATE_CHARS).collect()),
+        state: check
+            .state
+            .key
+            .as_ref()
+            .filter(|_| check.state.cacheable)
+            .map(|key| shorten_key(key)),
     };
     PastRun {
         run: report.run.clone(),
