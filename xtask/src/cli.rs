@@ -16,6 +16,7 @@ mod dashboard;
 mod deploy;
 mod groups;
 mod hooks;
+mod pins;
 mod read_only;
 mod recovery;
 #[cfg(feature = "services")]
@@ -37,6 +38,7 @@ pub use self::dashboard::DashboardArgs;
 pub use self::deploy::{DeployArgs, DeployCommand, HistoryArgs, RollbackArgs};
 pub use self::groups::build_command;
 pub use self::hooks::{HooksCommand, InstallHooksArgs};
+pub use self::pins::{PinArgs, UnpinArgs};
 pub use self::recovery::{BackupArgs, RecoveryCommand, RestoreArgs};
 #[cfg(feature = "services")]
 pub use self::recovery::{RecoverArgs, RecoverStep};
@@ -123,6 +125,7 @@ What happens to a path depends on HEAD, the index, the file and the canonical co
   customised  the branch has committed a version of its own      kept (--merge, --force)
   edited      has uncommitted changes                            kept (--force)
   untracked   git does not track the file at this path           kept (--force)
+  pinned      differs, and the branch has pinned the path        kept (--force)
 Content is only replaced if git's history has it, or a backup that `undo` restores.
 
 By default sync makes one commit on this branch, with the managed paths only. Whatever else is staged
@@ -149,6 +152,20 @@ needs no server and no network.")]
     Diff(DiffArgs),
     /// Explain what sync decides about a path, and why
     Why(WhyArgs),
+    /// Keep this branch's content at a path for a time, on purpose
+    #[command(long_about = "\
+Keep this branch's content at a path for a time, on purpose.
+
+Sync, hooks, propagate and all other commands leave a pinned path as it is, and do not count it as drift;
+only `sync --force` replaces it. From a week before its end, `status`, `sync` and the hooks announce the
+end; after its last day, sync follows the canonical branch there again.
+
+A pin is a small file in `.sync-pins/`, committed alone on this branch. It holds the name of the branch, so
+it has no effect where the branch is merged. On a protected branch only pins on the canonical branch apply:
+pin there with `--branch`.")]
+    Pin(PinArgs),
+    /// End pins, so that sync updates their paths again
+    Unpin(UnpinArgs),
     /// Restore the files that a sync or an undo replaced
     ///
     /// A hook syncs the same files again at the next checkout; `cargo xtask hooks disable`, or a rule for

@@ -8,7 +8,20 @@ use super::Cli;
 const COMMAND_GROUPS: [(&str, &[&str]); 8] = [
     (
         "Everyday",
-        &["setup", "status", "dashboard", "sync", "diff", "why", "undo", "switch", "run", "push"],
+        &[
+            "setup",
+            "status",
+            "dashboard",
+            "sync",
+            "diff",
+            "why",
+            "pin",
+            "unpin",
+            "undo",
+            "switch",
+            "run",
+            "push",
+        ],
     ),
     ("Branches", &["branch"]),
     ("Canonical branch", &["reverse-sync", "extract", "promote", "propagate"]),

@@ -17,6 +17,8 @@ impl Command {
             #[cfg(feature = "deploy")]
             Command::Deploy(DeployCommand::History(_)) => true,
             Command::Sync(args) => args.check || args.dry_run,
+            Command::Pin(args) => args.list || args.dry_run,
+            Command::Unpin(args) => args.dry_run,
             Command::Propagate(args) => args.dry_run,
             Command::Extract(args) => args.dry_run,
             Command::Promote(args) => args.dry_run,

@@ -370,9 +370,12 @@ fn finish_push(world: Environment, key: &str, git: u32) -> Result<()> {
     process::leave_session();
     let session = Session::new(world, &default_global_args())?;
     let repo = session.open_repo()?;
+    let now = session.world.now_seconds();
     let make = |request: &QueuedRequest| {
         let Some(context) = context::find_canonical_context(&repo)? else { return Ok(None) };
-        let Some(changed) = find_branch_changes(&repo, &context, request)? else { return Ok(None) };
+        let Some(changed) = find_branch_changes(&repo, &context, request, now)? else {
+            return Ok(None);
+        };
         let places = find_projects(&repo, &context, &request.remote);
         let about = build_pull_request(
             &repo,
@@ -391,8 +394,9 @@ fn find_branch_changes(
     repo: &Repo,
     context: &SyncContext,
     request: &QueuedRequest,
+    now: i64,
 ) -> Result<Option<ChangedBranch>> {
     let commit = &request.commit;
     let line = format!("HEAD {commit} refs/heads/{} {}", request.branch, repo.null_id());
-    Ok(find_changed_branches(repo, context, &parse_pushed_refs(&line))?.pop())
+    Ok(find_changed_branches(repo, context, &parse_pushed_refs(&line), now)?.pop())
 }

@@ -40,6 +40,7 @@ mod landing;
 mod logs;
 #[cfg(feature = "deploy")]
 mod on_host;
+mod pin;
 mod promote;
 mod propagate;
 #[cfg(feature = "services")]
@@ -75,6 +76,7 @@ mod switch;
 mod sync;
 mod undo;
 mod uninstall_hooks;
+mod unpin;
 mod upgrade;
 #[cfg(feature = "checks")]
 mod validate;
@@ -277,6 +279,8 @@ fn run_command(session: &Session, command: Command) -> CommandResult {
         Command::Dashboard(args) => dashboard::run(session, &args),
         Command::Diff(args) => diff::run(session, &args),
         Command::Why(args) => why::run(session, &args),
+        Command::Pin(args) => pin::run(session, &args),
+        Command::Unpin(args) => unpin::run(session, &args),
         Command::Undo(args) => undo::run(session, &args),
         Command::Switch(args) => switch::run(session, &args),
         Command::Branch(BranchCommand::Check(args)) => branch_check::run(session, &args),

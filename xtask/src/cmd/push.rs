@@ -154,7 +154,8 @@ fn open_due_request(
         old: None,
     };
     let disk = session.tools().disk;
-    let Some(changed) = find_changed_branches(repo, context, &[pushed])?.pop() else {
+    let now = session.world.now_seconds();
+    let Some(changed) = find_changed_branches(repo, context, &[pushed], now)?.pop() else {
         return queue::remove_branch_requests(repo, disk, &request.remote, &request.branch);
     };
     let places = find_projects(repo, context, &request.remote);

@@ -101,7 +101,11 @@ impl RepoChecks for RepoCheckRunner<'_> {
                 pluralize(behind, "managed file")
             ));
         }
-        Ok(if own > 0 { format!("in sync, {own} customised") } else { "in sync".to_owned() })
+        let pinned = decided.plan.count(PathClass::Pinned);
+        let kept = [(own, "customised"), (pinned, "pinned")].into_iter();
+        let kept =
+            kept.filter(|(many, _)| *many > 0).map(|(many, what)| format!(", {many} {what}"));
+        Ok(std::iter::once("in sync".to_owned()).chain(kept).collect())
     }
 
     /// Checks the branch against its rule. Without a rule, checks that it has a protected branch as its base, and

@@ -13,7 +13,7 @@ use xtask_changes::resolve::{self, AbortOutcome, ResolveOutcome};
 use xtask_changes::reverse_sync::{
     LandedCommits, ReverseSyncProposal, land_proposal, propose_commits, unnamed_commit_error,
 };
-use xtask_changes::source::{find_source_branch, resolve_commits};
+use xtask_changes::source::{find_source_branch, read_source_pins, resolve_commits};
 use xtask_git::Repo;
 use xtask_report as report;
 use xtask_sync::context;
@@ -30,10 +30,11 @@ pub(super) fn run(session: &Session, args: &ReverseSyncArgs) -> CommandResult {
     session.warn_about_context(&context);
     let Some(branch) = &args.branch else { return Err(Error::usage("no branch was named")) };
     let source = find_source_branch(&repo, &context, branch)?;
+    let pins = read_source_pins(&repo, &context, &source, session.world.now_seconds())?;
     if args.commits.is_empty() {
-        return Err(unnamed_commit_error(&repo, &context, &source)?);
+        return Err(unnamed_commit_error(&repo, &context, &source, &pins)?);
     }
-    let picks = resolve_commits(&repo, &context, &source, &args.commits, args.mainline)?;
+    let picks = resolve_commits(&repo, &context, &source, &args.commits, args.mainline, &pins)?;
     let proposal = propose_commits(&repo.in_memory(), source, picks, &session.tools())?;
     let ReverseSyncProposal { canonical_branch, selected, series, .. } = &proposal;
     let branch = &canonical_branch.branch;

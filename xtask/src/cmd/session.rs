@@ -18,6 +18,7 @@ use xtask_hooks::program::ProgramInstaller;
 use xtask_report::{self as report, StderrProgress, Verbosity};
 use xtask_review::queue::{self, QueuedRequest, RequestState};
 use xtask_sync::context::{SyncContext, configured_names};
+use xtask_sync::pin_report::PinReport;
 use xtask_sync::report::RunMode;
 use xtask_sync::sync_worktree::{BestEffortSync, sync_best_effort};
 
@@ -212,6 +213,28 @@ impl Session {
 pub(super) fn check_format(repo: &Repo) -> Result<()> {
     repo.check_state_format()
         .map_err(|refusal| refusal.with_hint(upgrade_hint(&configured_names(repo).branch)))
+}
+
+/// Prints what `pin` or `unpin` has changed, and the next commands.
+pub(super) fn print_pin_report(
+    session: &Session,
+    repo: &Repo,
+    changed: &PinReport,
+    is_json: bool,
+) -> Result<()> {
+    changed.warnings.iter().for_each(|warning| report::print_warning(warning));
+    if is_json {
+        return report::print_json(changed);
+    }
+    report::print_output(&changed.render_change())?;
+    if let Some(undo) = &changed.undo {
+        session.print_info(&format!("`cargo xtask undo {undo}` undoes it"));
+    }
+    let canonical = configured_names(repo).branch;
+    if changed.commit.is_some() && repo.current_branch().as_deref() == Some(canonical.as_str()) {
+        print_push_steps(session, repo, &canonical);
+    }
+    Ok(())
 }
 
 /// Prints the next commands after the canonical branch has moved.

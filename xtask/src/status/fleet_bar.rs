@@ -11,6 +11,9 @@ use xtask_report::{DIM, GREEN, RED, Style, YELLOW};
 /// The width of the bar, in characters: with the words behind it, a line of a usual terminal.
 const WIDTH: usize = 40;
 
+/// The number of states.
+const STATES: usize = 5;
+
 /// The state of a branch as the bar shows it: the first that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum FleetState {
@@ -20,19 +23,27 @@ enum FleetState {
     Unknown,
     /// The branch has versions of its own.
     Customised,
+    /// The branch has pinned what it has of its own.
+    Pinned,
     InSync,
 }
 
 impl FleetState {
     /// All states, in the order of the bar.
-    const ALL: [FleetState; 4] =
-        [FleetState::InSync, FleetState::Behind, FleetState::Customised, FleetState::Unknown];
+    const ALL: [FleetState; STATES] = [
+        FleetState::InSync,
+        FleetState::Behind,
+        FleetState::Customised,
+        FleetState::Pinned,
+        FleetState::Unknown,
+    ];
 
     fn of_counts(counts: &ClassCounts) -> FleetState {
         match counts {
             ClassCounts { behind: 1.., .. } => FleetState::Behind,
             ClassCounts { unknown: 1.., .. } => FleetState::Unknown,
             ClassCounts { customised: 1.., .. } => FleetState::Customised,
+            ClassCounts { pinned: 1.., .. } => FleetState::Pinned,
             _ => FleetState::InSync,
         }
     }
@@ -43,6 +54,7 @@ impl FleetState {
             FleetState::InSync => ('█', GREEN, "in sync"),
             FleetState::Behind => ('▒', YELLOW, "behind"),
             FleetState::Customised => ('░', DIM, "customised"),
+            FleetState::Pinned => ('=', DIM, "pinned"),
             FleetState::Unknown => ('?', RED, "unknown"),
         }
     }
@@ -72,7 +84,7 @@ pub(super) fn render_fleet_bar<'c>(
 }
 
 /// Divides `width` cells by the counts. Whoever has any gets one cell at least; what is left over goes to the largest.
-fn share_cells(counts: [usize; 4], width: usize) -> [usize; 4] {
+fn share_cells(counts: [usize; STATES], width: usize) -> [usize; STATES] {
     let all: usize = counts.iter().sum();
     let mut cells = counts.map(|count| match count {
         0 => 0,
@@ -89,16 +101,16 @@ mod tests {
     use super::*;
 
     fn counts(behind: usize, customised: usize, unknown: usize) -> ClassCounts {
-        ClassCounts { behind, customised, unknown, edited: None, untracked: None }
+        ClassCounts { behind, customised, unknown, ..ClassCounts::default() }
     }
 
     #[test]
     fn every_state_that_occurs_is_seen() {
-        assert_eq!(share_cells([648, 1, 0, 0], 40), [39, 1, 0, 0]);
-        assert_eq!(share_cells([1, 1, 1, 1], 40), [10; 4]);
-        assert_eq!(share_cells([0, 3, 0, 0], 40), [0, 40, 0, 0]);
+        assert_eq!(share_cells([648, 1, 0, 0, 0], 40), [39, 1, 0, 0, 0]);
+        assert_eq!(share_cells([1, 1, 1, 1, 1], 40), [8; 5]);
+        assert_eq!(share_cells([0, 3, 0, 0, 0], 40), [0, 40, 0, 0, 0]);
         for seed in 1..500_usize {
-            let counts = [seed % 7, seed % 11 * 100, seed % 13, seed % 650 + 1];
+            let counts = [seed % 7, seed % 11 * 100, seed % 13, seed % 650 + 1, seed % 3];
             let cells = share_cells(counts, 40);
             assert_eq!(cells.iter().sum::<usize>(), 40, "{counts:?}");
             for (count, cells) in counts.into_iter().zip(cells) {
@@ -109,13 +121,14 @@ mod tests {
 
     #[test]
     fn the_bar_counts_each_branch_once() {
-        let all = [counts(0, 0, 0), counts(2, 1, 1), counts(0, 1, 1), counts(0, 3, 0)];
+        let pinned = ClassCounts { pinned: 2, ..ClassCounts::default() };
+        let all = [counts(0, 0, 0), counts(2, 1, 1), counts(0, 1, 1), counts(0, 3, 0), pinned];
         let bar = render_fleet_bar(all.iter()).unwrap();
         assert!(
-            bar.ends_with("  4 branches: 1 in sync, 1 behind, 1 customised, 1 unknown"),
+            bar.ends_with("  5 branches: 1 in sync, 1 behind, 1 customised, 1 pinned, 1 unknown"),
             "{bar}"
         );
-        assert_eq!(bar.matches('▒').count(), 10);
+        assert_eq!(bar.matches('▒').count(), 8);
         assert_eq!(render_fleet_bar(std::iter::empty()), None);
     }
 }

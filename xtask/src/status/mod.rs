@@ -13,7 +13,7 @@ use self::report::{CheckoutLines, ClassCounts, StatusReport, ToolkitLines, Vendo
 use crate::canonical_checks::find_wanted_hooks;
 #[cfg(feature = "checks")]
 use xtask_base::environment::{format_ago, format_rfc3339};
-use xtask_base::error::Result;
+use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_base::words::{join_names, pluralize};
 use xtask_branches::check::{check_branch, needs_check};
 use xtask_branches::facts::BranchInspector;
@@ -24,9 +24,11 @@ use xtask_git::{Id, Repo, Tools};
 use xtask_hooks::health::inspect_hooks;
 use xtask_hooks::program::VerifyDepth;
 use xtask_review::queue;
+use xtask_sync::branch_overview::count_differing;
 use xtask_sync::classify::PathClass;
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::overlay;
+use xtask_sync::pin_reader::PinReader;
 use xtask_sync::report::{CanonicalLine, PathLine};
 use xtask_sync::rollback;
 use xtask_sync::run::{PlannedSync, SyncInspection, SyncOptions, inspect_checkout};
@@ -142,6 +144,12 @@ fn add_sync_status(
     tools: &Tools<'_>,
 ) -> Result<()> {
     let options = SyncOptions::plain();
+    if let Some(fault) = find_pin_fault(repo, context, tools)? {
+        report.sync = Some(ClassCounts::of_unknown(count_differing(repo, context, &repo.head()?)?));
+        report.notes.push(fault.message().to_owned());
+        report.notes.extend(fault.hints().iter().cloned());
+        return Ok(());
+    }
     let inspection =
         inspect_checkout(repo, context.clone(), &options, ScanDepth::Everything, tools)?;
     let SyncInspection::Planned(planned) = inspection else {
@@ -160,10 +168,24 @@ fn add_sync_status(
             "`{short}` has new commits, and only sync commits are ahead of it; `cargo xtask sync` moves there"
         ));
     }
+    report.notes.extend(planned.pins.describe_ending());
+    report.notes.extend(planned.pins.describe_lapsed());
     if plan.count(PathClass::Behind) + plan.count(PathClass::Sparse) > 0 {
         report.notes.push(describe_next_sync(repo, &planned, &options));
     }
     Ok(())
+}
+
+/// Returns why the pins of the checked-out branch cannot be read. The canonical branch has none of its own.
+fn find_pin_fault(repo: &Repo, context: &SyncContext, tools: &Tools<'_>) -> Result<Option<Error>> {
+    let head = repo.head()?;
+    if head.branch.as_deref() == Some(context.config.branch.as_str()) {
+        return Ok(None);
+    }
+    match PinReader::new(repo, tools.world.now_seconds()).read_branch(context, &head) {
+        Err(fault) if fault.kind() == ErrorKind::Usage => Ok(Some(fault)),
+        read => read.map(|_| None),
+    }
 }
 
 fn describe_next_sync(repo: &Repo, planned: &PlannedSync, options: &SyncOptions) -> String {

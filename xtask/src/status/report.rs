@@ -27,6 +27,8 @@ pub struct ClassCounts {
     pub behind: usize,
     /// Paths with a committed version of the branch's own.
     pub customised: usize,
+    /// Paths whose content the branch has pinned.
+    pub pinned: usize,
     /// Paths with uncommitted changes, or `None` if no worktree has the branch checked out.
     pub edited: Option<usize>,
     /// Paths with an untracked file, or `None` if no worktree has the branch checked out.
@@ -45,6 +47,7 @@ impl ClassCounts {
         };
         add(self.behind, "behind");
         add(self.customised, "customised");
+        add(self.pinned, "pinned");
         add(self.edited.unwrap_or(0), "edited");
         add(self.untracked.unwrap_or(0), "untracked");
         add(self.unknown, "unknown");
@@ -56,10 +59,16 @@ impl ClassCounts {
         ClassCounts {
             behind: plan.count(PathClass::Behind) + plan.count(PathClass::Sparse),
             customised: plan.count(PathClass::Customised),
+            pinned: plan.count(PathClass::Pinned),
             edited: Some(plan.count(PathClass::Edited)),
             untracked: Some(plan.count(PathClass::Untracked)),
             unknown: plan.count(PathClass::Unknown),
         }
+    }
+
+    /// Counts `number` paths that cannot be decided.
+    pub(super) fn of_unknown(number: usize) -> ClassCounts {
+        ClassCounts { unknown: number, ..ClassCounts::default() }
     }
 
     /// Renders the counts in colour.

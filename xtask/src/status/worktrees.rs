@@ -48,12 +48,15 @@ pub struct BranchStatusLine {
     pub commit: String,
     #[serde(flatten)]
     pub counts: ClassCounts,
+    /// Why its pins cannot be read; all paths that differ then count as unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Reads the status of every worktree and branch.
 pub(super) fn read_all(repo: &Repo, context: &SyncContext, tools: &Tools<'_>) -> Result<AllLines> {
     let worktrees = repo.list_worktrees()?.into_iter();
-    let branches = survey_branches(repo, context, tools.progress)?;
+    let branches = survey_branches(repo, context, tools.world.now_seconds(), tools.progress)?;
     Ok(AllLines {
         worktrees: worktrees.map(|tree| read_worktree(repo, context, tree, tools)).collect(),
         branches: branches.into_iter().map(BranchStatusLine::new).collect(),
@@ -101,11 +104,13 @@ impl BranchStatusLine {
             counts: ClassCounts {
                 behind: overview.count(PathClass::Behind),
                 customised: overview.count(PathClass::Customised),
+                pinned: overview.count(PathClass::Pinned),
                 edited: None,
                 untracked: None,
                 unknown: overview.count(PathClass::Unknown),
             },
             commit: overview.commit.to_string(),
+            note: overview.fault,
             branch: overview.name,
         }
     }
@@ -137,13 +142,18 @@ impl AllLines {
         lines.extend(worktrees.iter().map(|line| line.render_text(width.unwrap_or(0))));
         lines.push(format!("\n{BOLD}branches{BOLD:#}"));
         let width = branches.iter().map(|line| line.branch.chars().count()).max().unwrap_or(0);
-        lines.extend(branches.iter().map(|BranchStatusLine { branch, counts, .. }| {
-            format!("  {branch:<width$}  {}", counts.render_counts())
+        lines.extend(branches.iter().map(|BranchStatusLine { branch, counts, note, .. }| {
+            let note = note.as_ref().map_or(String::new(), |note| format!("; {note}"));
+            format!("  {branch:<width$}  {}{note}", counts.render_counts())
         }));
         let behind = branches.iter().filter(|line| line.counts.behind > 0).count();
         let own = branches.iter().filter(|line| line.counts.customised > 0).count();
+        let pinned = match branches.iter().filter(|line| line.counts.pinned > 0).count() {
+            0 => String::new(),
+            pinned => format!(", {pinned} pinned"),
+        };
         lines.push(format!(
-            "{}: {behind} behind, {own} customised",
+            "{}: {behind} behind, {own} customised{pinned}",
             pluralize(branches.len(), "branch")
         ));
         lines

@@ -4,7 +4,7 @@
 use xtask_base::error::{Error, Result};
 use xtask_changes::extract::{self, ExtractError, extract_changes};
 use xtask_changes::resolve;
-use xtask_changes::source::{find_source_branch, resolve_commits};
+use xtask_changes::source::{find_source_branch, read_source_pins, resolve_commits};
 use xtask_changes::{promote, reverse_sync};
 use xtask_git::Repo;
 use xtask_git::Tools;
@@ -57,7 +57,8 @@ fn take_one(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     let context = context::read_context(repo)?;
     let source = find_source_branch(repo, &context, "one")?;
     let words = ["main..one".to_owned()];
-    let picks = resolve_commits(repo, &context, &source, &words, None)?;
+    let pins = read_source_pins(repo, &context, &source, tools.world.now_seconds())?;
+    let picks = resolve_commits(repo, &context, &source, &words, None, &pins)?;
     let proposal = reverse_sync::propose_commits(&repo.in_memory(), source, picks, tools)?;
     reverse_sync::land_proposal(repo, proposal, tools).map(drop)
 }

@@ -7,6 +7,7 @@
 const _: Option<&str> = option_env!("XTASK_SOURCES_BASE");
 
 pub mod conflict_markers;
+pub mod date;
 pub mod deadline;
 pub mod digest;
 pub mod environment;

@@ -100,7 +100,7 @@ pub fn extract_changes(
     let place = memory.as_ref().unwrap_or(repo);
     for _ in 0..MAX_ATTEMPTS {
         let ExtractInputs { context, source, changes_branch } = read_inputs(repo, options)?;
-        let own = find_source_changes(place, &context, source, options.base, tools.progress)?;
+        let own = find_source_changes(place, &context, source, options.base, tools)?;
         let none = BTreeSet::new();
         let built = match build_changes_branch(
             place,

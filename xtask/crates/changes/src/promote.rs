@@ -143,7 +143,9 @@ fn select_commit(
     let (changes, left_out) =
         list_changes_between(repo, Some(before), after, &managed_path_filter(&managed))?;
     check_path_names(&changes)?;
-    Ok(SelectedCommit { commit: one.commit.clone(), parent: Some(parent), changes, left_out })
+    let commit = one.commit.clone();
+    // What was collected before it was pinned has been approved since.
+    Ok(SelectedCommit { commit, parent: Some(parent), changes, left_out, pinned: Vec::new() })
 }
 
 impl PromoteSelection {

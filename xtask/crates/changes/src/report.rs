@@ -43,6 +43,13 @@ impl SelectedCommit {
                 .map(|change| format!("  {GREEN}{:<7}{GREEN:#} {}", change.action(), change.path)),
         );
         lines.extend(count_unlisted(self.changes.len(), MAX_PATHS).map(|more| format!("  {more}")));
+        if !self.pinned.is_empty() {
+            let files = pluralize(self.pinned.len(), "file");
+            lines.push(format!("  left out, because pinned on its branch: {files}"));
+            let paths = self.pinned.iter().take(MAX_LEFT_OUT).map(ToString::to_string);
+            let paths = paths.chain(count_unlisted(self.pinned.len(), MAX_LEFT_OUT));
+            lines.extend(paths.map(|path| format!("    {DIM}{path}{DIM:#}")));
+        }
         let left_out = self.left_out.len();
         if left_out > 0 {
             let files = pluralize(left_out, "file");
@@ -97,6 +104,8 @@ pub struct ExtractReport<'a> {
     pub waiting: &'a [String],
     /// Warnings for the user.
     pub warnings: Vec<String>,
+    /// Changed paths that are pinned on the source branch, and not collected.
+    pub pinned: Vec<String>,
     pub files: &'a [SummaryFile],
     /// The commits of the source branch that changed these files.
     pub commits: &'a [SummaryCommit],
@@ -118,6 +127,7 @@ impl ExtractOutcome {
             pushed: push && !dry_run,
             waiting: &built.waiting,
             warnings: self.list_warnings(),
+            pinned: self.source_changes.pinned.iter().map(ToString::to_string).collect(),
             files: self.summary.as_ref().map_or(&[], |summary| &summary.files),
             commits: self.summary.as_ref().map_or(&[], |summary| &summary.commits),
         }
@@ -130,6 +140,15 @@ impl ExtractOutcome {
             warnings.push(format!(
                 "local `{}` and the one on `{}` have diverged; the local one was used",
                 source.name, config.remote
+            ));
+        }
+        let pinned = &self.source_changes.pinned;
+        if !pinned.is_empty() {
+            let paths: Vec<String> = pinned.iter().map(ToString::to_string).collect();
+            warnings.push(format!(
+                "`{}` has pinned {}, which is not collected (`cargo xtask unpin PATH` ends a pin)",
+                source.name,
+                join_names(&paths, 5)
             ));
         }
         if let Some((stale, conflicts)) = &self.built.stale {
@@ -159,6 +178,11 @@ impl ExtractReport<'_> {
     #[must_use]
     pub fn render_text(&self) -> String {
         let ExtractReport { branch, changes, files, .. } = self;
+        if files.is_empty() && !self.pinned.is_empty() {
+            return format!(
+                "{BOLD}{branch}{BOLD:#} has nothing to collect: what is not canonical is pinned\n"
+            );
+        }
         if files.is_empty() {
             return format!(
                 "{BOLD}{branch}{BOLD:#} has nothing to collect: all its managed files are \

@@ -23,8 +23,12 @@ use super::resolution_state::{
     newer_record_error, parse_id, read_record, remove_record, update_kept_ref, write_record,
 };
 use super::retry::{MAX_ATTEMPTS, back_off};
-use super::source::{SelectedCommit, check_path_names, managed_path_filter};
+use super::source::{
+    SelectedCommit, check_path_names, find_source_branch, managed_path_filter, read_source_pins,
+    take_pinned,
+};
 use xtask_base::conflict_markers::{count_conflict_markers, first_marker_line};
+use xtask_base::date::Date;
 use xtask_base::environment::format_compact_time;
 use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::lock::Lock;
@@ -34,6 +38,7 @@ use xtask_git::reflog_messages::REVERSE_SYNC;
 use xtask_git::{AllPaths, FileMode, Id, NewCommit, ReplayedCommit, Repo, Signature, TreeEntry};
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::managed::ManagedPaths;
+use xtask_sync::pins::BranchPins;
 
 /// Time to wait for another process that resolves.
 const LOCK_WAIT: Duration = Duration::from_secs(30);
@@ -224,7 +229,7 @@ fn finish_resolution(
             state.tip = ground.tip.to_string();
             state.base.clone_from(&state.tip);
         }
-        let items = build_items(repo, &state, &context)?;
+        let items = build_items(repo, &state, &context, tools.world.now_seconds())?;
         let (tip, branch) = (parse_id(&state.tip)?, &ground.branch);
         // Commits that landed before a crash are already there.
         let taken = match items.first() {
@@ -272,8 +277,14 @@ fn build_items(
     repo: &Repo,
     state: &ResolutionState,
     context: &SyncContext,
+    now: i64,
 ) -> Result<Vec<CherryPickItem>> {
     let managed = ManagedPaths::new(&context.config, Some(&state.source));
+    let pins = match find_source_branch(repo, context, &state.source) {
+        Ok(source) => read_source_pins(repo, context, &source, now)?,
+        // Pins end with their branch.
+        Err(_) => BranchPins::none(Date::from_seconds(now)),
+    };
     let mut items = Vec::new();
     for left in &state.left {
         let commit = parse_id(&left.commit)?;
@@ -281,8 +292,12 @@ fn build_items(
             Some(parent) => Some(repo.tree_of(parse_id(parent)?)?),
             None => None,
         };
-        let (changes, _) =
+        let (mut changes, _) =
             list_changes_between(repo, old, repo.tree_of(commit)?, &managed_path_filter(&managed))?;
+        // A resolution is what was approved.
+        if !left.is_ready {
+            drop(take_pinned(&mut changes, &pins));
+        }
         let trailers = if left.is_ready { Vec::new() } else { build_trailers(&state.source, left) };
         let label = format!("{} of {}", repo.short_id(commit), state.source);
         items.push(CherryPickItem { commit, changes, trailers, label });

@@ -18,6 +18,7 @@ use xtask_git::Tools;
 use xtask_git::reflog_messages::REVERSE_SYNC;
 use xtask_git::{Id, Repo};
 use xtask_sync::context::{self, SyncContext};
+use xtask_sync::pins::BranchPins;
 
 /// Proposed commits for the canonical branch.
 pub struct ReverseSyncProposal {
@@ -46,6 +47,7 @@ pub fn unnamed_commit_error(
     repo: &Repo,
     context: &SyncContext,
     source: &SourceBranch,
+    pins: &BranchPins,
 ) -> Result<Error> {
     let remote = &context.config.remote;
     let shared =
@@ -68,7 +70,7 @@ pub fn unnamed_commit_error(
     let refused = Error::usage("no commit was named");
     let Some((_, base)) = base else { return Ok(refused) };
     let range = format!("{base}..{}", source.tip);
-    let found = resolve_commits(repo, context, source, &[range], None)?;
+    let found = resolve_commits(repo, context, source, &[range], None, pins)?;
     if found.is_empty() {
         return Ok(
             refused.with_hint(format!("no commit of `{}` changes a managed file", source.name))

@@ -8,9 +8,12 @@ use super::cherry_pick_range::CherryPickItem;
 use super::commit_messages::{BRANCH_TRAILER, COMMIT_TRAILER};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
-use xtask_git::{CommitInfo, FileMode, Id, PathScope, Repo, Revision, unsafe_path_reason};
+use xtask_base::words::join_names;
+use xtask_git::{CommitInfo, FileMode, Head, Id, PathScope, Repo, Revision, unsafe_path_reason};
 use xtask_sync::context::SyncContext;
 use xtask_sync::managed::ManagedPaths;
+use xtask_sync::pin_reader::PinReader;
+use xtask_sync::pins::BranchPins;
 use xtask_sync::upstream::is_sync_commit;
 
 /// A branch that changes come from.
@@ -75,6 +78,8 @@ pub struct SelectedCommit {
     pub changes: Vec<PathChange>,
     /// Changed paths that are not managed.
     pub left_out: BTreeSet<RepoPath>,
+    /// Changed managed paths that the source branch has pinned, and so keeps to itself.
+    pub pinned: Vec<RepoPath>,
 }
 
 impl SelectedCommit {
@@ -99,6 +104,24 @@ pub fn managed_path_filter<'a>(managed: &'a ManagedPaths) -> impl Fn(&RepoPath) 
     |path| managed.contains_path(path.as_bytes()) && !managed.is_kept_by_branch(path)
 }
 
+/// Reads the pins of a source branch. `now` is in seconds since the epoch.
+pub fn read_source_pins(
+    repo: &Repo,
+    context: &SyncContext,
+    source: &SourceBranch,
+    now: i64,
+) -> Result<BranchPins> {
+    let tree = repo.tree_of(source.tip)?;
+    let head = Head { branch: Some(source.name.clone()), commit: source.tip, tree };
+    PinReader::new(repo, now).read_branch(context, &head)
+}
+
+/// Removes the changes of pinned paths and returns their paths.
+pub fn take_pinned(changes: &mut Vec<PathChange>, pins: &BranchPins) -> Vec<RepoPath> {
+    let is_pinned = |change: &mut PathChange| pins.find(&change.path).is_some();
+    changes.extract_if(.., is_pinned).map(|change| change.path).collect()
+}
+
 /// Resolves the commits in `words`, each once and oldest first within a range. All errors are
 /// reported together.
 pub fn resolve_commits(
@@ -107,8 +130,10 @@ pub fn resolve_commits(
     source: &SourceBranch,
     words: &[String],
     mainline: Option<usize>,
+    pins: &BranchPins,
 ) -> Result<Vec<SelectedCommit>> {
     let managed = ManagedPaths::new(&context.config, Some(&source.name));
+    let mut pinned = BTreeSet::new();
     let (mut picks, mut faults, mut seen) =
         (Vec::<SelectedCommit>::new(), Vec::new(), BTreeSet::new());
     for word in words {
@@ -134,7 +159,22 @@ pub fn resolve_commits(
             if is_range && mainline.is_none() && is_empty_merge(repo, &managed, id)? {
                 continue;
             }
-            match resolve_commit(repo, context, source, &managed, id, mainline) {
+            let mut resolved = resolve_commit(repo, context, source, &managed, id, mainline);
+            if let Ok(Some(pick)) = &mut resolved {
+                pick.pinned = take_pinned(&mut pick.changes, pins);
+                pinned.extend(pick.pinned.iter().map(ToString::to_string));
+            }
+            match resolved {
+                Ok(Some(pick)) if pick.changes.is_empty() && !pick.pinned.is_empty() => {
+                    if !is_range {
+                        faults.push(format!(
+                            "{} `{}` changes only what `{}` has pinned",
+                            repo.short_id(id),
+                            pick.commit.subject(),
+                            source.name
+                        ));
+                    }
+                }
                 Ok(Some(pick)) if pick.changes.is_empty() && !is_range => faults.push(format!(
                     "{} `{}` changes no managed file",
                     repo.short_id(id),
@@ -151,11 +191,23 @@ pub fn resolve_commits(
             }
         }
     }
+    if faults.is_empty() && picks.is_empty() && !pinned.is_empty() {
+        let name = &source.name;
+        faults.push(format!("these commits change only what `{name}` has pinned"));
+    }
     if faults.is_empty() && picks.is_empty() {
         faults.push("none of these commits changes a managed file".to_owned());
     }
+    let pinned: Vec<String> = pinned.into_iter().collect();
     match faults.as_slice() {
         [] => Ok(picks),
+        [one] if picks.is_empty() && !pinned.is_empty() => {
+            Err(Error::usage(format!("{one}; nothing was changed")).with_hint(format!(
+                "pinned: {}; `cargo xtask unpin PATH` on `{}` ends a pin",
+                join_names(&pinned, 5),
+                source.name
+            )))
+        }
         [one] => Err(Error::usage(format!("{one}; nothing was changed"))
             .with_hint(format!("`git log --oneline {}` lists its commits", source.name))),
         several => Err(several.iter().fold(
@@ -262,7 +314,7 @@ fn resolve_commit(
     let (changes, left_out) =
         list_changes_between(repo, old, commit.tree, &managed_path_filter(managed))?;
     check_path_names(&changes)?;
-    Ok(Some(SelectedCommit { commit, parent, changes, left_out }))
+    Ok(Some(SelectedCommit { commit, parent, changes, left_out, pinned: Vec::new() }))
 }
 
 /// Refuses paths that must never be on the canonical branch: unsafe names and submodules.

@@ -8,16 +8,19 @@ use std::collections::BTreeSet;
 
 use super::cherry_pick::{PathChange, list_changes_between};
 use super::commit_messages::{ExtractSummary, SummaryCommit, SummaryFile};
-use super::source::{SourceBranch, check_path_names, managed_path_filter};
+use super::source::{
+    SourceBranch, check_path_names, managed_path_filter, read_source_pins, take_pinned,
+};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::progress::Progress;
-use xtask_git::{CommitInfo, Head, Id, Repo, TreeEntry, count_changed_lines};
+use xtask_git::{CommitInfo, Head, Id, Repo, Tools, TreeEntry, count_changed_lines};
 use xtask_sync::branch_overview::list_path_states;
-use xtask_sync::classify::{PathClass, classify_path};
+use xtask_sync::classify::{PathClass, classify_unpinned};
 use xtask_sync::context::SyncContext;
 use xtask_sync::managed::ManagedPaths;
 use xtask_sync::merge::find_base_entry;
+use xtask_sync::pin_reader::PinReader;
 use xtask_sync::upstream::is_sync_commit;
 
 /// Changes of a branch at managed paths.
@@ -25,6 +28,8 @@ use xtask_sync::upstream::is_sync_commit;
 pub struct SourceChanges {
     pub source: SourceBranch,
     pub changes: Vec<PathChange>,
+    /// Changed paths that the branch has pinned, and so keeps to itself.
+    pub pinned: Vec<RepoPath>,
     /// Commits that made the changes, newest first.
     pub commits: Vec<CommitInfo>,
 }
@@ -36,9 +41,10 @@ pub fn find_source_changes(
     context: &SyncContext,
     source: SourceBranch,
     base: Option<Id>,
-    progress: &dyn Progress,
+    tools: &Tools<'_>,
 ) -> Result<SourceChanges> {
     let managed = ManagedPaths::new(&context.config, Some(&source.name));
+    let now = tools.world.now_seconds();
     let tree = repo.tree_of(source.tip)?;
     let base = match base {
         // As with git's `A...B`: changes on the base's side since the merge base are not the
@@ -48,7 +54,7 @@ pub fn find_source_changes(
         })?),
         None => None,
     };
-    let changes = match base {
+    let mut changes = match base {
         Some(base) => {
             list_changes_between(
                 repo,
@@ -58,8 +64,10 @@ pub fn find_source_changes(
             )?
             .0
         }
-        None => find_own_changes(repo, context, &source, progress)?,
+        None => find_own_changes(repo, context, &source, now, tools.progress)?,
     };
+    let pins = read_source_pins(repo, context, &source, now)?;
+    let pinned = take_pinned(&mut changes, &pins);
     check_path_names(&changes)?;
     let paths: BTreeSet<&RepoPath> = changes.iter().map(|change| &change.path).collect();
     let canonical = context.canonical.commit;
@@ -85,13 +93,14 @@ pub fn find_source_changes(
             commits.push(commit);
         }
     }
-    Ok(SourceChanges { source, changes, commits })
+    Ok(SourceChanges { source, changes, pinned, commits })
 }
 
 fn find_own_changes(
     repo: &Repo,
     context: &SyncContext,
     source: &SourceBranch,
+    now: i64,
     progress: &dyn Progress,
 ) -> Result<Vec<PathChange>> {
     let tree = repo.tree_of(source.tip)?;
@@ -100,13 +109,17 @@ fn find_own_changes(
     let tip = context.canonical.commit;
     let once = repo.read_canonical_history(tip, &managed, managed.rules_digest(), progress)?;
     let mut changes = Vec::new();
-    for state in list_path_states(repo, context, &once, &head, &mut repo.merge_base_finder())? {
-        match classify_path(&state).class {
+    let reader = PinReader::new(repo, now);
+    let mut lineage = repo.merge_base_finder();
+    for state in list_path_states(repo, context, &once, &head, &mut lineage, &reader)? {
+        // What is pinned is left out afterwards, and named.
+        let class = classify_unpinned(&state).class;
+        match class {
             PathClass::Customised => {
                 let old = find_base_entry(repo, &head, context, &once, &state.path)?;
                 changes.push(PathChange { path: state.path, old, new: state.head });
             }
-            PathClass::Unknown => {
+            PathClass::Unknown if state.pin.is_none() => {
                 return Err(Error::unable(format!(
                     "cannot determine the changes of `{}`: shallow clone",
                     source.name

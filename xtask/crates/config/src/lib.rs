@@ -47,6 +47,7 @@ mod globs;
 mod layer;
 #[cfg(feature = "services")]
 mod layer_chain;
+mod pin;
 #[cfg(feature = "services")]
 mod placeholders;
 #[cfg(feature = "services")]
@@ -91,6 +92,7 @@ pub use file_rule::FileRule;
 pub use layer::{Layer, StatusPort};
 #[cfg(feature = "services")]
 pub use layer_chain::{LayerValue, layer_file_path};
+pub use pin::{MAX_PIN_BYTES, PIN_ENDING, PINS_FOLDER, Pin, PinHome, check_reason};
 #[cfg(feature = "services")]
 pub use placeholders::{PlaceholderValues, fill_placeholders};
 #[cfg(feature = "services")]

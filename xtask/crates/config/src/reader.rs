@@ -15,6 +15,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::faults::Faults;
+use xtask_base::date::Date;
 
 /// A reader for one table; see the module documentation.
 pub(super) struct TableReader<'t> {
@@ -234,6 +235,18 @@ impl<'t> TableReader<'t> {
             self.add_type_fault(key, value, "true or false");
         }
         found
+    }
+
+    /// Reads a date without a time, e.g. `2026-12-30`.
+    pub(super) fn read_date(&self, key: &str) -> Option<Date> {
+        let value = self.find_value(key)?;
+        let moment = value.get_ref().as_datetime();
+        let day = moment.filter(|moment| moment.time.is_none()).and_then(|moment| moment.date);
+        let read = day.and_then(|day| Date::new(day.year, day.month, day.day));
+        if read.is_none() {
+            self.add_type_fault(key, value, "a date such as 2026-12-30");
+        }
+        read
     }
 
     /// Reads an integer in the range `within`.

@@ -71,7 +71,7 @@ pub fn sync_after_hook(
     let tip = context.canonical.commit;
     let news = |lines| notification_log::retain_unreported(repo, tools.disk, &branch, tip, lines);
     if !has_work {
-        return Ok(news(describe_kept_back(&decided.plan, &context)));
+        return Ok(news(describe_kept_back(&decided, &context)));
     }
     let many = count_canonical_files(repo, &context)?;
     if is_unrelated_branch(repo, &decided.head, &context, &decided.plan, many)? {
@@ -235,7 +235,7 @@ fn write_files(
     let context = decided.context.clone();
     let branch = decided.head.branch.clone().unwrap_or_default();
     let files = list_written_paths(&decided.plan);
-    let kept = describe_kept_back(&decided.plan, &context);
+    let kept = describe_kept_back(&decided, &context);
     let done = apply_plan(repo, *decided, &write_options(mode), tools)?;
     let brought = format!(
         "{} brought up to date with `{}`: {}",
@@ -278,8 +278,10 @@ fn describe_behind(plan: &SyncPlan, context: &SyncContext) -> String {
     )
 }
 
-/// Describes managed files that are kept back for a reason that the user may not know. Printed once per change.
-fn describe_kept_back(plan: &SyncPlan, context: &SyncContext) -> Vec<String> {
+/// Describes managed files that are kept back for a reason that the user may not know, and pins that end soon. Printed
+/// once per change.
+fn describe_kept_back(decided: &PlannedSync, context: &SyncContext) -> Vec<String> {
+    let plan = &decided.plan;
     let mut lines = Vec::new();
     for (class, what) in [
         (PathClass::Edited, "behind, and kept because of uncommitted changes"),
@@ -308,5 +310,6 @@ fn describe_kept_back(plan: &SyncPlan, context: &SyncContext) -> Vec<String> {
             ));
         }
     }
+    lines.extend(decided.pins.describe_ending());
     lines
 }

@@ -14,9 +14,11 @@ use xtask_base::path::RepoPath;
 use xtask_base::progress::SilentProgress;
 use xtask_base::words::pluralize;
 use xtask_git::Tools;
-use xtask_git::{CanonicalHistory, EntryPair, EverCanonical, Repo, TreeEntry, short_ref};
+use xtask_git::{CanonicalHistory, EntryPair, EverCanonical, Head, Repo, TreeEntry, short_ref};
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::managed::ManagedPaths;
+use xtask_sync::pin_reader::PinReader;
+use xtask_sync::pins::BranchPins;
 use xtask_sync::upstream::parse_source_trailer;
 
 /// Returns the message for the user, if any.
@@ -48,6 +50,7 @@ pub fn report_after_commit(repo: &Repo, tools: &Tools<'_>) -> Result<Option<Stri
     }
     let rules = managed.rules_digest();
     let once = repo.read_canonical_history(head.commit, &managed, rules, &SilentProgress)?;
+    let reader = PinReader::new(repo, tools.world.now_seconds());
     let mut branches = 0;
     for (reference, commit) in repo.refs_below("refs/heads/")? {
         let name = short_ref(&reference);
@@ -56,7 +59,9 @@ pub fn report_after_commit(repo: &Repo, tools: &Tools<'_>) -> Result<Option<Stri
         }
         let tree = repo.tree_of(commit)?;
         let entry = |path: &RepoPath| repo.entry_at(tree, path);
-        branches += usize::from(is_behind(&context, name, &changed, &once, &entry)?);
+        let pins =
+            read_pins(&reader, &context, Head { branch: Some(name.to_owned()), commit, tree });
+        branches += usize::from(is_behind(&context, name, &changed, &once, &pins, &entry)?);
     }
     let mut worktrees = 0;
     for tree in repo.list_worktrees()?.into_iter().filter(|tree| tree.is_there) {
@@ -66,7 +71,8 @@ pub fn report_after_commit(repo: &Repo, tools: &Tools<'_>) -> Result<Option<Stri
         let Some(commit) = repo.resolve_ref(&format!("refs/heads/{name}"))? else { continue };
         let tree = repo.tree_of(commit)?;
         let entry = |path: &RepoPath| repo.entry_at(tree, path);
-        worktrees += usize::from(is_behind(&context, &name, &changed, &once, &entry)?);
+        let pins = read_pins(&reader, &context, Head { branch: Some(name.clone()), commit, tree });
+        worktrees += usize::from(is_behind(&context, &name, &changed, &once, &pins, &entry)?);
     }
     Ok((branches > 0).then(|| describe_branches_behind(branches, worktrees, changed.len())))
 }
@@ -107,15 +113,22 @@ fn describe_branches_behind(branches: usize, worktrees: usize, files: usize) -> 
     }
 }
 
+/// Returns the pins of a branch. One whose pins cannot be read counts as behind, which it is until they can.
+fn read_pins(reader: &PinReader<'_>, context: &SyncContext, head: Head) -> BranchPins {
+    reader.read_branch(context, &head).unwrap_or_else(|_| BranchPins::none(reader.today()))
+}
+
 fn is_behind(
     context: &SyncContext,
     branch: &str,
     changed: &BTreeMap<RepoPath, EntryPair>,
     once: &CanonicalHistory,
+    pins: &BranchPins,
     entry: &dyn Fn(&RepoPath) -> Result<Option<TreeEntry>>,
 ) -> Result<bool> {
     let managed = ManagedPaths::new(&context.config, Some(branch));
-    for (path, pair) in changed.iter().filter(|(path, _)| !managed.is_kept_by_branch(path)) {
+    let is_kept = |path: &RepoPath| managed.is_kept_by_branch(path) || pins.find(path).is_some();
+    for (path, pair) in changed.iter().filter(|(path, _)| !is_kept(path)) {
         let here = entry(path)?;
         let follows = match here {
             Some(entry) => once.was_canonical(path, entry) == EverCanonical::Once,

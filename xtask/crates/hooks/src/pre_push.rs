@@ -6,7 +6,7 @@
 //! ```
 
 use super::pause;
-use xtask_base::error::Result;
+use xtask_base::error::{Error, ErrorKind, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::progress::SilentProgress;
 use xtask_base::words::pluralize;
@@ -20,6 +20,7 @@ use xtask_sync::branch_overview::classify_branch;
 use xtask_sync::classify::PathClass;
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::managed::ManagedPaths;
+use xtask_sync::pin_reader::PinReader;
 
 /// The prefix of refs that exist only in this clone.
 const OWN_REFS: &str = "refs/xtask/";
@@ -167,7 +168,14 @@ pub fn check_push(
     }
     check_branch_rules(repo, &context, refs, now, &mut verdict)?;
     if verdict.faults.is_empty() {
-        verdict.changed_branches = find_changed_branches(repo, &context, refs)?;
+        match find_changed_branches(repo, &context, refs, now) {
+            Ok(changed) => verdict.changed_branches = changed,
+            // Pins that cannot be read are no reason to hold back the push, which may mend them.
+            Err(fault) if fault.kind() == ErrorKind::Usage => {
+                verdict.notes.push(describe_fault(&fault));
+            }
+            Err(failure) => return Err(failure),
+        }
     }
     verdict.context = Some(context);
     Ok(verdict)
@@ -206,13 +214,21 @@ fn check_branch_rules(
     Ok(())
 }
 
+fn describe_fault(fault: &Error) -> String {
+    let hint = fault.hints().first().map_or(String::new(), |hint| format!("; {hint}"));
+    format!("{}{hint}", fault.message())
+}
+
 /// Returns the pushed branches with managed content that never was canonical and that the remote does not have yet.
+/// Pinned content stays on its branch on purpose and does not count. `now` is in seconds since the epoch.
 pub fn find_changed_branches(
     repo: &Repo,
     context: &SyncContext,
     refs: &[PushedRef],
+    now: i64,
 ) -> Result<Vec<ChangedBranch>> {
     let managed = ManagedPaths::new(&context.config, None);
+    let pins = PinReader::new(repo, now);
     let mut once = None;
     let mut found = Vec::new();
     for pushed in refs {
@@ -242,7 +258,8 @@ pub fn find_changed_branches(
         }
         let Some(once) = &once else { continue };
         let head = Head { branch: Some(branch.to_owned()), commit: new, tree };
-        let classes = classify_branch(repo, context, once, &head, &mut repo.merge_base_finder())?;
+        let classes =
+            classify_branch(repo, context, once, &head, &mut repo.merge_base_finder(), &pins)?;
         let own = classes.into_iter().filter(|(_, class)| *class == PathClass::Customised);
         let paths: Vec<RepoPath> = own.map(|(path, _)| path).collect();
         if !paths.is_empty() {

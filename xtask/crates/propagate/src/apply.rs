@@ -15,6 +15,7 @@ use xtask_git::reflog_messages::PROPAGATE;
 use xtask_git::{BranchInUse, Head, RefUpdate, Repo};
 use xtask_sync::context::SyncContext;
 use xtask_sync::hook_policy::{count_canonical_files, is_unrelated_branch};
+use xtask_sync::pin_reader::PinReader;
 use xtask_sync::run::{
     SyncInspection, SyncOptions, apply_plan, inspect_checkout, inspect_for_write,
 };
@@ -87,6 +88,7 @@ fn try_sync_worktree(
         Err(Error::unable(format!("`{}` is no longer checked out", row.branch)))
     };
     if how == WorktreeMode::DryRun {
+        check_pins(&there, &there.head()?, context, tools)?;
         let looked =
             inspect_checkout(&there, context.clone(), sync_options, ScanDepth::Everything, tools)?;
         let SyncInspection::Planned(decided) = looked else { return Ok(()) };
@@ -98,7 +100,9 @@ fn try_sync_worktree(
         return Ok(());
     }
     let (_lock, _) = tools.lock_worktree(&there)?;
-    is_still_there(&there.head()?)?;
+    let head = there.head()?;
+    is_still_there(&head)?;
+    check_pins(&there, &head, context, tools)?;
     let looked =
         inspect_checkout(&there, context.clone(), sync_options, ScanDepth::Everything, tools)?;
     let SyncInspection::Planned(decided) = looked else { return Ok(()) };
@@ -116,6 +120,12 @@ fn try_sync_worktree(
     row.status =
         if row.new.is_some() { PropagateStatus::InWorktree } else { PropagateStatus::UpToDate };
     Ok(())
+}
+
+/// Fails if the pins of a branch cannot be read: no confirmation would help.
+fn check_pins(repo: &Repo, head: &Head, context: &SyncContext, tools: &Tools<'_>) -> Result<()> {
+    let read = PinReader::new(repo, tools.world.now_seconds()).read_branch(context, head);
+    read.map(drop).map_err(|fault| Error::unable(fault.message()))
 }
 
 /// Moves the local refs of the rows with status `WillUpdate`. Returns the branches that had moved

@@ -21,6 +21,7 @@ use xtask_sync::classify::PathClass;
 use xtask_sync::commit;
 use xtask_sync::context::{SYNC_BRANCH_PREFIX, SyncContext};
 use xtask_sync::hook_policy::{describe_unrelated_branch, is_unrelated_branch};
+use xtask_sync::pin_reader::PinReader;
 use xtask_sync::plan::{OverwritePolicy, PathAction, SyncPlan, WriteMode, build_plan};
 use xtask_sync::run::HintStyle;
 use xtask_sync::upstream::{UpstreamStatus, find_upstream_status, has_only_sync_commits};
@@ -203,6 +204,8 @@ pub struct DecisionInputs<'a> {
     pub allow_mass_deletion: bool,
     /// Whether to list the paths.
     pub lists_paths: bool,
+    /// The current time in seconds since the epoch, by which pins lapse.
+    pub now: i64,
 }
 
 /// A failure and the branches that it concerns.
@@ -225,13 +228,15 @@ pub struct BranchDecider<'a> {
     disk: &'a Disk<'a>,
     inputs: &'a DecisionInputs<'a>,
     lineage: RefCell<MergeBaseFinder<'a>>,
+    pins: PinReader<'a>,
 }
 
 impl<'a> BranchDecider<'a> {
     /// Creates a decider that writes objects into `repo`, after asking the gate of `disk`.
     #[must_use]
     pub fn new(repo: &'a Repo, disk: &'a Disk<'a>, case: &'a DecisionInputs<'a>) -> Self {
-        BranchDecider { repo, disk, inputs: case, lineage: RefCell::new(repo.merge_base_finder()) }
+        let lineage = RefCell::new(repo.merge_base_finder());
+        BranchDecider { repo, disk, inputs: case, lineage, pins: PinReader::new(repo, case.now) }
     }
 }
 
@@ -364,6 +369,7 @@ impl BranchDecider<'_> {
             self.inputs.once_canonical,
             head,
             &mut lineage,
+            &self.pins,
         )?;
         Ok(build_plan(states, WriteMode::Commit, OverwritePolicy::Keep, &BTreeMap::new()))
     }

@@ -54,6 +54,7 @@ pub struct BranchLine<'a> {
     pub written: usize,
     pub behind: usize,
     pub customised: usize,
+    pub pinned: usize,
     pub edited: usize,
     pub untracked: usize,
     pub unknown: usize,
@@ -75,6 +76,7 @@ impl<'a> BranchLine<'a> {
             written: row.writes,
             behind: row.count(PathClass::Behind),
             customised: row.count(PathClass::Customised),
+            pinned: row.count(PathClass::Pinned),
             edited: row.count(PathClass::Edited),
             untracked: row.count(PathClass::Untracked),
             unknown: row.count(PathClass::Unknown),
@@ -200,8 +202,14 @@ impl PropagateOutcome {
             1 => "; 1 has customised files, which stay".to_owned(),
             own => format!("; {own} have customised files, which stay"),
         };
+        let pinned = |row: &&BranchRow| row.count(PathClass::Pinned) > 0;
+        let pinned = match self.rows.values().filter(pinned).count() {
+            0 => String::new(),
+            1 => "; 1 has pinned files, which stay".to_owned(),
+            many => format!("; {many} have pinned files, which stay"),
+        };
         let all = pluralize(self.rows.len(), "branch");
-        (!rest.is_empty()).then(|| format!("of {all}: {}{own}", rest.join(", ")))
+        (!rest.is_empty()).then(|| format!("of {all}: {}{own}{pinned}", rest.join(", ")))
     }
 }
 
@@ -240,6 +248,7 @@ fn render_row(row: &BranchRow, width: usize, now: &str) -> String {
     }
     for (class, what) in [
         (PathClass::Customised, "customised"),
+        (PathClass::Pinned, "pinned"),
         (PathClass::Edited, "edited and kept"),
         (PathClass::Untracked, "untracked and kept"),
         (PathClass::Unknown, "undecided"),

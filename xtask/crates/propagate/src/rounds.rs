@@ -151,6 +151,7 @@ impl PropagateRound<'_> {
             canonical_files: count_canonical_files(repo, context)?,
             allow_mass_deletion: aim.allow_mass_deletion,
             lists_paths: aim.lists_paths,
+            now: tools.world.now_seconds(),
         };
         tools.progress.begin_task("planning branches", Some(targets.len() as u64));
         let mut rows = decide_branches(repo, &targets, &case, aim.dry_run, tools)?;

@@ -10,6 +10,7 @@ use super::context::SyncContext;
 use super::deletions::trace_canonical_history;
 use super::managed::ManagedPaths;
 use super::obstacles::{WriteTarget, find_obstacles};
+use super::pin_reader::PinReader;
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
 use xtask_base::progress::Progress;
@@ -26,6 +27,8 @@ pub struct BranchOverview {
     pub commit: Id,
     /// Number of paths per class, without those in sync.
     pub counts: BTreeMap<PathClass, usize>,
+    /// Why the pins of the branch cannot be read; all paths that differ then count as unknown.
+    pub fault: Option<String>,
 }
 
 impl BranchOverview {
@@ -37,9 +40,11 @@ impl BranchOverview {
 }
 
 /// Inspects all local branches except reserved ones (`SyncContext::is_reserved_branch`), by name.
+/// `now` is in seconds since the epoch.
 pub fn survey_branches(
     repo: &Repo,
     context: &SyncContext,
+    now: i64,
     progress: &dyn Progress,
 ) -> Result<Vec<BranchOverview>> {
     let canonical = &context.canonical;
@@ -54,21 +59,41 @@ pub fn survey_branches(
     progress.begin_task("comparing branches", Some(branches.len() as u64));
     let mut states = Vec::new();
     let mut lineage = repo.merge_base_finder();
+    let reader = PinReader::new(repo, now);
     for (reference, commit) in branches {
         progress.advance(1);
         let name = reference["refs/heads/".len()..].to_owned();
         if context.is_reserved_branch(&name) {
             continue;
         }
-        let mut counts = BTreeMap::new();
         let head = Head { tree: repo.tree_of(commit)?, commit, branch: Some(name.clone()) };
-        for class in classify_branch(repo, context, &once, &head, &mut lineage)?.into_values() {
-            *counts.entry(class).or_insert(0) += 1;
-        }
-        states.push(BranchOverview { name, commit, counts });
+        let overview = match reader.read_branch(context, &head) {
+            Ok(_) => {
+                let mut counts = BTreeMap::new();
+                let classes = classify_branch(repo, context, &once, &head, &mut lineage, &reader)?;
+                for class in classes.into_values() {
+                    *counts.entry(class).or_insert(0) += 1;
+                }
+                BranchOverview { name, commit, counts, fault: None }
+            }
+            Err(fault) => {
+                let counts = [(PathClass::Unknown, count_differing(repo, context, &head)?)];
+                let fault = Some(fault.message().to_owned());
+                BranchOverview { name, commit, counts: counts.into(), fault }
+            }
+        };
+        states.push(overview);
     }
     progress.end_task();
     Ok(states)
+}
+
+/// Counts the managed paths at which a commit is not canonical, and at least one: whoever asks does not
+/// know that it is in sync.
+pub fn count_differing(repo: &Repo, context: &SyncContext, head: &Head) -> Result<usize> {
+    let managed = ManagedPaths::new(&context.config, head.branch.as_deref());
+    let differing = repo.compare_trees(Some(head.tree), Some(context.canonical.tree), &managed)?;
+    Ok(differing.len().max(1))
 }
 
 /// Returns the class of each managed path at which the commit of a branch is not canonical.
@@ -78,8 +103,9 @@ pub fn classify_branch(
     once: &CanonicalHistory,
     head: &Head,
     lineage: &mut MergeBaseFinder<'_>,
+    pins: &PinReader<'_>,
 ) -> Result<BTreeMap<RepoPath, PathClass>> {
-    let states = list_path_states(repo, context, once, head, lineage)?.into_iter();
+    let states = list_path_states(repo, context, once, head, lineage, pins)?.into_iter();
     Ok(states.map(|state| (state.path.clone(), classify_path(&state).class)).collect())
 }
 
@@ -91,7 +117,9 @@ pub fn list_path_states(
     once: &CanonicalHistory,
     head: &Head,
     lineage: &mut MergeBaseFinder<'_>,
+    pins: &PinReader<'_>,
 ) -> Result<Vec<PathState>> {
+    let pins = pins.read_branch(context, head)?;
     let managed = ManagedPaths::new(&context.config, head.branch.as_deref());
     let differing = repo.compare_trees(Some(head.tree), Some(context.canonical.tree), &managed)?;
     let known = trace_canonical_history(repo, head, context, Some(once), &differing, lineage)?;
@@ -110,6 +138,7 @@ pub fn list_path_states(
         is_overlay: false,
         is_sparse: false,
         is_excluded: managed.is_kept_by_branch(&path),
+        pin: pins.mark(&path),
         obstacle: obstacles.remove(&path),
         path,
     };

@@ -9,6 +9,7 @@
 //! | 5 | the file or the index differs from HEAD otherwise | edited | kept |
 //! | 6 | untracked, present, and not canonical | untracked | kept |
 //! | 7 | skipped by sparse checkout | sparse | index and branch only |
+//! | 8 | rows 2 to 7, and the branch has pinned the path | pinned | kept |
 //!
 //! An absent file counts as a content of its own. For example, HEAD without `setup/x`, no file and
 //! a canonical `setup/x` are row 2 (new on the canonical branch) or row 4 (deleted on this branch).
@@ -17,6 +18,7 @@
 
 use std::fmt;
 
+use super::pins::PinMark;
 use serde::Serialize;
 use xtask_base::path::RepoPath;
 use xtask_git::{EverCanonical, FileMode, IndexStatus, TreeEntry, WorktreeItem};
@@ -40,6 +42,8 @@ pub struct PathState {
     pub is_sparse: bool,
     /// Whether a branch exception in `setup/sync.toml` excludes the path.
     pub is_excluded: bool,
+    /// The pin of the branch that applies to the path.
+    pub pin: Option<PinMark>,
     /// Reason why the path must not be written.
     pub obstacle: Option<WriteObstacle>,
 }
@@ -81,6 +85,8 @@ pub enum PathClass {
     Sparse,
     /// The history that would decide is missing.
     Unknown,
+    /// Row 8.
+    Pinned,
 }
 
 impl PathClass {
@@ -96,6 +102,7 @@ impl PathClass {
             PathClass::Excluded => "excluded",
             PathClass::Sparse => "sparse",
             PathClass::Unknown => "unknown",
+            PathClass::Pinned => "pinned",
         }
     }
 }
@@ -131,6 +138,8 @@ pub enum ClassReason {
     UntrackedFile,
     /// Excluded by a branch exception.
     KeptByBranch,
+    /// Pinned by this branch.
+    Pinned(PinMark),
     /// The history is cut off (shallow clone).
     HistoryCut,
     /// A folder above the path is a symlink.
@@ -165,6 +174,7 @@ impl fmt::Display for ClassReason {
             ClassReason::UntrackedFile => "an untracked file is there",
             ClassReason::KeptByBranch => "`setup/sync.toml` excludes it on this branch",
             ClassReason::HistoryCut => "cannot determine whether it is behind: shallow clone",
+            ClassReason::Pinned(pin) => return write!(f, "{pin}"),
             ClassReason::BelowSymlink(link) => {
                 return write!(f, "`{link}` is a symlink; sync does not write through symlinks");
             }
@@ -216,6 +226,21 @@ pub struct Classification {
 /// Classifies a path by the module's table.
 #[must_use]
 pub fn classify_path(state: &PathState) -> Classification {
+    let classified = classify_unpinned(state);
+    match (&state.pin, classified.class) {
+        (None, _) | (_, PathClass::InSync | PathClass::Excluded) => classified,
+        (Some(pin), _) => Classification {
+            class: PathClass::Pinned,
+            why: ClassReason::Pinned(pin.clone()),
+            is_automatic: false,
+            ..classified
+        },
+    }
+}
+
+/// Classifies a path as if it was not pinned.
+#[must_use]
+pub fn classify_unpinned(state: &PathState) -> Classification {
     let PathState { head, canonical, .. } = *state;
     let file = match find_effective_file(state) {
         Ok(file) => file,
@@ -393,6 +418,10 @@ mod tests {
             is_overlay: has("overlay"),
             is_sparse: has("sparse"),
             is_excluded: has("excluded"),
+            pin: has("pinned").then(|| PinMark {
+                until: xtask_base::date::Date::parse("2026-12-30").unwrap(),
+                reason: "for the vendor".to_owned(),
+            }),
             obstacle: has("barred").then_some(WriteObstacle::Submodule),
         }
     }
@@ -442,6 +471,21 @@ mod tests {
             - - dir 2 once
             1 1 1 2 once barred
             1 1 1x 2 once
+            1 1 1 1 pinned
+            1 1 1 2 once pinned
+            1 1 1 2 pinned
+            1 1 1 2 cut pinned
+            1 1 2 2 pinned
+            1 1 2 1 pinned
+            1 1 - - once pinned
+            - - - 2 once pinned
+            - - 3 2 once pinned
+            1 ! 3 2 once pinned
+            1 1 - 2 once sparse pinned
+            1 1 3 1 once overlay pinned
+            1 1 1 2 excluded pinned
+            1 1 link/ 2 once pinned
+            1 1 1 2 once barred pinned
         ";
         let mut rows = String::from(
             "HEAD index file canonical

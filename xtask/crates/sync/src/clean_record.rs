@@ -44,7 +44,7 @@ pub(super) fn update_clean_record(
     looks: &BTreeMap<RepoPath, StatData>,
     tools: &Tools<'_>,
 ) -> Result<()> {
-    let PlannedSync { head, context, plan, scanned: gathered, .. } = decided;
+    let PlannedSync { head, context, plan, pins, scanned: gathered, .. } = decided;
     let managed = ManagedPaths::new(&context.config, head.branch.as_deref());
     let repo_root = repo.root();
     if let Some(clean) = &gathered.clean {
@@ -83,6 +83,7 @@ pub(super) fn update_clean_record(
         head: &head,
         context,
         managed: &managed,
+        pins,
         only: &[],
         depth: ScanDepth::Everything,
         now_ns: tools.now_ns(),

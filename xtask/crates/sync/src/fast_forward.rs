@@ -7,11 +7,13 @@ use super::apply;
 use super::classify::PathClass;
 use super::context::SyncContext;
 use super::managed::ManagedPaths;
+use super::pins::BranchPins;
 use super::plan::{OverwritePolicy, WriteMode, build_plan};
 use super::run::build_path_updates;
 use super::scan::{ScanDepth, ScanRequest, scan_worktree};
 use super::transaction::{HeadMove, Transaction};
 use super::worktree_lock::LockWorktree as _;
+use xtask_base::date::Date;
 use xtask_base::error::{Error, Result};
 use xtask_git::Tools;
 use xtask_git::{CanonicalCommit, Id, Repo};
@@ -33,11 +35,14 @@ pub fn fast_forward_head(
     let canonical = CanonicalCommit { reference, commit: to, tree: repo.tree_of(to)? };
     let context = SyncContext { canonical, ..context.clone() };
     let managed = ManagedPaths::new(&context.config, None);
+    // The canonical branch keeps nothing from itself.
+    let pins = BranchPins::none(Date::from_seconds(tools.world.now_seconds()));
     let question = ScanRequest {
         repo,
         head: &head,
         context: &context,
         managed: &managed,
+        pins: &pins,
         only: &[],
         depth: ScanDepth::Differences,
         now_ns: tools.now_ns(),

@@ -1,10 +1,11 @@
 //! Managed paths: the patterns of `[managed]` in `setup/sync.toml`, and branch exceptions to them.
 //! For example, `include = ["/setup/"]` manages `setup/a`, and an exception with `exclude =
-//! ["/setup/local"]` leaves that path to the branch.
+//! ["/setup/local"]` leaves that path to the branch. The pins of branches are never managed, whatever
+//! the patterns say: they belong to their branches.
 
 use xtask_base::digest::{self, Digest};
 use xtask_base::path::RepoPath;
-use xtask_config::{BranchException, SyncConfig};
+use xtask_config::{BranchException, PINS_FOLDER, SyncConfig};
 use xtask_git::{BranchPattern, PathPatterns, PathScope};
 
 /// Managed paths, and the exceptions of one branch.
@@ -39,6 +40,9 @@ impl ManagedPaths {
     #[must_use]
     pub fn describe_rule(&self, path: &RepoPath, is_folder: bool) -> String {
         let bytes = path.as_bytes();
+        if is_of_pins(bytes) {
+            return format!("not managed: `{PINS_FOLDER}` holds the pins of branches");
+        }
         if let Some(pattern) = self.exclude.deciding_pattern(bytes, is_folder) {
             return format!("not managed: `[managed] exclude` has `{pattern}`");
         }
@@ -79,8 +83,17 @@ pub fn find_branch_exception<'a>(
     config.branch_exceptions.iter().find(|rule| BranchPattern::new(&rule.name_glob).matches(branch))
 }
 
+/// Returns whether a path is the folder of pins, or in it.
+fn is_of_pins(path: &[u8]) -> bool {
+    let rest = path.strip_prefix(PINS_FOLDER.as_bytes());
+    rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
 impl PathScope for ManagedPaths {
     fn may_contain(&self, folder: &[u8]) -> bool {
+        if is_of_pins(folder) {
+            return false;
+        }
         let taken = self.include.match_with_folders(folder, true) == Some(true)
             || self.include.may_match_below(folder);
         // A fully excluded folder contains no managed path, unless a `!` pattern re-includes some.
@@ -88,14 +101,18 @@ impl PathScope for ManagedPaths {
     }
 
     fn contains_folder(&self, folder: &[u8]) -> bool {
-        self.include.is_positive_only()
+        // The root has the pins.
+        !folder.is_empty()
+            && !is_of_pins(folder)
+            && self.include.is_positive_only()
             && self.include.match_with_folders(folder, true) == Some(true)
             && self.exclude.match_with_folders(folder, true).is_none()
             && !self.exclude.may_match_below(folder)
     }
 
     fn contains_path(&self, path: &[u8]) -> bool {
-        self.include.match_with_folders(path, false) == Some(true)
+        !is_of_pins(path)
+            && self.include.match_with_folders(path, false) == Some(true)
             && self.exclude.match_with_folders(path, false) != Some(true)
     }
 }
@@ -133,6 +150,22 @@ mod tests {
         assert!(!managed(&["/setup/"], &["*.bak"]).contains_folder(b"setup"));
         assert!(!managed(&["/setup/", "!/setup/x"], &[]).contains_folder(b"setup"));
         assert!(!managed(&["/setup/"], &[]).contains_folder(b"src"));
+    }
+
+    #[test]
+    fn pins_are_never_managed() {
+        for include in ["*", "/*", "/.sync-pins/", "**/*.toml", ".sync-pins"] {
+            let managed = managed(&[include], &[]);
+            for path in [&b".sync-pins"[..], b".sync-pins/a.toml", b".sync-pins/x/y"] {
+                assert!(!managed.contains_path(path), "{include}");
+                assert!(!managed.may_contain(path) && !managed.contains_folder(path), "{include}");
+                let rule = managed.describe_rule(&RepoPath::new(path), false);
+                assert!(rule.starts_with("not managed: `.sync-pins` holds"), "{rule}");
+            }
+            assert!(!managed.contains_folder(b""), "{include}");
+        }
+        let managed = managed(&["*"], &[]);
+        assert!(managed.contains_path(b".sync-pins2") && managed.contains_path(b"a/.sync-pins/x"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::classify::{
     ClassReason, Classification, PathClass, PathState, WriteObstacle, classify_path,
+    classify_unpinned,
 };
 use xtask_base::path::RepoPath;
 use xtask_git::{TreeEntry, WorktreeItem};
@@ -136,6 +137,9 @@ impl PlannedPath {
     #[must_use]
     pub fn reason(&self) -> String {
         match &self.merge {
+            None if self.replaces_work() && self.class == PathClass::Pinned => {
+                format!("{}; it is in the backup, and the pin remains (`unpin` ends it)", self.why)
+            }
             None if self.replaces_work() => format!("{}; it is in the backup", self.why),
             None => self.why.to_string(),
             Some(MergeOutcome::NothingNew) => {
@@ -260,14 +264,26 @@ fn decide_action(
         && is_writable
         && matches!(
             class,
-            PathClass::Customised | PathClass::Edited | PathClass::Untracked | PathClass::Unknown
+            PathClass::Customised
+                | PathClass::Edited
+                | PathClass::Untracked
+                | PathClass::Unknown
+                | PathClass::Pinned
         );
+    let is_to_be_forced = beyond == OverwritePolicy::Force;
     let (action, target) = match (class, &merge) {
         (PathClass::InSync | PathClass::Excluded, _) => (PathAction::None, None),
         (_, Some(MergeOutcome::Merged(entry))) => (PathAction::Merge, Some(*entry)),
         _ if is_free || is_forced => (choose_write_action(&state), state.canonical),
         _ if is_writable => (PathAction::Keep, None),
+        // Nobody asked for a write, so that an obstacle does not matter.
+        (PathClass::Pinned, _) if !is_to_be_forced => (PathAction::Keep, None),
         _ => (PathAction::Refuse, None),
+    };
+    // What prevents the write is the news, not the pin.
+    let why = match (class, action) {
+        (PathClass::Pinned, PathAction::Refuse) => classify_unpinned(&state).why,
+        _ => why,
     };
     let writes_file = action.is_write() && (writes_file || action == PathAction::Merge);
     // In `Worktree` mode a path whose file already is right needs no action.

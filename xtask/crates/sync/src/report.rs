@@ -153,7 +153,8 @@ impl SyncReport {
         }
         paths.sort_by(|one, two| one.path.cmp(&two.path));
         let branch = planned.head.branch.clone();
-        let report = SyncReport::empty(repo, &planned.context, planned.plan.mode);
+        let mut report = SyncReport::empty(repo, &planned.context, planned.plan.mode);
+        report.warnings.extend(planned.pins.describe_ending());
         SyncReport { branch, paths, ..report }
     }
 
@@ -264,8 +265,14 @@ impl SyncReport {
             }
         }
         let kept = self.paths_with(|action| action == PathAction::Keep);
+        let is_only_pinned = kept.iter().all(|line| line.class == PathClass::Pinned);
         let is_only_edited = !kept.iter().any(|line| line.class == PathClass::Customised);
-        if steps.is_empty() && !kept.is_empty() && is_only_edited {
+        if steps.is_empty() && !kept.is_empty() && is_only_pinned {
+            steps.push(format!(
+                "pinned on purpose: `cargo xtask {at}unpin PATH` ends a pin; `sync --force PATH` \
+                 replaces the file once, and the pin remains (`undo` restores it)"
+            ));
+        } else if steps.is_empty() && !kept.is_empty() && is_only_edited {
             steps.push(format!(
                 "`cargo xtask {at}diff` shows what is kept; commit it, or `sync --force PATH` \
                  replaces it (undo brings it back)"

@@ -10,13 +10,15 @@ use std::path::PathBuf;
 
 use super::apply;
 use super::backup::{self, BackupInput};
-use super::classify::PathClass;
+use super::classify::{PathClass, classify_unpinned};
 use super::clean_record::{save_clean_record, settle_time_ns, update_clean_record};
 use super::commit;
 use super::context::{self, SyncContext};
 use super::managed::ManagedPaths;
 use super::merge::{self, MergeResults};
 use super::overlay::{Overlay, OverlayBase, OverlayFile};
+use super::pin_reader::PinReader;
+use super::pins::BranchPins;
 use super::plan::{OverwritePolicy, PlannedPath, SyncPlan, WriteMode, build_plan};
 use super::scan::{CleanFiles, ScanDepth, ScanRequest, ScanResult, scan_worktree};
 use super::transaction::{FileUpdate, PathUpdate, Transaction};
@@ -98,6 +100,8 @@ pub struct PlannedSync {
     pub head: Head,
     pub context: SyncContext,
     pub plan: SyncPlan,
+    /// The pins of the branch.
+    pub pins: BranchPins,
     /// Results of merging, with `--merge`.
     pub merges: MergeResults,
     pub(super) scanned: ScanRest,
@@ -158,11 +162,13 @@ pub fn inspect_checkout(
     for path in &sync_options.only {
         check_requested_path(repo, &head, &context, &managed, path)?;
     }
+    let pins = PinReader::new(repo, tools.world.now_seconds()).read_branch(&context, &head)?;
     let question = ScanRequest {
         repo,
         head: &head,
         context: &context,
         managed: &managed,
+        pins: &pins,
         only: &sync_options.only,
         depth,
         now_ns: tools.now_ns(),
@@ -183,6 +189,7 @@ pub fn inspect_checkout(
         head,
         context,
         plan,
+        pins,
         merges,
         scanned: gathered,
     })))
@@ -384,6 +391,14 @@ pub(super) fn build_path_updates(
         .collect()
 }
 
+/// Returns whether a write replaces content that is not in HEAD.
+fn replaces_uncommitted(item: &PlannedPath) -> bool {
+    // A pin says nothing about where the content is.
+    let class = classify_unpinned(&item.state).class;
+    let is_of_head = matches!(class, PathClass::Customised | PathClass::Behind | PathClass::Sparse);
+    item.replaces_work() && !is_of_head
+}
+
 /// Returns the overlay after the plan, or `None` if it does not change.
 fn build_new_overlay(before: &Overlay, plan: &SyncPlan, mode: WriteMode) -> Option<Overlay> {
     let mut after = before.clone();
@@ -393,7 +408,7 @@ fn build_new_overlay(before: &Overlay, plan: &SyncPlan, mode: WriteMode) -> Opti
                 // A renewed overlay file keeps its base.
                 let under = match before.paths.get(item.path()) {
                     Some(laid) if item.state.is_overlay => laid.base,
-                    _ if item.replaces_work() && item.class != PathClass::Customised => {
+                    _ if replaces_uncommitted(item) => {
                         OverlayBase::ReplacedWork(item.state.work.file().map(|file| file.raw))
                     }
                     _ => OverlayBase::Head,

@@ -19,6 +19,7 @@ use super::managed::ManagedPaths;
 use super::obstacles::{WriteTarget, find_obstacles, is_removed_in_canonical};
 use super::overlay::{self, Overlay};
 use super::path_conflicts::predict_after_removal;
+use super::pins::BranchPins;
 use xtask_base::digest::Digest;
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
@@ -92,6 +93,8 @@ pub struct ScanRequest<'a> {
     pub head: &'a Head,
     pub context: &'a SyncContext,
     pub managed: &'a ManagedPaths,
+    /// The pins of the branch.
+    pub pins: &'a BranchPins,
     /// Only these paths and those below them; all if empty.
     pub only: &'a [RepoPath],
     pub depth: ScanDepth,
@@ -152,7 +155,8 @@ pub fn scan_worktree(question: &ScanRequest<'_>) -> Result<ScanResult> {
         let obstacle = obstacle.or_else(|| {
             is_maybe_secret(repo, &secrets, &state).then_some(WriteObstacle::MayBeSecret)
         });
-        let state = PathState { was_canonical: known, obstacle, is_excluded, ..state };
+        let pin = question.pins.mark(&state.path);
+        let state = PathState { was_canonical: known, obstacle, is_excluded, pin, ..state };
         states.push(state);
     }
     question.progress.end_task();
@@ -360,6 +364,7 @@ impl<'r> WorktreeScanner<'r> {
             is_overlay,
             is_sparse,
             is_excluded: false,
+            pin: None,
             obstacle,
         })
     }

@@ -10,6 +10,7 @@
 
 use super::context::SyncContext;
 use super::managed::ManagedPaths;
+use super::pins::{BranchPins, StoredPin, describe_days_left};
 use super::plan::{PathAction, PlannedPath};
 use super::run::{SyncInspection, SyncOptions, inspect_checkout};
 use super::scan::ScanDepth;
@@ -17,6 +18,8 @@ use super::upstream::is_sync_commit;
 use xtask_base::environment::format_ago;
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
+use xtask_base::words::sanitize_line;
+use xtask_config::{Pin, PinHome};
 use xtask_git::{
     CommitInfo, FileMode, Id, IndexStatus, PathScope, Repo, Tools, TreeEntry, TreeItem,
     WorktreeItem,
@@ -26,6 +29,9 @@ use xtask_report::{BOLD, DIM, join_lines};
 /// How many commits are searched for the last change of a path, per question; an older change is
 /// not found.
 const MAX_COMMITS: usize = 100_000;
+
+/// The longest name that is shown, in characters.
+const MAX_NAME: usize = 60;
 
 /// Explains the decision about a path, as text.
 pub fn explain_path(
@@ -110,13 +116,35 @@ fn explain_decision(
             vec![format!("`{}` is the canonical branch", context.config.branch)]
         }
         SyncInspection::Planned(planned) => {
-            match planned.plan.items.iter().find(|item| item.path() == path) {
+            let mut lines = match planned.plan.items.iter().find(|item| item.path() == path) {
                 None => vec!["in-sync: identical to the canonical version".to_owned()],
                 Some(item) => explain_item(repo, item),
-            }
+            };
+            lines.extend(explain_pins(&planned.pins, path));
+            lines
         }
     };
     Ok((lines, true))
+}
+
+/// Returns the lines about the pins of a path: the one that applies, or else those that have lapsed.
+fn explain_pins(pins: &BranchPins, path: &RepoPath) -> Vec<String> {
+    if let Some(StoredPin { pin, home, .. }) = pins.find(path) {
+        let Pin { until, reason, by, since, path: pinned, .. } = pin;
+        let left = describe_days_left(pins.today(), *until);
+        let place = match home {
+            PinHome::Branch => "",
+            PinHome::Canonical => ", on the canonical branch",
+        };
+        let by = sanitize_line(by, MAX_NAME);
+        return vec![format!(
+            "pin of `{pinned}`: until {until} ({left}), by {by} on {since}{place}: {reason}"
+        )];
+    }
+    let lapsed = pins.lapsed().filter(|stored| stored.pin.covers(path));
+    lapsed
+        .map(|stored| format!("pin of `{}` lapsed on {}", stored.pin.path, stored.pin.until))
+        .collect()
 }
 
 fn explain_item(repo: &Repo, item: &PlannedPath) -> Vec<String> {

@@ -143,6 +143,8 @@ pub fn has_drift(plan: &SyncPlan, strict: bool) -> bool {
     plan.items.iter().any(|item| match item.class {
         PathClass::Behind | PathClass::Sparse => true,
         PathClass::Customised | PathClass::Edited | PathClass::Untracked => strict,
+        // A pin is on purpose, and ends by itself.
+        PathClass::Pinned => false,
         PathClass::InSync | PathClass::Excluded | PathClass::Unknown => false,
     })
 }

@@ -1,0 +1,232 @@
+//! Reads pins from trees. Each folder of pins and each file is read once, however many branches have
+//! it, so that an overview of many branches costs one look-up in the root of each.
+//!
+//! ```text
+//! feature:.sync-pins/1a2b….toml + orchestration-tools:.sync-pins/canonical-3c4d….toml -> BranchPins
+//! ```
+//!
+//! Pins come from the commit of the branch and from the canonical commit. On a protected branch only
+//! those of the canonical commit count: what is merged into it by anybody decides nothing. A
+//! malformed file is an error, and never counts as no pin.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::context::SyncContext;
+use super::pins::{BranchNames, BranchPins, StoredPin, is_pin_of};
+use xtask_base::date::Date;
+use xtask_base::error::{Error, Result};
+use xtask_base::path::RepoPath;
+use xtask_config::{MAX_PIN_BYTES, PIN_ENDING, PINS_FOLDER, Pin, PinHome};
+use xtask_git::{FileMode, Head, Id, PathScope, Repo, TreeEntry, TreeItem};
+
+/// The maximum number of files in the folder of a tree: far more than a person can oversee, and read
+/// in a second.
+pub const MAX_PINS: usize = 10_000;
+
+/// A reader of pins, for one run.
+pub struct PinReader<'r> {
+    repo: &'r Repo,
+    today: Date,
+    /// By the id of the root. A malformed file is remembered as well.
+    trees: RefCell<BTreeMap<Id, FolderContent>>,
+    /// By the id of the folder.
+    folders: RefCell<BTreeMap<Id, FolderContent>>,
+    files: RefCell<BTreeMap<Id, Pin>>,
+}
+
+/// The pins in the folder of a tree, with their files.
+pub type FolderPins = Rc<Vec<(Pin, RepoPath)>>;
+
+/// The pins in a folder, or the fault of a malformed one.
+type FolderContent = std::result::Result<FolderPins, Rc<PinFault>>;
+
+/// What is wrong with a file of pins.
+#[derive(Clone, Debug)]
+struct PinFault {
+    /// The file, and from 1 the line if there is one, e.g. `.sync-pins/1a2b….toml:4`, with the fault.
+    first: String,
+    file: RepoPath,
+    others: Vec<String>,
+}
+
+/// All files directly in the folder of pins.
+struct PinsScope;
+
+impl PathScope for PinsScope {
+    fn may_contain(&self, _folder: &[u8]) -> bool {
+        false
+    }
+
+    fn contains_path(&self, path: &[u8]) -> bool {
+        path.ends_with(PIN_ENDING)
+    }
+}
+
+impl<'r> PinReader<'r> {
+    /// Creates a reader that judges pins on the day of `now`, in seconds since the epoch.
+    #[must_use]
+    pub fn new(repo: &'r Repo, now: i64) -> PinReader<'r> {
+        PinReader {
+            repo,
+            today: Date::from_seconds(now),
+            trees: RefCell::default(),
+            folders: RefCell::default(),
+            files: RefCell::default(),
+        }
+    }
+
+    /// Returns the day on which pins are judged.
+    #[must_use]
+    pub fn today(&self) -> Date {
+        self.today
+    }
+
+    /// Returns the pins of a branch, those that have lapsed included. A malformed file in one of the
+    /// trees is a usage error that names file, line and branch.
+    pub fn read_branch(&self, context: &SyncContext, head: &Head) -> Result<BranchPins> {
+        let name = &context.config.branch;
+        let canonical = self.read_tree(context.canonical.tree, name)?;
+        let is_protected = head.branch.as_ref().is_some_and(|name| context.is_protected(name));
+        let own = match is_protected || head.tree == context.canonical.tree {
+            true => FolderPins::default(),
+            false => self.read_tree(head.tree, head.branch.as_deref().unwrap_or("HEAD"))?,
+        };
+        if canonical.is_empty() && own.is_empty() {
+            return Ok(BranchPins::none(self.today));
+        }
+        let names = head.branch.as_ref().map(|name| self.branch_names(context, name));
+        let homes = [(canonical, PinHome::Canonical), (own, PinHome::Branch)];
+        let mut pins = Vec::new();
+        for (folder, home) in &homes {
+            let ours = folder.iter().filter(|(pin, _)| is_pin_of(pin, names.as_ref()));
+            pins.extend(ours.map(|(pin, file)| StoredPin {
+                pin: pin.clone(),
+                file: file.clone(),
+                home: *home,
+            }));
+        }
+        Ok(BranchPins::new(pins, self.today))
+    }
+
+    /// Returns the names by which pins apply to the local branch `name`. A branch that was made from
+    /// a protected or reserved branch and follows it is not that branch.
+    #[must_use]
+    pub fn branch_names(&self, context: &SyncContext, name: &str) -> BranchNames {
+        let merge = self.repo.config_value(&format!("branch.{name}.merge"));
+        let upstream = merge.as_deref().and_then(|merge| merge.strip_prefix("refs/heads/"));
+        let is_other = |upstream: &&str| {
+            *upstream != name
+                && !context.is_protected(upstream)
+                && !context.is_reserved_branch(upstream)
+        };
+        let upstream = upstream.filter(is_other).map(str::to_owned);
+        BranchNames { local: name.to_owned(), upstream }
+    }
+
+    /// Returns all pins of a tree with their files, of whatever branch they are. `place` names the
+    /// tree in errors.
+    pub fn read_tree(&self, tree: Id, place: &str) -> Result<FolderPins> {
+        let known = self.trees.borrow().get(&tree).cloned();
+        let content = match known {
+            Some(content) => content,
+            None => self.look_up_folder(tree)?,
+        };
+        content.map_err(|fault| fault.to_error(place))
+    }
+
+    fn look_up_folder(&self, tree: Id) -> Result<FolderContent> {
+        let folder = RepoPath::new(PINS_FOLDER);
+        let content = match self.repo.find_in_tree(tree, &folder)? {
+            None => Ok(FolderPins::default()),
+            Some(TreeItem::Folder(id)) => self.read_folder(id)?,
+            Some(TreeItem::Entry(_)) => Err(Rc::new(PinFault::new(&folder, "it is not a folder"))),
+        };
+        self.trees.borrow_mut().insert(tree, content.clone());
+        Ok(content)
+    }
+
+    fn read_folder(&self, id: Id) -> Result<FolderContent> {
+        if let Some(known) = self.folders.borrow().get(&id) {
+            return Ok(known.clone());
+        }
+        let listed = self.repo.list_tree(id, &PinsScope)?;
+        let content = if listed.len() > MAX_PINS {
+            let what = format!("it has {} pins; {MAX_PINS} at most are read", listed.len());
+            Err(PinFault::new(&RepoPath::new(PINS_FOLDER), &what))
+        } else {
+            self.read_files(listed)?
+        };
+        let content = content.map(Rc::new).map_err(Rc::new);
+        self.folders.borrow_mut().insert(id, content.clone());
+        Ok(content)
+    }
+
+    fn read_files(
+        &self,
+        listed: BTreeMap<RepoPath, TreeEntry>,
+    ) -> Result<std::result::Result<Vec<(Pin, RepoPath)>, PinFault>> {
+        let wanted = listed.iter().map(|(name, entry)| (entry.id, name.to_string()));
+        self.repo.fetch_objects(wanted)?;
+        let mut pins = Vec::new();
+        for (name, entry) in listed {
+            let file = RepoPath::new([PINS_FOLDER.as_bytes(), b"/", name.as_bytes()].concat());
+            match self.read_file(&file, entry)? {
+                Ok(pin) => pins.push((pin, file)),
+                Err(fault) => return Ok(Err(fault)),
+            }
+        }
+        Ok(Ok(pins))
+    }
+
+    fn read_file(
+        &self,
+        file: &RepoPath,
+        entry: TreeEntry,
+    ) -> Result<std::result::Result<Pin, PinFault>> {
+        if let Some(pin) = self.files.borrow().get(&entry.id) {
+            return Ok(Ok(pin.clone()));
+        }
+        if !matches!(entry.mode, FileMode::File | FileMode::Executable) {
+            return Ok(Err(PinFault::new(file, "it is not a regular file")));
+        }
+        let size = self.repo.object_size(entry.id)?;
+        if size > MAX_PIN_BYTES {
+            let what = format!("it has {size} bytes; {MAX_PIN_BYTES} at most are read");
+            return Ok(Err(PinFault::new(file, &what)));
+        }
+        let source = String::from_utf8_lossy(file.as_bytes()).replace(char::is_whitespace, "_");
+        Ok(match Pin::parse(&source, &self.repo.read_blob(entry.id)?) {
+            Ok(pin) => {
+                self.files.borrow_mut().insert(entry.id, pin.clone());
+                Ok(pin)
+            }
+            Err(fault) => Err(PinFault::of_error(file, &fault)),
+        })
+    }
+}
+
+impl PinFault {
+    fn new(file: &RepoPath, what: &str) -> PinFault {
+        PinFault { first: format!("{file}: {what}"), file: file.clone(), others: Vec::new() }
+    }
+
+    fn of_error(file: &RepoPath, fault: &Error) -> PinFault {
+        let (first, others) = match fault.details() {
+            [first, others @ ..] => (first.clone(), others.to_vec()),
+            [] => (format!("{file}: {}", fault.message()), Vec::new()),
+        };
+        PinFault { first, file: file.clone(), others }
+    }
+
+    fn to_error(&self, place: &str) -> Error {
+        let PinFault { first, file, others } = self;
+        let error = Error::usage(format!("malformed pin on `{place}`: {first}"));
+        let error = others.iter().cloned().fold(error, Error::with_detail);
+        error.with_hint(format!(
+            "correct `{file}` on `{place}` and commit it, or remove it: `git rm {file}`, then commit; \
+             `cargo xtask pin PATH …` makes a new one"
+        ))
+    }
+}

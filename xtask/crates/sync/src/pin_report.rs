@@ -1,0 +1,342 @@
+//! The report of `pin` and `unpin`, and the list of pins, as text and as JSON (`xtask.pin/1`).
+//!
+//! ```text
+//! feature/a: 1 path pinned until 2026-12-30 (in 30 days), commit 1a2b3c4d5e
+//!   setup/a  for the vendor
+//! ```
+
+use serde::Serialize;
+
+use super::context::SyncContext;
+use super::pin_edit::{PinCoverage, find_coverage};
+use super::pin_reader::PinReader;
+use super::pins::{BranchNames, StoredPin, describe_days_left, is_ending_soon, is_pin_of};
+use xtask_base::date::Date;
+use xtask_base::error::Result;
+use xtask_base::path::RepoPath;
+use xtask_base::words::{pluralize, sanitize_line};
+use xtask_config::{Pin, PinHome};
+use xtask_git::{Head, Id, Repo};
+use xtask_report::{BOLD, DIM, GREEN, YELLOW, join_lines, short_id};
+
+/// The longest name that is shown, in characters.
+const MAX_NAME: usize = 60;
+
+/// Whether a pin applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PinState {
+    Active,
+    /// It applies, and ends within a week.
+    EndingSoon,
+    /// Its last day is over.
+    Lapsed,
+    /// It applies to nothing; the note says why.
+    WithoutEffect,
+}
+
+impl PinState {
+    fn name(self) -> &'static str {
+        match self {
+            PinState::Active => "active",
+            PinState::EndingSoon => "ending soon",
+            PinState::Lapsed => "lapsed",
+            PinState::WithoutEffect => "without effect",
+        }
+    }
+}
+
+/// A pin in a report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PinLine {
+    pub branch: String,
+    #[serde(with = "xtask_base::path::exact")]
+    pub path: RepoPath,
+    /// The last day on which it applies.
+    pub until: Date,
+    /// The number of days until then; negative if it has lapsed.
+    pub days_left: i64,
+    pub reason: String,
+    /// The name of whoever made it.
+    pub by: String,
+    pub since: Date,
+    pub state: PinState,
+    /// Whether it is on the canonical branch.
+    pub canonical: bool,
+    /// Why it has no effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl PinLine {
+    /// Creates the line of a pin whose effect is not in doubt.
+    #[must_use]
+    pub fn new(stored: &StoredPin, today: Date) -> PinLine {
+        let StoredPin { pin, home, .. } = stored;
+        let state = match pin.is_active(today) {
+            false => PinState::Lapsed,
+            true if is_ending_soon(pin, today) => PinState::EndingSoon,
+            true => PinState::Active,
+        };
+        PinLine {
+            branch: pin.branch.clone(),
+            path: pin.path.clone(),
+            until: pin.until,
+            days_left: today.days_until(pin.until),
+            reason: pin.reason.clone(),
+            by: sanitize_line(&pin.by, MAX_NAME),
+            since: pin.since,
+            state,
+            canonical: *home == PinHome::Canonical,
+            note: None,
+        }
+    }
+
+    fn with_note(self, note: String) -> PinLine {
+        PinLine { state: PinState::WithoutEffect, note: Some(note), ..self }
+    }
+
+    fn render_text(&self, today: Date, width: usize, has_branch: bool) -> String {
+        let PinLine { path, until, reason, by, since, state, note, .. } = self;
+        let style = match state {
+            PinState::Active => GREEN,
+            _ => YELLOW,
+        };
+        let branch = if has_branch { format!("{}  ", self.branch) } else { String::new() };
+        let left = describe_days_left(today, *until);
+        let place = if self.canonical { ", on the canonical branch" } else { "" };
+        let note = note.as_ref().map_or(String::new(), |note| format!(": {note}"));
+        let path = path.to_string();
+        format!(
+            "  {style}{:<14}{style:#} {branch}{path:<width$}  until {until} ({left})  {reason}  \
+             {DIM}{by}, {since}{place}{note}{DIM:#}",
+            state.name()
+        )
+    }
+}
+
+/// The JSON output of `pin` and `unpin` (`xtask.pin/1`).
+#[derive(Clone, Debug, Serialize)]
+pub struct PinReport {
+    pub schema: &'static str,
+    /// The branch that the pins are of; `None` for a list of all, or if HEAD is detached.
+    pub branch: Option<String>,
+    pub dry_run: bool,
+    /// The new commit, if one was made.
+    pub commit: Option<String>,
+    /// The ID of the backup for `undo`.
+    pub undo: Option<String>,
+    /// Warnings for the user.
+    pub warnings: Vec<String>,
+    /// The new pins; for a list, all.
+    pub pins: Vec<PinLine>,
+    /// The removed pins.
+    pub removed: Vec<PinLine>,
+    #[serde(skip)]
+    pub today: Date,
+}
+
+impl PinReport {
+    /// Creates a report without pins.
+    #[must_use]
+    pub fn empty(branch: Option<String>, today: Date) -> PinReport {
+        PinReport {
+            schema: "xtask.pin/1",
+            branch,
+            dry_run: false,
+            commit: None,
+            undo: None,
+            warnings: Vec::new(),
+            pins: Vec::new(),
+            removed: Vec::new(),
+            today,
+        }
+    }
+
+    /// Renders what has changed, which is empty if nothing has.
+    #[must_use]
+    pub fn render_change(&self) -> String {
+        let branch = self.branch.as_deref().unwrap_or("this branch");
+        let commit =
+            self.commit.as_ref().map_or(String::new(), |id| format!(", commit {}", short_id(id)));
+        let verb = if self.dry_run { "would be " } else { "" };
+        let mut lines = Vec::new();
+        if let Some(first) = self.pins.first() {
+            let paths = pluralize(self.pins.len(), "path");
+            let left = describe_days_left(self.today, first.until);
+            lines.push(format!(
+                "{BOLD}{branch}{BOLD:#}: {paths} {verb}pinned until {} ({left}){commit}",
+                first.until
+            ));
+            let width = path_width(&self.pins);
+            lines.extend(self.pins.iter().map(|line| {
+                let path = line.path.to_string();
+                format!("  {path:<width$}  {DIM}{}{DIM:#}", line.reason)
+            }));
+        }
+        let renewed: Vec<&RepoPath> = self.pins.iter().map(|line| &line.path).collect();
+        let gone = self.removed.iter().filter(|line| !renewed.contains(&&line.path));
+        let gone: Vec<PinLine> = gone.cloned().collect();
+        if !gone.is_empty() {
+            let pins = pluralize(gone.len(), "pin");
+            let commit = if self.pins.is_empty() { commit.as_str() } else { "" };
+            lines.push(format!("{BOLD}{branch}{BOLD:#}: {pins} {verb}removed{commit}"));
+            let width = path_width(&gone);
+            lines.extend(gone.iter().map(|line| {
+                let over = if line.days_left < 0 { "lapsed on" } else { "was until" };
+                let path = line.path.to_string();
+                format!("  {path:<width$}  {DIM}{over} {}{DIM:#}", line.until)
+            }));
+        }
+        join_lines(&lines)
+    }
+
+    /// Renders a list of pins, which is empty if there are none.
+    #[must_use]
+    pub fn render_list(&self, has_branch: bool) -> String {
+        let width = path_width(&self.pins);
+        let line = |line: &PinLine| line.render_text(self.today, width, has_branch);
+        join_lines(&self.pins.iter().map(line).collect::<Vec<_>>())
+    }
+}
+
+fn path_width(lines: &[PinLine]) -> usize {
+    lines.iter().map(|line| line.path.to_string().chars().count()).max().unwrap_or(0)
+}
+
+/// Lists the pins of the checked-out branch; on the canonical branch all that it holds, and on a
+/// detached HEAD all of the commit.
+pub fn list_branch_pins(
+    repo: &Repo,
+    context: &SyncContext,
+    reader: &PinReader<'_>,
+) -> Result<PinReport> {
+    let head = repo.head()?;
+    let mut report = PinReport::empty(head.branch.clone(), reader.today());
+    report.pins = list_pins_of(repo, context, reader, &head)?;
+    Ok(report)
+}
+
+/// Lists the pins of all local branches and of the canonical branch. A branch whose pins cannot be read
+/// is named in a warning.
+pub fn list_all_pins(
+    repo: &Repo,
+    context: &SyncContext,
+    reader: &PinReader<'_>,
+) -> Result<PinReport> {
+    let mut report = PinReport::empty(None, reader.today());
+    let canonical = &context.config.branch;
+    let mut heads = vec![Head {
+        branch: Some(canonical.clone()),
+        commit: context.canonical.commit,
+        tree: context.canonical.tree,
+    }];
+    for (reference, commit) in repo.refs_below("refs/heads/")? {
+        let name = reference["refs/heads/".len()..].to_owned();
+        if !context.is_reserved_branch(&name) {
+            heads.push(Head { tree: repo.tree_of(commit)?, commit, branch: Some(name) });
+        }
+    }
+    for head in heads {
+        match list_pins_of(repo, context, reader, &head) {
+            Ok(lines) => {
+                for line in lines {
+                    if !report.pins.contains(&line) {
+                        report.pins.push(line);
+                    }
+                }
+            }
+            Err(fault) => report.warnings.push(fault.message().to_owned()),
+        }
+    }
+    // Each branch repeats what the canonical one says if that cannot be read.
+    report.warnings.dedup();
+    report.pins.sort_by(|one, two| (&one.branch, &one.path).cmp(&(&two.branch, &two.path)));
+    Ok(report)
+}
+
+fn list_pins_of(
+    repo: &Repo,
+    context: &SyncContext,
+    reader: &PinReader<'_>,
+    head: &Head,
+) -> Result<Vec<PinLine>> {
+    let today = reader.today();
+    let branch = head.branch.as_deref();
+    let place = branch.unwrap_or("HEAD");
+    let is_canonical = branch == Some(context.config.branch.as_str());
+    let names = match branch {
+        Some(name) if !is_canonical => Some(reader.branch_names(context, name)),
+        _ => None,
+    };
+    let mut lines = Vec::new();
+    let canonical = reader.read_tree(context.canonical.tree, &context.config.branch)?;
+    for (pin, file) in canonical.iter().filter(|(pin, _)| is_pin_of(pin, names.as_ref())) {
+        let stored = StoredPin { pin: pin.clone(), file: file.clone(), home: PinHome::Canonical };
+        let tree = find_tree_of(repo, context, head, &names, pin)?;
+        lines.push(judge_pin(repo, context, &stored, tree, today)?);
+    }
+    if is_canonical || head.tree == context.canonical.tree {
+        return Ok(lines);
+    }
+    let own = reader.read_tree(head.tree, place)?;
+    for (pin, file) in own.iter().filter(|(pin, _)| is_pin_of(pin, names.as_ref())) {
+        let stored = StoredPin { pin: pin.clone(), file: file.clone(), home: PinHome::Branch };
+        let line = judge_pin(repo, context, &stored, Some(head.tree), today)?;
+        lines.push(match branch.is_some_and(|name| context.is_protected(name)) {
+            true => line.with_note(format!(
+                "`{place}` is protected: only pins on `{}` apply",
+                context.config.branch
+            )),
+            false => line,
+        });
+    }
+    lines.sort_by(|one, two| one.path.cmp(&two.path));
+    Ok(lines)
+}
+
+/// Returns the tree with the content that a canonical pin is about; `None` if its branch is not here.
+fn find_tree_of(
+    repo: &Repo,
+    context: &SyncContext,
+    head: &Head,
+    names: &Option<BranchNames>,
+    pin: &Pin,
+) -> Result<Option<Id>> {
+    if names.is_some() {
+        return Ok(Some(head.tree));
+    }
+    let remote = format!("refs/remotes/{}/", context.config.remote);
+    for prefix in ["refs/heads/", remote.as_str()] {
+        if let Some(commit) = repo.resolve_ref(&format!("{prefix}{}", pin.branch))? {
+            return Ok(Some(repo.tree_of(commit)?));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the line of a pin, with the reason if it has no effect.
+fn judge_pin(
+    repo: &Repo,
+    context: &SyncContext,
+    stored: &StoredPin,
+    tree: Option<Id>,
+    today: Date,
+) -> Result<PinLine> {
+    let line = PinLine::new(stored, today);
+    let path = &stored.pin.path;
+    if !stored.pin.is_active(today) {
+        return Ok(line);
+    }
+    if context.is_reserved_branch(&stored.pin.branch) {
+        return Ok(line.with_note("nothing is synced on that branch".to_owned()));
+    }
+    let Some(tree) = tree else {
+        return Ok(line.with_note("there is no such branch here".to_owned()));
+    };
+    Ok(match find_coverage(repo, context, tree, path)? {
+        PinCoverage::Managed => line,
+        PinCoverage::Unmanaged => line.with_note("it is not managed".to_owned()),
+        PinCoverage::Nothing => line.with_note("it names nothing".to_owned()),
+    })
+}

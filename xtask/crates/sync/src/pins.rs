@@ -1,0 +1,280 @@
+//! The pins of one branch, and what they mean on a day.
+//!
+//! A pin applies to the branch whose name it holds, up to and with its last day. For example, on
+//! 2026-12-02:
+//!
+//! ```text
+//! feature/a  setup/a    until 2026-12-30   applies on feature/a
+//! feature/a  setup/b    until 2026-12-07   applies; it ends soon
+//! feature/a  scripts    until 2026-11-30   has lapsed
+//! ```
+
+use std::fmt;
+
+use xtask_base::date::Date;
+use xtask_base::path::RepoPath;
+use xtask_base::words::quote_for_shell;
+use xtask_config::{Pin, PinHome};
+
+/// How many days before its end a pin is announced: a week, in which whoever made it is at work.
+pub const WARNING_DAYS: i64 = 7;
+
+/// A pin, and the commit that holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredPin {
+    pub pin: Pin,
+    /// The file in its tree.
+    pub file: RepoPath,
+    pub home: PinHome,
+}
+
+/// Why a path is pinned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinMark {
+    /// The last day on which the pin applies.
+    pub until: Date,
+    pub reason: String,
+}
+
+impl fmt::Display for PinMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pinned until {}: {}", self.until, self.reason)
+    }
+}
+
+/// The names by which a branch is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BranchNames {
+    /// The name in this clone.
+    pub local: String,
+    /// The name of its upstream branch, if it is another one.
+    pub upstream: Option<String>,
+}
+
+impl BranchNames {
+    /// Returns whether `name` is one of them.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.local == name || self.upstream.as_deref() == Some(name)
+    }
+}
+
+/// Returns whether a pin is of the branch with these names. Without a branch (a detached HEAD) each is.
+#[must_use]
+pub fn is_pin_of(pin: &Pin, names: Option<&BranchNames>) -> bool {
+    names.is_none_or(|names| names.contains(&pin.branch))
+}
+
+/// The pins of one branch on one day, those that have lapsed included.
+#[derive(Clone, Debug)]
+pub struct BranchPins {
+    /// Sorted by path; of equal paths the one that lasts longest is first.
+    pins: Vec<StoredPin>,
+    today: Date,
+}
+
+impl BranchPins {
+    /// Creates the pins of a branch, which `is_pin_of` has selected.
+    #[must_use]
+    pub fn new(mut pins: Vec<StoredPin>, today: Date) -> BranchPins {
+        pins.sort_by(|one, two| {
+            (&one.pin.path, two.pin.until).cmp(&(&two.pin.path, one.pin.until))
+        });
+        BranchPins { pins, today }
+    }
+
+    /// Returns no pins.
+    #[must_use]
+    pub fn none(today: Date) -> BranchPins {
+        BranchPins { pins: Vec::new(), today }
+    }
+
+    /// Returns all pins, by path.
+    #[must_use]
+    pub fn all(&self) -> &[StoredPin] {
+        &self.pins
+    }
+
+    #[must_use]
+    pub fn today(&self) -> Date {
+        self.today
+    }
+
+    /// Returns the pin that applies to `path` and lasts longest.
+    #[must_use]
+    pub fn find(&self, path: &RepoPath) -> Option<&StoredPin> {
+        let applies =
+            |stored: &&StoredPin| stored.pin.is_active(self.today) && stored.pin.covers(path);
+        self.pins.iter().filter(applies).max_by_key(|stored| stored.pin.until)
+    }
+
+    /// Returns why `path` is pinned, if it is.
+    #[must_use]
+    pub fn mark(&self, path: &RepoPath) -> Option<PinMark> {
+        let Pin { until, reason, .. } = &self.find(path)?.pin;
+        Some(PinMark { until: *until, reason: reason.clone() })
+    }
+
+    /// Returns the pins that have lapsed, without those whose path another one still covers.
+    pub fn lapsed(&self) -> impl Iterator<Item = &StoredPin> {
+        let is_over = |stored: &&StoredPin| {
+            !stored.pin.is_active(self.today) && self.find(&stored.pin.path).is_none()
+        };
+        self.pins.iter().filter(is_over)
+    }
+
+    /// Returns the pins that end within [`WARNING_DAYS`] days, without those whose path another one
+    /// covers for longer.
+    pub fn ending_soon(&self) -> impl Iterator<Item = &StoredPin> {
+        let is_soon = |stored: &&StoredPin| {
+            is_ending_soon(&stored.pin, self.today)
+                && self.find(&stored.pin.path).is_some_and(|longest| longest == *stored)
+        };
+        self.pins.iter().filter(is_soon)
+    }
+
+    /// Describes the pins that end soon, each with the commands that renew and end it.
+    #[must_use]
+    pub fn describe_ending(&self) -> Vec<String> {
+        self.ending_soon().map(|stored| self.describe_end(stored)).collect()
+    }
+
+    fn describe_end(&self, stored: &StoredPin) -> String {
+        let Pin { path, until, branch, .. } = &stored.pin;
+        let typed = quote_for_shell(&path.to_string());
+        let (days, place) = (describe_days_left(self.today, *until), place_options(stored));
+        let at = match stored.home {
+            PinHome::Branch => String::new(),
+            PinHome::Canonical => format!(" (of `{branch}`, on the canonical branch)"),
+        };
+        format!(
+            "pin of `{path}`{at} ends on {until} ({days}): `cargo xtask pin {typed}{place} --until \
+             30d --reason …` renews it, `cargo xtask unpin {typed}{place}` ends it"
+        )
+    }
+
+    /// Describes the pins that have lapsed and are still there.
+    #[must_use]
+    pub fn describe_lapsed(&self) -> Vec<String> {
+        let line = |stored: &StoredPin| {
+            let Pin { path, until, .. } = &stored.pin;
+            let (typed, place) = (quote_for_shell(&path.to_string()), place_options(stored));
+            format!(
+                "pin of `{path}` lapsed on {until}: sync follows the canonical branch there again; \
+                 `cargo xtask unpin {typed}{place}` removes it"
+            )
+        };
+        self.lapsed().map(line).collect()
+    }
+}
+
+/// Returns the options that name the commit of a pin: ` --branch main` on the canonical branch.
+fn place_options(stored: &StoredPin) -> String {
+    match stored.home {
+        PinHome::Branch => String::new(),
+        PinHome::Canonical => format!(" --branch {}", quote_for_shell(&stored.pin.branch)),
+    }
+}
+
+/// Returns whether a pin applies and ends within [`WARNING_DAYS`] days.
+#[must_use]
+pub fn is_ending_soon(pin: &Pin, today: Date) -> bool {
+    pin.is_active(today) && today.days_until(pin.until) <= WARNING_DAYS
+}
+
+/// Describes the days that are left, e.g. `in 5 days`.
+#[must_use]
+pub fn describe_days_left(today: Date, until: Date) -> String {
+    match today.days_until(until) {
+        0 => "today".to_owned(),
+        1 => "tomorrow".to_owned(),
+        days @ 2.. => format!("in {days} days"),
+        -1 => "yesterday".to_owned(),
+        days => format!("{} days ago", -days),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(branch: &str, path: &str, until: &str) -> StoredPin {
+        let pin = Pin {
+            branch: branch.to_owned(),
+            path: RepoPath::new(path),
+            until: Date::parse(until).unwrap(),
+            reason: format!("why {path}"),
+            by: "Ada".to_owned(),
+            since: Date::parse("2026-11-01").unwrap(),
+        };
+        StoredPin { file: pin.file_path(PinHome::Branch), pin, home: PinHome::Branch }
+    }
+
+    fn select(all: &[StoredPin], branch: Option<&str>, today: &str) -> BranchPins {
+        let names = branch.map(|name| BranchNames { local: name.to_owned(), upstream: None });
+        select_by(all, names.as_ref(), today)
+    }
+
+    fn select_by(all: &[StoredPin], names: Option<&BranchNames>, today: &str) -> BranchPins {
+        let pins = all.iter().filter(|stored| is_pin_of(&stored.pin, names)).cloned().collect();
+        BranchPins::new(pins, Date::parse(today).unwrap())
+    }
+
+    #[test]
+    fn a_pin_applies_to_its_branch_up_to_and_with_its_last_day() {
+        let all = [stored("a", "setup", "2026-12-30"), stored("b", "src", "2026-12-30")];
+        let path = RepoPath::new("setup/x");
+        for (branch, today, is_pinned) in [
+            (Some("a"), "2026-12-30", true),
+            (Some("a"), "2026-12-31", false),
+            (Some("b"), "2026-12-30", false),
+            (Some("A"), "2026-12-30", false),
+            (None, "2026-12-30", true),
+            (None, "2026-12-31", false),
+        ] {
+            let pins = select(&all, branch, today);
+            assert_eq!(pins.mark(&path).is_some(), is_pinned, "{branch:?} {today}");
+        }
+        let names = BranchNames { local: "mine".to_owned(), upstream: Some("a".to_owned()) };
+        assert!(select_by(&all, Some(&names), "2026-12-30").find(&path).is_some());
+    }
+
+    #[test]
+    fn of_several_pins_the_longest_counts() {
+        let all = [
+            stored("a", "setup/x", "2026-12-01"),
+            stored("a", "setup", "2026-12-05"),
+            stored("a", "setup", "2026-11-30"),
+        ];
+        let until = |today: &str| {
+            let mark = select(&all, Some("a"), today).mark(&RepoPath::new("setup/x"));
+            mark.map(|mark| mark.to_string())
+        };
+        assert_eq!(until("2026-12-01").as_deref(), Some("pinned until 2026-12-05: why setup"));
+        assert_eq!(until("2026-12-06"), None);
+        // Nobody is told of the end of a pin that another one covers.
+        let pins = select(&all, Some("a"), "2026-12-01");
+        assert_eq!((pins.ending_soon().count(), pins.lapsed().count()), (1, 0));
+        assert_eq!(select(&all, Some("a"), "2026-12-06").lapsed().count(), 3);
+    }
+
+    #[test]
+    fn the_end_is_announced_a_week_before() {
+        let all = [stored("a", "setup/a", "2026-12-07")];
+        let at = |today: &str| select(&all, Some("a"), today).describe_ending();
+        assert_eq!(at("2026-11-29"), Vec::<String>::new());
+        assert_eq!(
+            at("2026-12-02"),
+            [
+                "pin of `setup/a` ends on 2026-12-07 (in 5 days): `cargo xtask pin setup/a --until 30d \
+              --reason …` renews it, `cargo xtask unpin setup/a` ends it"
+            ]
+        );
+        assert!(at("2026-11-30")[0].contains("(in 7 days)"));
+        assert!(at("2026-12-06")[0].contains("(tomorrow)"));
+        assert!(at("2026-12-07")[0].contains("(today)"));
+        assert_eq!(at("2026-12-08"), Vec::<String>::new());
+        let after = select(&all, Some("a"), "2026-12-08").describe_lapsed();
+        assert!(after[0].starts_with("pin of `setup/a` lapsed on 2026-12-07: "), "{after:?}");
+    }
+}

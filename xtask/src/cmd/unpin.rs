@@ -1,0 +1,30 @@
+//! `unpin`: ends pins, so that sync follows the canonical branch at their paths again.
+//!
+//! ```text
+//! feature/a: 1 pin removed, commit 1a2b3c4d5e
+//! ```
+
+use super::session::{Session, print_pin_report};
+use super::{CommandResult, SUCCESS};
+use crate::cli::UnpinArgs;
+use xtask_sync::pin_commit::{PinRequest, change_pins};
+
+pub(super) fn run(session: &Session, args: &UnpinArgs) -> CommandResult {
+    let repo = session.open_repo()?;
+    let request = match args.lapsed {
+        true => PinRequest::RemoveLapsed,
+        false => PinRequest::Unpin {
+            paths: session.repo_paths(&repo, &args.paths)?,
+            branch: args.branch.clone(),
+        },
+    };
+    let changed = change_pins(&repo, &request, args.dry_run, &session.tools())?;
+    if changed.removed.is_empty() && !args.json {
+        session.print_info("no pin has lapsed; nothing to do");
+    }
+    print_pin_report(session, &repo, &changed, args.json)?;
+    if changed.commit.is_some() && !args.json {
+        session.print_info("`cargo xtask sync` brings these paths up to date");
+    }
+    Ok(SUCCESS)
+}
