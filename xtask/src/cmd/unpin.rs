@@ -24,7 +24,7 @@ pub(super) fn run(session: &Session, args: &UnpinArgs) -> CommandResult {
     }
     print_pin_report(session, &repo, &changed, args.json)?;
     if changed.commit.is_some() && !args.json {
-        session.print_info("`cargo xtask sync` brings these paths up to date");
+        session.print_info("sync decides about these paths as about all others again; `cargo xtask sync --dry-run` shows it");
     }
     Ok(SUCCESS)
 }

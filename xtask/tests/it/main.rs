@@ -52,6 +52,7 @@ mod lessons;
 mod merge_attributes;
 mod orchestration;
 mod own_house;
+mod pins;
 mod propagate;
 mod properties;
 mod random_histories;

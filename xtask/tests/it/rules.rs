@@ -50,6 +50,7 @@ fn commands_do_not_call_each_other() {
             "install_hooks",
             "promote",
             "logs",
+            "pin",
             "propagate",
             "ps",
             "push",
@@ -68,6 +69,7 @@ fn commands_do_not_call_each_other() {
             "sync",
             "undo",
             "uninstall_hooks",
+            "unpin",
             "upgrade",
             "validate",
             "vendor",
@@ -99,16 +101,18 @@ fn only_one_crate_runs_git_and_one_file_spawns_programs() {
 }
 
 /// The modules that decide and do nothing else.
-const PURE: [&str; 57] = [
+const PURE: [&str; 60] = [
     "dashboard/chart.rs",
     "dashboard/groups.rs",
     "dashboard/html.rs",
     "dashboard/page.rs",
     "base/conflict_markers.rs",
+    "base/date.rs",
     "branches/names.rs",
     "branches/rules.rs",
     "config/cycles.rs",
     "config/globs.rs",
+    "config/pin.rs",
     "config/placeholders.rs",
     "config/toolchain.rs",
     "deploy/pipeline.rs",
@@ -134,6 +138,7 @@ const PURE: [&str; 57] = [
     "sync/transaction.rs",
     "sync/classify.rs",
     "sync/managed.rs",
+    "sync/pins.rs",
     "sync/commit_message.rs",
     "sync/plan.rs",
     "detect/default_checks.rs",

@@ -481,11 +481,11 @@ mod tests {
             - - - 2 once pinned
             - - 3 2 once pinned
             1 ! 3 2 once pinned
-            1 1 - 2 once sparse pinned
-            1 1 3 1 once overlay pinned
+            1 1 - 2 sparse pinned
+            1 1 3 1 overlay pinned
             1 1 1 2 excluded pinned
             1 1 link/ 2 once pinned
-            1 1 1 2 once barred pinned
+            1 1 1 2 barred pinned
         ";
         let mut rows = String::from(
             "HEAD index file canonical
@@ -544,6 +544,21 @@ mod tests {
             - - dir 2 once           untracked                        a folder is in its place
             1 1 1 2 once barred      behind     file                  it is a submodule; submodules are not managed
             1 1 1x 2 once            edited     forceable,file        the file has uncommitted changes
+            1 1 1 1 pinned           in-sync    forceable             it is canonical
+            1 1 1 2 once pinned      pinned     forceable,file        pinned until 2026-12-30: for the vendor
+            1 1 1 2 pinned           pinned     forceable,file        pinned until 2026-12-30: for the vendor
+            1 1 1 2 cut pinned       pinned     forceable,file        pinned until 2026-12-30: for the vendor
+            1 1 2 2 pinned           pinned     forceable             pinned until 2026-12-30: for the vendor
+            1 1 2 1 pinned           pinned     forceable,file        pinned until 2026-12-30: for the vendor
+            1 1 - - once pinned      pinned     forceable             pinned until 2026-12-30: for the vendor
+            - - - 2 once pinned      pinned     forceable,file        pinned until 2026-12-30: for the vendor
+            - - 3 2 once pinned      pinned     forceable,file        pinned until 2026-12-30: for the vendor
+            1 ! 3 2 once pinned      pinned     forceable,file        pinned until 2026-12-30: for the vendor
+            1 1 - 2 sparse pinned    pinned     forceable             pinned until 2026-12-30: for the vendor
+            1 1 3 1 overlay pinned   pinned     forceable,file        pinned until 2026-12-30: for the vendor
+            1 1 1 2 excluded pinned  excluded   forceable             `setup/sync.toml` excludes it on this branch
+            1 1 link/ 2 once pinned  pinned                           pinned until 2026-12-30: for the vendor
+            1 1 1 2 barred pinned    pinned     file                  pinned until 2026-12-30: for the vendor
         "#]].assert_eq(&rows);
     }
 }

@@ -25,6 +25,9 @@ use xtask_git::{FileMode, Head, Id, PathScope, Repo, TreeEntry, TreeItem};
 /// in a second.
 pub const MAX_PINS: usize = 10_000;
 
+/// How many faults of a file are in the message, which some reports show alone.
+const MAX_FAULTS: usize = 3;
+
 /// A reader of pins, for one run.
 pub struct PinReader<'r> {
     repo: &'r Repo,
@@ -45,10 +48,9 @@ type FolderContent = std::result::Result<FolderPins, Rc<PinFault>>;
 /// What is wrong with a file of pins.
 #[derive(Clone, Debug)]
 struct PinFault {
-    /// The file, and from 1 the line if there is one, e.g. `.sync-pins/1a2b….toml:4`, with the fault.
-    first: String,
     file: RepoPath,
-    others: Vec<String>,
+    /// Each with the file, and from 1 the line if there is one, e.g. `.sync-pins/1a2b….toml:4: …`.
+    faults: Vec<String>,
 }
 
 /// All files directly in the folder of pins.
@@ -209,20 +211,20 @@ impl<'r> PinReader<'r> {
 
 impl PinFault {
     fn new(file: &RepoPath, what: &str) -> PinFault {
-        PinFault { first: format!("{file}: {what}"), file: file.clone(), others: Vec::new() }
+        PinFault { file: file.clone(), faults: vec![format!("{file}: {what}")] }
     }
 
     fn of_error(file: &RepoPath, fault: &Error) -> PinFault {
-        let (first, others) = match fault.details() {
-            [first, others @ ..] => (first.clone(), others.to_vec()),
-            [] => (format!("{file}: {}", fault.message()), Vec::new()),
-        };
-        PinFault { first, file: file.clone(), others }
+        match fault.details() {
+            [] => PinFault::new(file, fault.message()),
+            faults => PinFault { file: file.clone(), faults: faults.to_vec() },
+        }
     }
 
     fn to_error(&self, place: &str) -> Error {
-        let PinFault { first, file, others } = self;
-        let error = Error::usage(format!("malformed pin on `{place}`: {first}"));
+        let PinFault { file, faults } = self;
+        let (shown, others) = faults.split_at(faults.len().min(MAX_FAULTS));
+        let error = Error::usage(format!("malformed pin on `{place}`: {}", shown.join("; ")));
         let error = others.iter().cloned().fold(error, Error::with_detail);
         error.with_hint(format!(
             "correct `{file}` on `{place}` and commit it, or remove it: `git rm {file}`, then commit; \
