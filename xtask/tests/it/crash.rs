@@ -6,15 +6,19 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use xtask_base::date::Date;
 use xtask_base::environment::Environment;
 use xtask_base::error::Result;
 use xtask_base::files::{Disk, DiskOperation};
+use xtask_base::path::RepoPath;
 use xtask_base::progress::SilentProgress;
 use xtask_base::signals::Interrupts;
+use xtask_config::{Pin, PinHome};
 use xtask_git::Repo;
 use xtask_git::Tools;
 use xtask_sync::context;
 use xtask_sync::overlay_removal::remove_overlay;
+use xtask_sync::pin_commit::{PinRequest, change_pins};
 use xtask_sync::plan::{OverwritePolicy, WriteMode};
 use xtask_sync::run::{SyncInspection, SyncOptions, apply_plan, inspect_checkout};
 use xtask_sync::scan::ScanDepth;
@@ -169,6 +173,22 @@ fn undo_last(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     let (_lock, _) = tools.lock_worktree(repo)?;
     let backup = undo::find_backup(repo, None)?;
     undo::undo_run(&tools.apply_context(repo), &repo.head()?, backup).map(drop)
+}
+
+/// Two new pins, in place of one that has lapsed.
+fn pin_two(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    let request = PinRequest::Pin {
+        paths: vec![RepoPath::new("setup/a"), RepoPath::new("scripts")],
+        until: Date::parse("2026-12-30").unwrap(),
+        reason: "why".to_owned(),
+        branch: None,
+    };
+    change_pins(repo, &request, false, tools).map(drop)
+}
+
+fn unpin_one(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+    let request = PinRequest::Unpin { paths: vec![RepoPath::new("scripts")], branch: None };
+    change_pins(repo, &request, false, tools).map(drop)
 }
 
 /// A branch on which everything happens at once: update, create in new folders, delete until a
@@ -332,6 +352,29 @@ fn interrupted_undo_is_all_or_nothing() {
         place.write("setup/a", "unsaved\n");
         let before = place.scene();
         at_every_step(place, Some(forced_sync), undo_last, &before);
+    });
+}
+
+#[test]
+fn interrupted_pin_and_unpin_are_all_or_nothing() {
+    in_main_and_linked_worktree(|place| {
+        let lapsed = Pin {
+            branch: "feature".to_owned(),
+            path: RepoPath::new("setup/b"),
+            until: Date::parse("2020-01-01").unwrap(),
+            reason: "why".to_owned(),
+            by: "Ada".to_owned(),
+            since: Date::parse("2019-01-01").unwrap(),
+        };
+        let file = lapsed.file_path(PinHome::Branch).to_string();
+        place.write(&file, lapsed.render());
+        place.git(&["add", &file]);
+        place.git(&["commit", "-qm", "pinned", "--", &file]);
+        let after = outcome(place, pin_two);
+        at_every_step(place, None, pin_two, &after);
+        run_with(place, pin_two, Fault::Fails, usize::MAX).0.unwrap();
+        let after = outcome(place, unpin_one);
+        at_every_step(place, None, unpin_one, &after);
     });
 }
 

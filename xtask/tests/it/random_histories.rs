@@ -1,7 +1,8 @@
 //! Random histories: what people, git, our hooks and our commands do in two clones with a linked worktree, some
 //! of it killed in the middle. Whatever a person has ever written is found afterwards: in a file, in an object
 //! of git, or where we have put it aside; unless they threw it away themselves. Nothing is stuck, nothing is
-//! left lying about, and what is not managed is as they left it.
+//! left lying about, and what is not managed is as they left it. What a branch has pinned is as it was after each
+//! of our commands but `--force`.
 //!
 //! A failure prints its seed and what was done; `XTASK_HISTORIES=FROM..TO` runs those.
 
@@ -15,6 +16,7 @@ use crate::testkit::{Lab, Place, circle, program, spawn};
 
 const MANAGED: [&str; 5] = ["setup/a", "setup/b", "setup/deep/d", "scripts/run.sh", "setup/new"];
 const UNMANAGED: [&str; 3] = ["src/app", "src/deep/other", "notes"];
+const PINNED: [&str; 4] = ["setup/a", "setup", "scripts", "setup/deep"];
 const BRANCHES: [&str; 4] = ["feature", "side", "third", "main"];
 
 /// How many steps a history has.
@@ -127,7 +129,7 @@ impl<'a> World<'a> {
     fn step(&mut self) -> By {
         let place = self.random.of(&self.places.clone()).clone();
         let branch = *self.random.of(&BRANCHES);
-        match self.random.below(34) {
+        match self.random.below(37) {
             0..=3 => {
                 let (text, path) = (self.text(), *self.random.of(&MANAGED));
                 self.write(&place, path, &text);
@@ -214,7 +216,7 @@ impl<'a> World<'a> {
                 By::Us
             }
             29 => {
-                self.ours(&place, &["propagate", "--yes"]);
+                self.propagate(&place);
                 By::Us
             }
             30 => {
@@ -231,6 +233,18 @@ impl<'a> World<'a> {
                 if let Some(id) = list.lines().next().and_then(|line| line.split(' ').next()) {
                     self.ours(&place, &["restore", id]);
                 }
+                By::Us
+            }
+            33..=34 => {
+                let path = *self.random.of(&PINNED);
+                // The same in each clone, as the same person would type it.
+                let words = ["pin", path, "--until", "2999-01-01", "--reason", "why"];
+                self.managed_only(&place, &words);
+                By::Us
+            }
+            35 => {
+                let path = *self.random.of(&PINNED);
+                self.managed_only(&place, &["unpin", path]);
                 By::Us
             }
             _ => {
@@ -276,6 +290,7 @@ impl<'a> World<'a> {
 
     /// A command of ours that touches nothing but managed files.
     fn managed_only(&mut self, place: &Place<'_>, args: &[&str]) {
+        let pinned = self.pinned_here(place);
         let look = || {
             let files = UNMANAGED.map(|path| fs::read(place.dir.join(path)).ok());
             (files, place.git(&["ls-files", "-s", "--", "src", "notes"]))
@@ -283,6 +298,57 @@ impl<'a> World<'a> {
         let before = look();
         self.ours(place, args);
         assert!(look() == before, "{}\nchanged what is not managed", self.story.join("\n"));
+        // What `--force` and `undo` have replaced is in a backup, and a branch that has moved to its upstream has
+        // the content of that.
+        if args[0] == "undo" || args.contains(&"--force") || !is_on_top(place, "HEAD", &pinned.0) {
+            return;
+        }
+        for (path, file, entry) in &pinned.1 {
+            let now = (fs::read(place.dir.join(path)).ok(), entry_of(place, "HEAD", path));
+            let is_kept = (&now.0, &now.1) == (file, entry);
+            assert!(is_kept, "seed {}: {path} was pinned\n{}", self.seed, self.story.join("\n"));
+        }
+    }
+
+    /// HEAD, and the managed paths that are pinned there, each with its file and its entry in HEAD. None if a
+    /// command was killed: the next one restores what that has replaced.
+    fn pinned_here(
+        &self,
+        place: &Place<'_>,
+    ) -> (String, Vec<(&'static str, Option<Vec<u8>>, String)>) {
+        if place.git_folder().join("xtask/journal").exists() {
+            return (String::new(), Vec::new());
+        }
+        let paths = pinned_paths(place, &["pin", "--list", "--json"]);
+        let seen = paths.into_iter().map(|(_, path)| {
+            (path, fs::read(place.dir.join(path)).ok(), entry_of(place, "HEAD", path))
+        });
+        (place.try_git(&["rev-parse", "HEAD"]).out.trim().to_owned(), seen.collect())
+    }
+
+    fn propagate(&mut self, place: &Place<'_>) {
+        let seen: Vec<_> = pinned_paths(place, &["pin", "--list", "--all", "--json"])
+            .into_iter()
+            .map(|(branch, path)| {
+                let entry = entry_of(place, &branch, path);
+                let tip = place.try_git(&["rev-parse", &branch]).out.trim().to_owned();
+                (branch, path, tip, entry)
+            })
+            .collect();
+        self.ours(place, &["propagate", "--yes"]);
+        for (branch, path, tip, entry) in seen {
+            if is_on_top(place, &branch, &tip) {
+                let now = entry_of(place, &branch, path);
+                let story = || self.story.join("\n");
+                assert_eq!(
+                    now,
+                    entry,
+                    "seed {}: {branch}: {path} was pinned\n{}",
+                    self.seed,
+                    story()
+                );
+            }
+        }
     }
 
     /// What is to be found of what people have written.
@@ -380,6 +446,32 @@ impl<'a> World<'a> {
         }
         assert!(left.is_empty(), "seed {}: {left:?}\n{}", self.seed, self.story.join("\n"));
     }
+}
+
+/// The branches and managed paths of a list of pins, as far as they apply.
+fn pinned_paths(place: &Place<'_>, list: &[&str]) -> Vec<(String, &'static str)> {
+    let listed = serde_json::from_str::<serde_json::Value>(&place.xtask(list).out);
+    let Ok(listed) = listed else { return Vec::new() };
+    let mut found = Vec::new();
+    for pin in listed["pins"].as_array().unwrap().iter().filter(|pin| pin["state"] == "active") {
+        let (branch, path) = (pin["branch"].as_str().unwrap(), pin["path"].as_str().unwrap());
+        let covered = MANAGED.iter().filter(|one| {
+            **one == path || one.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))
+        });
+        found.extend(covered.map(|one| (branch.to_owned(), *one)));
+    }
+    found
+}
+
+fn entry_of(place: &Place<'_>, commit: &str, path: &str) -> String {
+    place.try_git(&["rev-parse", "--verify", "-q", &format!("{commit}:{path}")]).out
+}
+
+/// Whether a commit is `before`, or has it as its first parent.
+fn is_on_top(place: &Place<'_>, commit: &str, before: &str) -> bool {
+    let of =
+        |name: &str| place.try_git(&["rev-parse", "--verify", "-q", name]).out.trim().to_owned();
+    !before.is_empty() && (of(commit) == before || of(&format!("{commit}^1")) == before)
 }
 
 /// The words of people in a text.

@@ -32,12 +32,27 @@ pub fn retain_unreported(
     canonical: Id,
     lines: Vec<String>,
 ) -> Vec<String> {
+    let keys = lines.clone();
+    retain_unreported_by(repo, disk, branch, canonical, &keys, lines)
+}
+
+/// Like [`retain_unreported`], but lines are the same if their `keys` are: for lines whose words change by
+/// themselves, e.g. with the number of days that are left.
+#[must_use]
+pub fn retain_unreported_by(
+    repo: &Repo,
+    disk: &Disk<'_>,
+    branch: &str,
+    canonical: Id,
+    keys: &[String],
+    lines: Vec<String>,
+) -> Vec<String> {
     let mut reported = match record::read_record::<BTreeMap<String, String>>(&log_path(repo), KIND)
     {
         LoadedRecord::Valid(reported) if reported.len() < MOST_BRANCHES => reported,
         _ => BTreeMap::new(),
     };
-    let parts = lines.iter().map(String::as_bytes).chain([canonical.as_slice()]);
+    let parts = keys.iter().map(String::as_bytes).chain([canonical.as_slice()]);
     let now = digest::to_hex(&digest::hash_parts(parts))[..16].to_owned();
     if lines.is_empty() {
         // The problem is solved; if it occurs again, it must be reported again.

@@ -16,7 +16,7 @@ use xtask_base::lock;
 use xtask_base::words::{join_names, pluralize};
 use xtask_config::HookMode;
 use xtask_git::Tools;
-use xtask_git::{EverCanonical, Repo, short_ref};
+use xtask_git::{EverCanonical, Id, Repo, short_ref};
 use xtask_sync::classify::PathClass;
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::hook_policy::{
@@ -71,7 +71,7 @@ pub fn sync_after_hook(
     let tip = context.canonical.commit;
     let news = |lines| notification_log::retain_unreported(repo, tools.disk, &branch, tip, lines);
     if !has_work {
-        return Ok(news(describe_kept_back(&decided, &context)));
+        return Ok(KeptNotes::new(&decided, &context).retain_new(repo, &branch, tip, tools));
     }
     let many = count_canonical_files(repo, &context)?;
     if is_unrelated_branch(repo, &decided.head, &context, &decided.plan, many)? {
@@ -85,7 +85,10 @@ pub fn sync_after_hook(
         HookMode::Notify if writes_nothing(&decided.plan) => return Ok(Vec::new()),
         HookMode::Notify => {
             let behind = describe_behind(&decided.plan, &context);
-            return Ok(news(vec![format!("{behind}; {}", describe_owner(policy.owner, &branch))]));
+            let mut notes = KeptNotes::default();
+            notes.add(format!("{behind}; {}", describe_owner(policy.owner, &branch)));
+            notes.add_ending(&decided);
+            return Ok(notes.retain_new(repo, &branch, tip, tools));
         }
         HookMode::Commit => WriteMode::Commit,
         HookMode::Worktree => WriteMode::Worktree,
@@ -235,7 +238,7 @@ fn write_files(
     let context = decided.context.clone();
     let branch = decided.head.branch.clone().unwrap_or_default();
     let files = list_written_paths(&decided.plan);
-    let kept = describe_kept_back(&decided, &context);
+    let kept = KeptNotes::new(&decided, &context);
     let done = apply_plan(repo, *decided, &write_options(mode), tools)?;
     let brought = format!(
         "{} brought up to date with `{}`: {}",
@@ -250,7 +253,7 @@ fn write_files(
         None => format!("{brought} (not committed{undo})"),
     }];
     let tip = context.canonical.commit;
-    lines.extend(notification_log::retain_unreported(repo, tools.disk, &branch, tip, kept));
+    lines.extend(kept.retain_new(repo, &branch, tip, tools));
     let program = program::inspect_program(repo, VerifyDepth::Metadata);
     if program.is_outdated(repo, &context)? == Some(true) {
         lines.push(
@@ -278,10 +281,42 @@ fn describe_behind(plan: &SyncPlan, context: &SyncContext) -> String {
     )
 }
 
-/// Describes managed files that are kept back for a reason that the user may not know, and pins that end soon. Printed
-/// once per change.
-fn describe_kept_back(decided: &PlannedSync, context: &SyncContext) -> Vec<String> {
-    let plan = &decided.plan;
+/// Lines that are printed once per change, each with the key by which it is the same.
+#[derive(Default)]
+struct KeptNotes {
+    lines: Vec<String>,
+    keys: Vec<String>,
+}
+
+impl KeptNotes {
+    /// Creates the notes about what a sync keeps back, and about pins that end soon.
+    fn new(decided: &PlannedSync, context: &SyncContext) -> KeptNotes {
+        let mut notes = KeptNotes::default();
+        describe_kept_back(&decided.plan, context).into_iter().for_each(|line| notes.add(line));
+        notes.add_ending(decided);
+        notes
+    }
+
+    fn add(&mut self, line: String) {
+        self.keys.push(line.clone());
+        self.lines.push(line);
+    }
+
+    /// Adds the pins that end soon. The number of days that are left is no news.
+    fn add_ending(&mut self, decided: &PlannedSync) {
+        self.keys.extend(decided.pins.ending_soon().map(|stored| stored.pin.render()));
+        self.lines.extend(decided.pins.describe_ending());
+    }
+
+    /// Returns the lines, or none if they were printed before.
+    fn retain_new(self, repo: &Repo, branch: &str, tip: Id, tools: &Tools<'_>) -> Vec<String> {
+        let KeptNotes { lines, keys } = self;
+        notification_log::retain_unreported_by(repo, tools.disk, branch, tip, &keys, lines)
+    }
+}
+
+/// Describes managed files that are kept back for a reason that the user may not know.
+fn describe_kept_back(plan: &SyncPlan, context: &SyncContext) -> Vec<String> {
     let mut lines = Vec::new();
     for (class, what) in [
         (PathClass::Edited, "behind, and kept because of uncommitted changes"),
@@ -310,6 +345,5 @@ fn describe_kept_back(decided: &PlannedSync, context: &SyncContext) -> Vec<Strin
             ));
         }
     }
-    lines.extend(decided.pins.describe_ending());
     lines
 }

@@ -10,6 +10,7 @@
 
 use super::context::SyncContext;
 use super::managed::ManagedPaths;
+use super::pin_reader::PinReader;
 use super::pins::{BranchPins, StoredPin, describe_days_left};
 use super::plan::{PathAction, PlannedPath};
 use super::run::{SyncInspection, SyncOptions, inspect_checkout};
@@ -48,6 +49,10 @@ pub fn explain_path(
         format!("{BOLD}{path}{BOLD:#}"),
         describe_rule(&managed, path, is_folder, branch.as_deref()),
     ];
+    if is_folder {
+        let reader = PinReader::new(repo, tools.world.now_seconds());
+        lines.extend(explain_pins(&reader.read_branch(context, &repo.head()?)?, path));
+    }
     if managed.contains_path(path.as_bytes()) && !is_folder {
         let (decision, is_anywhere) = explain_decision(repo, context, path, tools)?;
         lines.extend(decision);
