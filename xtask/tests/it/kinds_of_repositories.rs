@@ -102,6 +102,10 @@ fn story(place: &Place<'_>, what: &str) {
     assert_eq!(place.status(), "", "{what}");
     place.xtask(&["sync", "--check"]).success();
     place.xtask(&["undo"]).success();
+    place.xtask(&["pin", "setup", "--reason", "why"]).success();
+    place.xtask(&["sync", "--check", "--strict"]).success();
+    assert_eq!(place.status(), "", "{what}");
+    place.xtask(&["undo"]).success();
     assert_eq!((place.head(), place.status()), before, "{what}");
     place.install_hooks().success();
     place.git(&["switch", "-q", "side"]);

@@ -639,6 +639,16 @@ fn hooks_and_notices_know_pins() {
     let pushed = repo.try_git(&["push", "origin", "feature"]);
     assert_eq!(pushed.code, Some(0));
     assert!(!pushed.err.contains("managed file"), "{}", pushed.err);
+    // Who commits there does not do so by accident; a pin that cannot be read is refused.
+    repo.write("setup/a", "own 2\n");
+    let said = repo.try_git(&["commit", "-qam", "on purpose"]);
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+    repo.write(".sync-pins/x.toml", "pinned = true\n");
+    repo.git(&["add", "-A"]);
+    let said = repo.try_git(&["commit", "-qm", "malformed"]);
+    assert_eq!(said.code, Some(1));
+    assert!(said.err.contains(".sync-pins/x.toml:1: unknown key `pinned`"), "{}", said.err);
+    repo.git(&["rm", "-qf", ".sync-pins/x.toml"]);
     // After a commit on the canonical branch, what is pinned is not behind.
     repo.git(&["branch", "-D", "-q", "main"]);
     repo.git(&["switch", "-q", "orchestration-tools"]);

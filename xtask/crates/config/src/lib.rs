@@ -92,7 +92,7 @@ pub use file_rule::FileRule;
 pub use layer::{Layer, StatusPort};
 #[cfg(feature = "services")]
 pub use layer_chain::{LayerValue, layer_file_path};
-pub use pin::{MAX_PIN_BYTES, PIN_ENDING, PINS_FOLDER, Pin, PinHome, check_reason};
+pub use pin::{MAX_PIN_BYTES, PIN_ENDING, PINS_FOLDER, Pin, PinHome, check_reason, is_pin_file};
 #[cfg(feature = "services")]
 pub use placeholders::{PlaceholderValues, fill_placeholders};
 #[cfg(feature = "services")]
@@ -123,7 +123,7 @@ pub const DEPLOYMENT_FOLDER: &str = "deployment";
 /// The layer that is used if none is named.
 pub const DEFAULT_LAYER: &str = "local";
 
-/// Returns the faults in `content` of the rules file `file`, e.g. [`SYNC_FILE`]. Empty for other files.
+/// Returns the faults in `content` of the rules file `file`, e.g. [`SYNC_FILE`], or of a pin. Empty for other files.
 #[must_use]
 pub fn find_rule_faults(file: &str, content: &[u8]) -> Vec<String> {
     let Ok(text) = std::str::from_utf8(content) else {
@@ -134,6 +134,7 @@ pub fn find_rule_faults(file: &str, content: &[u8]) -> Vec<String> {
         BRANCHES_FILE => BranchesConfig::parse(file, text).map(drop),
         #[cfg(feature = "checks")]
         VALIDATE_FILE => ValidateConfig::parse(file, text).map(drop),
+        _ if is_pin_file(file.as_bytes()) => Pin::parse(file, content).map(drop),
         _ => Ok(()),
     };
     match read {

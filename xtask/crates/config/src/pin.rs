@@ -120,6 +120,13 @@ impl Pin {
     }
 }
 
+/// Returns whether the file at `path` in a tree is a pin.
+#[must_use]
+pub fn is_pin_file(path: &[u8]) -> bool {
+    let inside = path.strip_prefix(PINS_FOLDER.as_bytes()).and_then(|rest| rest.strip_prefix(b"/"));
+    inside.is_some_and(|name| name.ends_with(PIN_ENDING) && !name.contains(&b'/'))
+}
+
 /// Returns the reason as it is stored, or why it cannot be: it must be one line of text.
 pub fn check_reason(text: &str) -> Result<String, String> {
     let reason = text.trim();

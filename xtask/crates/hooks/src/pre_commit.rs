@@ -13,12 +13,13 @@ use xtask_base::conflict_markers::{count_conflict_markers, first_marker_line};
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
 use xtask_base::words::join_names;
-use xtask_config::{BRANCHES_FILE, SYNC_FILE, VALIDATE_FILE, find_rule_faults};
+use xtask_config::{BRANCHES_FILE, SYNC_FILE, VALIDATE_FILE, find_rule_faults, is_pin_file};
 use xtask_file_checks::syntax::find_syntax_fault;
 use xtask_git::Tools;
 use xtask_git::{FileMode, Id, PathPatterns, PathScope, Repo, StagedChange, TreeEntry};
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::managed::ManagedPaths;
+use xtask_sync::pin_reader::PinReader;
 
 /// The largest file that is accepted, in bytes: 50 MB, the size at which GitHub begins to warn (100 MB is refused).
 const LARGEST_FILE: u64 = 50_000_000;
@@ -61,7 +62,7 @@ pub fn check_staged(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<Comm
     if repo.current_operation().is_none()
         && let Some(branch) = branch.filter(|branch| *branch != context.config.branch)
     {
-        verdict.notes.extend(describe_own_versions(repo, &context, &branch, &changes)?);
+        verdict.notes.extend(describe_own_versions(repo, &context, &branch, &changes, tools)?);
     }
     verdict.changes = Some(changes);
     Ok(verdict)
@@ -90,8 +91,9 @@ fn find_staged_faults(
         if incoming.iter().any(is_theirs) {
             continue;
         }
-        if let Some(entry) = change.after.filter(|_| is_canonical)
-            && rule_files.contains(&change.path)
+        let is_rule = is_canonical && rule_files.contains(&change.path);
+        if let Some(entry) = change.after.filter(is_regular_file)
+            && (is_rule || is_pin_file(change.path.as_bytes()))
         {
             faults.extend(find_rule_faults(&change.path.to_string(), &repo.read_blob(entry.id)?));
         }
@@ -108,6 +110,7 @@ fn describe_own_versions(
     context: &SyncContext,
     branch: &str,
     changes: &[StagedChange],
+    tools: &Tools<'_>,
 ) -> Result<Option<String>> {
     let managed = ManagedPaths::new(&context.config, Some(branch));
     let mut files = Vec::new();
@@ -116,9 +119,18 @@ fn describe_own_versions(
             && !managed.is_kept_by_branch(path)
             && repo.entry_at(context.canonical.tree, path)? != *after
         {
-            files.push(path.to_string());
+            files.push(path);
         }
     }
+    // What is pinned differs on purpose.
+    if !files.is_empty()
+        && let Ok(head) = repo.head()
+        && let Ok(pins) =
+            PinReader::new(repo, tools.world.now_seconds()).read_branch(context, &head)
+    {
+        files.retain(|path| pins.find(path).is_none());
+    }
+    let files: Vec<String> = files.into_iter().map(ToString::to_string).collect();
     Ok((!files.is_empty()).then(|| {
         format!(
             "{0} {1} managed: the shared version is on `{2}`, and this branch gets one of its own; \
@@ -130,15 +142,18 @@ fn describe_own_versions(
     }))
 }
 
+fn is_regular_file(entry: &TreeEntry) -> bool {
+    matches!(entry.mode, FileMode::File | FileMode::Executable)
+}
+
 /// Returns the fault of a staged file. Faults that its committed version already has are ignored.
 fn find_staged_fault(
     repo: &Repo,
     change: &StagedChange,
     known: &BTreeSet<Id>,
 ) -> Result<Option<String>> {
-    let is_file = |entry: &TreeEntry| matches!(entry.mode, FileMode::File | FileMode::Executable);
-    let Some(after) = change.after.filter(is_file) else { return Ok(None) };
-    let before = change.before.filter(is_file);
+    let Some(after) = change.after.filter(is_regular_file) else { return Ok(None) };
+    let before = change.before.filter(is_regular_file);
     if known.contains(&after.id) {
         return Ok(None);
     }
