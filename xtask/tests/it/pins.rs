@@ -414,8 +414,11 @@ fn clones_and_renamed_branches_keep_pins() {
     repo.git(&["push", "-q", "--all", "-u", "origin"]);
     repo.git(&["branch", "-m", "feature", "renamed"]);
     assert_eq!(class_of(&repo, "setup/a"), "pinned keep");
-    // A new pin holds the name that others know.
-    pin(&repo, "setup/b").success();
+    // A new pin holds the name that others know, if git pushes there.
+    pin(&repo, "scripts").success().says("its upstream is `feature`");
+    repo.xtask(&["unpin", "scripts"]).success();
+    repo.git(&["config", "push.default", "upstream"]);
+    pin(&repo, "setup/b").success().never_says("its upstream");
     repo.git(&["push", "-q", "origin", "HEAD:feature"]);
     lab.place(".").git(&["clone", "-q", hub.as_str(), "two"]);
     let two = lab.place("two");

@@ -64,6 +64,9 @@ struct World<'a> {
 
 const REPOSITORIES: [&str; 3] = ["one", "two", "hub.git"];
 
+/// A managed path with its file and its entry in HEAD.
+type PinnedPath = (&'static str, Option<Vec<u8>>, String);
+
 impl<'a> World<'a> {
     fn new(lab: &'a Lab, seed: u64) -> World<'a> {
         let places = ["one", "linked", "two"].map(|name| lab.place(name)).to_vec();
@@ -312,10 +315,7 @@ impl<'a> World<'a> {
 
     /// HEAD, and the managed paths that are pinned there, each with its file and its entry in HEAD. None if a
     /// command was killed: the next one restores what that has replaced.
-    fn pinned_here(
-        &self,
-        place: &Place<'_>,
-    ) -> (String, Vec<(&'static str, Option<Vec<u8>>, String)>) {
+    fn pinned_here(&self, place: &Place<'_>) -> (String, Vec<PinnedPath>) {
         if place.git_folder().join("xtask/journal").exists() {
             return (String::new(), Vec::new());
         }

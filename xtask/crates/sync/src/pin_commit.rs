@@ -16,6 +16,7 @@ use super::worktree_lock::LockWorktree as _;
 use xtask_base::date::Date;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
+use xtask_config::PinHome;
 use xtask_git::{
     FileMode, Head, Id, Index, IndexStatus, NewCommit, PathCache, Repo, Tools, TreeEntry,
     WorktreeItem,
@@ -64,6 +65,7 @@ pub fn change_pins(
         pins.iter().map(|stored| PinLine::new(stored, reader.today())).collect()
     };
     (report.pins, report.removed) = (lines(&edit.written), lines(&edit.removed));
+    report.warnings.extend(describe_other_name(&context, &reader, &head, &edit));
     if dry_run || edit.is_empty() {
         return Ok(report);
     }
@@ -74,6 +76,24 @@ pub fn change_pins(
     report.commit = Some(done.commit.to_string());
     report.undo = done.backup;
     Ok(report)
+}
+
+/// Warns if new pins hold another name than that of the upstream: in other clones they do not apply to it.
+fn describe_other_name(
+    context: &SyncContext,
+    reader: &PinReader<'_>,
+    head: &Head,
+    edit: &PinEdit,
+) -> Option<String> {
+    let local = head.branch.as_deref()?;
+    let upstream = reader.branch_names(context, local).upstream?;
+    let new = edit.written.first().filter(|new| new.home == PinHome::Branch)?;
+    (new.pin.branch != upstream).then(|| {
+        format!(
+            "the pin is of `{local}`, and its upstream is `{upstream}`: in other clones it applies once \
+             it is pushed as `{local}`"
+        )
+    })
 }
 
 /// Returns the commit to build on, the branch whose pins change, and their change.

@@ -123,10 +123,18 @@ pub fn find_pin_target(
         )));
     }
     let names = reader.branch_names(context, &branch);
-    // The name that other clones see.
-    let name = names.upstream.clone().unwrap_or_else(|| branch.clone());
     let tree = head.tree;
-    Ok(PinTarget { head, branch: name, names, home: PinHome::Branch, tree })
+    let branch = choose_name(repo, &names);
+    Ok(PinTarget { head, branch, names, home: PinHome::Branch, tree })
+}
+
+/// Returns the name that new pins of a branch hold: the one in this clone, which stays when the branch gets
+/// another upstream; that of its upstream only if git pushes there.
+fn choose_name(repo: &Repo, names: &BranchNames) -> String {
+    let push = repo.config_value("push.default");
+    let pushes_there = matches!(push.as_deref(), Some("upstream" | "tracking"));
+    let upstream = names.upstream.as_ref().filter(|_| pushes_there);
+    upstream.unwrap_or(&names.local).clone()
 }
 
 fn unnamed_error(canonical: &str) -> Error {
@@ -214,7 +222,7 @@ pub fn plan_pins(
             }
         }
     }
-    let is_over = |one: &&StoredPin| !one.pin.is_active(today);
+    let is_over = |one: &&StoredPin| is_lapsed_of(one, target, today);
     let is_new = |one: &&StoredPin| !new.paths.contains(&one.pin.path);
     if !written.is_empty() {
         removed.extend(present.iter().filter(is_over).filter(is_new).cloned());
@@ -237,7 +245,8 @@ pub fn plan_unpins(
         return Err(unknown_pin_error(context, reader, target, &present, &unknown));
     }
     let today = reader.today();
-    let is_gone = |one: &&StoredPin| paths.contains(&one.pin.path) || !one.pin.is_active(today);
+    let is_gone =
+        |one: &&StoredPin| paths.contains(&one.pin.path) || is_lapsed_of(one, target, today);
     let removed: Vec<StoredPin> = present.iter().filter(is_gone).cloned().collect();
     let lapsed: Vec<&StoredPin> =
         removed.iter().filter(|one| !paths.contains(&one.pin.path)).collect();
@@ -271,15 +280,17 @@ pub fn plan_lapsed(
     if context.is_reserved_branch(branch) && !is_canonical {
         return Err(reserved_error(context, branch));
     }
-    let (names, home) = match is_canonical {
-        // All of the canonical branch are its own.
-        true => (None, PinHome::Canonical),
-        false => (Some(reader.branch_names(context, branch)), PinHome::Branch),
-    };
+    // All of the canonical branch are its own.
+    let home = if is_canonical { PinHome::Canonical } else { PinHome::Branch };
+    let name = choose_name(repo, &reader.branch_names(context, branch));
     let mut removed = Vec::new();
     for (pin, file) in reader.read_tree(head.tree, branch)?.iter() {
-        let is_gone = || Ok::<_, Error>(find_branch_tree(repo, context, &pin.branch)?.is_none());
-        if !pin.is_active(reader.today()) && (is_pin_of(pin, names.as_ref()) || is_gone()?) {
+        let is_gone = || match repo.is_branch_name(&pin.branch) {
+            true => Ok::<_, Error>(find_branch_tree(repo, context, &pin.branch)?.is_none()),
+            false => Ok(true),
+        };
+        let is_own = is_canonical || pin.branch == name;
+        if !pin.is_active(reader.today()) && (is_own || is_gone()?) {
             removed.push(StoredPin { pin: pin.clone(), file: file.clone(), home });
         }
     }
@@ -291,6 +302,12 @@ pub fn plan_lapsed(
         many => format!("Remove {} that have lapsed", pluralize(many, "pin")),
     };
     Ok(PinEdit { written: Vec::new(), removed, message: render_message(&subject, &listed, &[]) })
+}
+
+/// Returns whether a pin has lapsed and holds the name of the branch itself. That of its upstream may be
+/// another branch, which removes its own.
+fn is_lapsed_of(stored: &StoredPin, target: &PinTarget, today: Date) -> bool {
+    !stored.pin.is_active(today) && stored.pin.branch == target.branch
 }
 
 /// Returns the pins of the branch in the tree that is committed on.
