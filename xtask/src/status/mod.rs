@@ -153,7 +153,12 @@ fn add_sync_status(
     let inspection =
         inspect_checkout(repo, context.clone(), &options, ScanDepth::Everything, tools)?;
     let SyncInspection::Planned(planned) = inspection else {
-        report.notes.push(format!("`{}` is the canonical branch", context.config.branch));
+        let branch = &context.config.branch;
+        report.notes.push(format!("`{branch}` is the canonical branch"));
+        let reader = PinReader::new(repo, tools.world.now_seconds());
+        if let Err(fault) = reader.read_tree(repo.head()?.tree, branch) {
+            report.notes.push(fault.message().to_owned());
+        }
         return Ok(());
     };
     let plan = &planned.plan;

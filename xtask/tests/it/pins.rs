@@ -313,6 +313,13 @@ fn protected_branches_are_pinned_on_the_canonical_branch() {
     repo.git(&["switch", "-qc", "work"]);
     repo.git(&["config", "branch.work.merge", "refs/heads/main"]);
     assert_eq!(class_of(&repo, "setup/a"), "behind update");
+    // A branch can be pinned here and there.
+    repo.git(&["switch", "-q", "orchestration-tools"]);
+    repo.xtask(&["pin", "setup/a", "--branch", "feature", "--reason", "x"]).success();
+    repo.git(&["switch", "-q", "feature"]);
+    repo.xtask(&["unpin", "setup/a"]).status(2).says("its pin is on `orchestration-tools`");
+    pin(&repo, "setup/a").success();
+    repo.xtask(&["unpin", "setup/a"]).success().says("remains pinned by a pin on `orchestration-");
     repo.git(&["switch", "-q", "orchestration-tools"]);
     repo.xtask(&["unpin", "setup/a"]).status(2).says("--branch");
     repo.xtask(&["unpin", "setup/a", "--branch", "main"]).success();
@@ -589,6 +596,25 @@ fn malformed_pins_are_never_no_pins() {
     repo.link("../setup/a", ".sync-pins/x.toml");
     repo.commit("a symlink");
     repo.xtask(&["sync"]).status(2).says(".sync-pins/x.toml: it is not a regular file");
+    // All branches read those of the canonical branch: there they are told, and not pushed.
+    let hub = lab.path("hub");
+    repo.git(&["init", "-q", "--bare", "-b", "main", hub.as_str()]);
+    repo.git(&["remote", "add", "origin", hub.as_str()]);
+    repo.git(&["switch", "-q", "orchestration-tools"]);
+    repo.write(".sync-pins/x.toml", "nonsense\n");
+    repo.git(&["add", "-A"]);
+    repo.git(&["commit", "-q", "--no-verify", "-m", "malformed"]);
+    repo.xtask(&["status"]).success().says("malformed pin on `orchestration-tools`");
+    let pushed = repo.try_git(&["push", "origin", "orchestration-tools"]);
+    assert_eq!(pushed.code, Some(1));
+    assert!(pushed.err.contains("malformed pin on `orchestration-tools`"), "{}", pushed.err);
+    repo.git(&["switch", "-q", "plain"]);
+    repo.xtask(&["sync"]).status(2).says("malformed pin on `orchestration-tools`");
+    repo.xtask(&["pin", "--list", "--all"])
+        .status(2)
+        .says("malformed pin on `orchestration-tools`");
+    repo.git(&["update-ref", "refs/heads/orchestration-tools", "orchestration-tools~"]);
+    repo.git(&["switch", "-q", "feature"]);
     // What is no pin is left alone.
     repo.remove(".sync-pins/x.toml");
     repo.write(".sync-pins/README.md", "pins\n");

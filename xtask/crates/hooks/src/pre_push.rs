@@ -128,7 +128,7 @@ fn describe_private_refs(refs: &[PushedRef]) -> Option<String> {
     })
 }
 
-/// Returns the faults in rules files that a push of the canonical branch would publish.
+/// Returns the faults in rules files and pins that a push of the canonical branch would publish.
 fn find_pushed_rule_faults(repo: &Repo, refs: &[PushedRef]) -> Vec<String> {
     let canonical = context::configured_names(repo).branch;
     let of_canonical = refs.iter().filter(|pushed| pushed.branch() == Some(&canonical));
@@ -139,6 +139,12 @@ fn find_pushed_rule_faults(repo: &Repo, refs: &[PushedRef]) -> Vec<String> {
             if let Some(entry) = repo.entry_at(tree, &RepoPath::new(file)).ok()? {
                 faults.extend(find_rule_faults(file, &repo.read_blob(entry.id).ok()?));
             }
+        }
+        // All branches read the pins of the canonical branch. The day does not matter here.
+        if let Err(fault) = PinReader::new(repo, 0).read_tree(tree, &canonical)
+            && fault.kind() == ErrorKind::Usage
+        {
+            faults.push(fault.message().to_owned());
         }
         Some(faults)
     });

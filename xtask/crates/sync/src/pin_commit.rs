@@ -9,14 +9,14 @@ use super::overlay;
 use super::pin_edit::{NewPins, PinEdit, find_pin_target, plan_lapsed, plan_pins, plan_unpins};
 use super::pin_reader::PinReader;
 use super::pin_report::{PinLine, PinReport};
-use super::pins::StoredPin;
+use super::pins::{StoredPin, is_pin_of};
 use super::run::{check_repo_ready, load_context};
 use super::transaction::{FileUpdate, HeadMove, PathUpdate, Transaction};
 use super::worktree_lock::LockWorktree as _;
 use xtask_base::date::Date;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
-use xtask_config::PinHome;
+use xtask_config::{Pin, PinHome};
 use xtask_git::{
     FileMode, Head, Id, Index, IndexStatus, NewCommit, PathCache, Repo, Tools, TreeEntry,
     WorktreeItem,
@@ -66,6 +66,7 @@ pub fn change_pins(
     };
     (report.pins, report.removed) = (lines(&edit.written), lines(&edit.removed));
     report.warnings.extend(describe_other_name(&context, &reader, &head, &edit));
+    report.warnings.extend(describe_remaining(&context, &reader, &head, &edit)?);
     if dry_run || edit.is_empty() {
         return Ok(report);
     }
@@ -94,6 +95,30 @@ fn describe_other_name(
              it is pushed as `{local}`"
         )
     })
+}
+
+/// Warns if a removed pin is on the canonical branch as well, where it still applies.
+fn describe_remaining(
+    context: &SyncContext,
+    reader: &PinReader<'_>,
+    head: &Head,
+    edit: &PinEdit,
+) -> Result<Vec<String>> {
+    let canonical = &context.config.branch;
+    let Some(branch) = head.branch.as_ref().filter(|branch| *branch != canonical) else {
+        return Ok(Vec::new());
+    };
+    let names = reader.branch_names(context, branch);
+    let on_canonical = reader.read_tree(context.canonical.tree, canonical)?;
+    let applies = |pin: &Pin| pin.is_active(reader.today()) && is_pin_of(pin, Some(&names));
+    let mut lines = Vec::new();
+    for StoredPin { pin: removed, .. } in &edit.removed {
+        let path = &removed.path;
+        if on_canonical.iter().any(|(pin, _)| applies(pin) && pin.covers(path)) {
+            lines.push(format!("`{path}` remains pinned by a pin on `{canonical}`"));
+        }
+    }
+    Ok(lines)
 }
 
 /// Returns the commit to build on, the branch whose pins change, and their change.
