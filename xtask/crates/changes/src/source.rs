@@ -165,21 +165,9 @@ pub fn resolve_commits(
                 pinned.extend(pick.pinned.iter().map(ToString::to_string));
             }
             match resolved {
-                Ok(Some(pick)) if pick.changes.is_empty() && !pick.pinned.is_empty() => {
-                    if !is_range {
-                        faults.push(format!(
-                            "{} `{}` changes only what `{}` has pinned",
-                            repo.short_id(id),
-                            pick.commit.subject(),
-                            source.name
-                        ));
-                    }
+                Ok(Some(pick)) if pick.changes.is_empty() && !is_range => {
+                    faults.push(describe_empty_pick(repo, source, &pick));
                 }
-                Ok(Some(pick)) if pick.changes.is_empty() && !is_range => faults.push(format!(
-                    "{} `{}` changes no managed file",
-                    repo.short_id(id),
-                    pick.commit.subject()
-                )),
                 Ok(Some(pick)) if pick.changes.is_empty() => {}
                 Ok(Some(pick)) => picks.push(pick),
                 Ok(None) if is_range => {}
@@ -191,29 +179,43 @@ pub fn resolve_commits(
             }
         }
     }
-    if faults.is_empty() && picks.is_empty() && !pinned.is_empty() {
-        let name = &source.name;
-        faults.push(format!("these commits change only what `{name}` has pinned"));
-    }
     if faults.is_empty() && picks.is_empty() {
-        faults.push("none of these commits changes a managed file".to_owned());
+        faults.push(match pinned.is_empty() {
+            true => "none of these commits changes a managed file".to_owned(),
+            false => format!("these commits change only what `{}` has pinned", source.name),
+        });
     }
-    let pinned: Vec<String> = pinned.into_iter().collect();
-    match faults.as_slice() {
-        [] => Ok(picks),
-        [one] if picks.is_empty() && !pinned.is_empty() => {
-            Err(Error::usage(format!("{one}; nothing was changed")).with_hint(format!(
-                "pinned: {}; `cargo xtask unpin PATH` on `{}` ends a pin",
-                join_names(&pinned, 5),
-                source.name
-            )))
-        }
-        [one] => Err(Error::usage(format!("{one}; nothing was changed"))
-            .with_hint(format!("`git log --oneline {}` lists its commits", source.name))),
-        several => Err(several.iter().fold(
+    if faults.is_empty() {
+        return Ok(picks);
+    }
+    let pinned: Vec<String> = pinned.into_iter().filter(|_| picks.is_empty()).collect();
+    Err(selection_error(source, &faults, &pinned))
+}
+
+/// Describes a named commit of which nothing is left to pick.
+fn describe_empty_pick(repo: &Repo, source: &SourceBranch, pick: &SelectedCommit) -> String {
+    let (id, subject) = (repo.short_id(pick.commit.id), pick.commit.subject());
+    match pick.pinned.is_empty() {
+        true => format!("{id} `{subject}` changes no managed file"),
+        false => format!("{id} `{subject}` changes only what `{}` has pinned", source.name),
+    }
+}
+
+/// Builds the error for commits that cannot be picked. `pinned` are the paths that are left out.
+fn selection_error(source: &SourceBranch, faults: &[String], pinned: &[String]) -> Error {
+    let name = &source.name;
+    match faults {
+        [one] if !pinned.is_empty() => Error::usage(format!("{one}; nothing was changed"))
+            .with_hint(format!(
+                "pinned: {}; `cargo xtask unpin PATH` on `{name}` ends a pin",
+                join_names(pinned, 5)
+            )),
+        [one] => Error::usage(format!("{one}; nothing was changed"))
+            .with_hint(format!("`git log --oneline {name}` lists its commits")),
+        several => several.iter().cloned().fold(
             Error::usage("cannot pick these commits; nothing was changed"),
             Error::with_detail,
-        )),
+        ),
     }
 }
 

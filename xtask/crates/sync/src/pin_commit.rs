@@ -175,17 +175,11 @@ pub fn commit_pin_edit(
     let committer = repo.committer(now)?;
     let failed = |cause| Error::unable("cannot write the commit").with_cause(cause);
     tools.disk.check_gate("write the tree").map_err(failed)?;
-    let mut changes = Vec::new();
-    for (file, content) in edit.file_changes() {
-        let entry = match content {
-            None => None,
-            Some(text) => {
-                let id = repo.write_blob(text.as_bytes())?;
-                Some(TreeEntry { mode: FileMode::File, id })
-            }
-        };
-        changes.push((file, entry));
-    }
+    let write = |(file, text): (RepoPath, Option<String>)| {
+        let id = text.map(|text| repo.write_blob(text.as_bytes())).transpose()?;
+        Ok((file, id.map(|id| TreeEntry { mode: FileMode::File, id })))
+    };
+    let changes = edit.file_changes().into_iter().map(write).collect::<Result<Vec<_>>>()?;
     let tree = repo.write_tree(Some(head.tree), &changes)?;
     if tree == head.tree {
         return Ok(None);
