@@ -17,6 +17,7 @@ use xtask_sync::branch_overview::list_path_states;
 use xtask_sync::classify::{PathClass, classify_path};
 use xtask_sync::context::SyncContext;
 use xtask_sync::managed::ManagedPaths;
+use xtask_sync::pin_reader::PinReader;
 use xtask_sync::run::{SyncInspection, SyncOptions, inspect_checkout};
 use xtask_sync::scan::ScanDepth;
 use xtask_sync::upstream::is_sync_commit;
@@ -92,6 +93,7 @@ impl BranchDrift {
             less(PathClass::Edited),
             less(PathClass::Untracked),
             less(PathClass::Customised),
+            less(PathClass::Pinned),
             self.paths.is_empty(),
             self.name.clone(),
         )
@@ -125,7 +127,8 @@ pub(super) fn read_one_branch(
         false => inspect_worktrees(repo, context, Some(name), tools)?,
     };
     let lineage = repo.merge_base_finder();
-    let mut reader = BranchReader { repo, context, once: &once, worktrees, lineage };
+    let pins = PinReader::new(repo, tools.world.now_seconds());
+    let mut reader = BranchReader { repo, context, once: &once, worktrees, lineage, pins };
     Ok(Some(reader.read_branch(name, commit)))
 }
 
@@ -154,7 +157,8 @@ pub(super) fn read_drift(
         false => inspect_worktrees(repo, context, None, tools)?,
     };
     let lineage = repo.merge_base_finder();
-    let mut reader = BranchReader { repo, context, once: &once, worktrees, lineage };
+    let pins = PinReader::new(repo, tools.world.now_seconds());
+    let mut reader = BranchReader { repo, context, once: &once, worktrees, lineage, pins };
     let mut branches = reader.read_all(&branch_prefix(context, is_remote), tools)?;
     let all: Vec<RepoPath> = known
         .into_keys()
@@ -264,6 +268,7 @@ struct BranchReader<'r> {
     once: &'r CanonicalHistory,
     worktrees: BTreeMap<String, CheckedOut>,
     lineage: MergeBaseFinder<'r>,
+    pins: PinReader<'r>,
 }
 
 impl BranchReader<'_> {
@@ -318,8 +323,8 @@ impl BranchReader<'_> {
 
     fn read_commit_paths(&mut self, name: &str, commit: Id) -> Result<Vec<PathDrift>> {
         let head = Head { tree: self.repo.tree_of(commit)?, commit, branch: Some(name.to_owned()) };
-        let states =
-            list_path_states(self.repo, self.context, self.once, &head, &mut self.lineage)?;
+        let (lineage, pins) = (&mut self.lineage, &self.pins);
+        let states = list_path_states(self.repo, self.context, self.once, &head, lineage, pins)?;
         let path = |state| {
             let classified = classify_path(&state);
             PathDrift {

@@ -17,12 +17,13 @@ use xtask_sync::behind_history::DAYS;
 use xtask_sync::classify::PathClass;
 
 /// Classes in the order of need, each with its letter in the style sheet; those in sync have no mark.
-const SHOWN_CLASSES: [(PathClass, &str); 6] = [
+const SHOWN_CLASSES: [(PathClass, &str); 7] = [
     (PathClass::Behind, "behind"),
     (PathClass::Unknown, "unknown"),
     (PathClass::Edited, "edited"),
     (PathClass::Untracked, "untracked"),
     (PathClass::Customised, "customised"),
+    (PathClass::Pinned, "pinned"),
     (PathClass::Excluded, "excluded"),
 ];
 
@@ -381,6 +382,13 @@ fn list_commands(branch: &BranchDrift) -> Vec<(&'static str, String)> {
     }
     if branch.count(PathClass::Edited) + branch.count(PathClass::Untracked) > 0 {
         commands.push(("This shows its uncommitted changes", format!("{there} diff")));
+    }
+    if let Some(pinned) = branch.paths.iter().find(|path| path.class == PathClass::Pinned) {
+        let path = quote_for_shell(&pinned.path.to_string());
+        commands.push((
+            "It keeps its content at pinned paths; this ends a pin",
+            format!("{there} unpin {path}"),
+        ));
     }
     if branch.count(PathClass::Unknown) > 0 {
         commands.push((
