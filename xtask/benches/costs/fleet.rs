@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
-use crate::kit::{Bench, find, median, milliseconds, report, timed};
+use crate::kit::{Bench, Comparison, find, median, milliseconds, report, timed};
+use crate::plot::{Group, Section};
 
 /// How often each is timed: every round moves every branch.
 const ROUNDS: usize = 5;
@@ -41,7 +42,10 @@ pub fn branches(bench: &Bench) {
         let ours = bench.xtask(&shell, &["status", "--all"]);
         (ours, timed(|| names.iter().for_each(|name| git_diff(&shell, name))))
     });
-    report(pairs.collect(), "git diff, 200 times");
+    let title = "status --all, 200 branches";
+    let (section, other) = (Section::Propagate, "git diff, 200 times");
+    let what = Comparison { section, title, ours: "xtask", other, budget: None };
+    report(bench, &what, pairs.collect());
 }
 
 /// The repository that is given, in fresh clones of it: in a used one the new objects are there.
@@ -62,7 +66,7 @@ pub fn fleet(bench: &Bench, given: &Path) {
         tally.add("git update-ref --stdin, the same refs alone", all, back);
         theirs(bench, given, round, &mut tally);
     }
-    tally.print();
+    tally.print(bench);
 }
 
 /// What git needs for the same, in a clone of its own.
@@ -98,10 +102,14 @@ impl Tally {
         }
     }
 
-    fn print(self) {
+    fn print(self, bench: &Bench) {
+        let title = "every branch of a given repository";
+        let mut group = Group::new(Section::Propagate, title, "ms per branch").with_budget(0.5);
         for (what, times) in self.0 {
+            group = group.bar(what, &times);
             println!("  {what:<44} {:8.2} ms a branch", median(times));
         }
+        bench.results.add(group);
     }
 }
 
@@ -224,22 +232,27 @@ struct Size {
 
 const USUAL: Size = Size { branches: 200, managed: 100, unmanaged: 1000 };
 
-/// What came out: milliseconds for each branch.
+/// What came out: milliseconds for each branch, in each round.
 struct Grown {
-    ours: f64,
-    theirs: f64,
+    ours: Vec<f64>,
+    theirs: Vec<f64>,
 }
 
 pub fn growth(bench: &Bench) {
     let mut plot = String::from("propagate, milliseconds a branch; each █ is a quarter more\n");
     let mut row = |what: &str, sizes: &[usize], size: fn(usize) -> Size| {
         println!("  {what}");
+        let title = format!("propagate, growth with the number of {what}");
+        let mut group = Group::new(Section::Propagate, &title, "ms per branch");
         for number in sizes {
             let name = format!("{what}-{number}").replace(' ', "-");
             let grown = grow(bench, &name, *number, size(*number));
-            writeln!(plot, "{number:>9} {what:<15} xtask {}", bar(grown.ours)).unwrap();
-            writeln!(plot, "{:>25} git   {}", "", bar(grown.theirs)).unwrap();
+            group = group.bar(&format!("xtask, {number}"), &grown.ours);
+            group = group.bar(&format!("git plumbing, {number}"), &grown.theirs);
+            writeln!(plot, "{number:>9} {what:<15} xtask {}", bar(median(grown.ours))).unwrap();
+            writeln!(plot, "{:>25} git   {}", "", bar(median(grown.theirs))).unwrap();
         }
+        bench.results.add(group);
     };
     row("branches", &[50, 200, 800, 3200], |branches| Size { branches, ..USUAL });
     row("managed files", &[10, 100, 1000, 10_000], |managed| Size { managed, ..USUAL });
@@ -290,16 +303,17 @@ fn grow(bench: &Bench, name: &str, number: usize, size: Size) -> Grown {
     move_refs(&shell, &after, &before);
     let paths = ["setup".to_owned()];
     let time = |name: &String| milliseconds(timed(|| plumbing(&shell, name, &paths)));
-    let theirs = median(some(&before, SMALL_SAMPLE).iter().map(time).collect());
-    let (time, look, moved) = (median(ours), median(looks), median(moves));
+    let theirs: Vec<f64> = some(&before, SMALL_SAMPLE).iter().map(time).collect();
+    let (time, look, moved) = (median(ours.clone()), median(looks), median(moves));
     let memory = memory.map_or(String::new(), |kib| format!("   {:.0} MB", kib / 1024.0));
     println!(
         "  {number:>9}: {time:8.1} ms (first {:.1}, --dry-run {look:.1}, git update-ref {moved:.1})   \
-         a branch {:.2} ms   git plumbing {theirs:.2} ms{memory}",
+         a branch {:.2} ms   git plumbing {:.2} ms{memory}",
         milliseconds(first),
-        time / branches as f64
+        time / branches as f64,
+        median(theirs.clone())
     );
-    Grown { ours: time / branches as f64, theirs }
+    Grown { ours: ours.iter().map(|time| time / branches as f64).collect(), theirs }
 }
 
 /// The first run, and the most memory that it had at once in KiB, where a program can tell.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use xshell::{Shell, cmd};
 
 use crate::kit::{Bench, find, median, milliseconds, timed};
+use crate::plot::{Group, Section};
 
 /// How often each is timed.
 const ROUNDS: usize = 31;
@@ -80,9 +81,22 @@ fn python(shell: &Shell, program: &str) -> Option<()> {
     cmd!(shell, "{program} install {types...}").quiet().ignore_stdout().ignore_stderr().run().ok()
 }
 
+/// Those that are installed, each with a repository, and a line about each of the others.
+struct Ready {
+    sides: Vec<(&'static str, Shell)>,
+    left_out: Vec<String>,
+}
+
+/// What is timed: a word, the title of its plot, and the budget in milliseconds.
+struct Timed<'a> {
+    what: &'a str,
+    title: &'a str,
+    budget: Option<f64>,
+}
+
 /// A repository for each contender that is installed.
-fn contenders(bench: &Bench, name: &str, managed: usize) -> Vec<(&'static str, Shell)> {
-    let mut ready = Vec::new();
+fn contenders(bench: &Bench, name: &str, managed: usize) -> Ready {
+    let (mut ready, mut left_out) = (Vec::new(), Vec::new());
     for Contender { name: who, install } in CONTENDERS {
         let shell = bench.repo(&format!("hooks-{name}-{who}").replace(' ', "-"), managed, 600);
         cmd!(shell, "git branch other").quiet().run().unwrap();
@@ -91,18 +105,23 @@ fn contenders(bench: &Bench, name: &str, managed: usize) -> Vec<(&'static str, S
         fs::write(exclude, "/.husky\n/lefthook.yml\n/.pre-commit-config.yaml\n").unwrap();
         match install(bench, &shell) {
             Some(()) => ready.push((who, shell)),
-            None => println!("  {who} is not installed, and was left out"),
+            None => {
+                println!("  {who} is not installed, and was left out");
+                left_out.push(format!("{who} is not installed"));
+            }
         }
     }
-    ready
+    Ready { sides: ready, left_out }
 }
 
 /// Times one thing for all of them in turn, and prints what each adds to none at all.
 fn compare(
-    what: &str,
-    contenders: &[(&'static str, Shell)],
+    bench: &Bench,
+    timed: &Timed<'_>,
+    ready: &Ready,
     run: impl Fn(&Shell, usize) -> Duration,
 ) {
+    let (what, contenders) = (timed.what, &ready.sides);
     let mut times = vec![Vec::new(); contenders.len()];
     for round in 0..ROUNDS {
         for (times, (_, shell)) in times.iter_mut().zip(contenders) {
@@ -110,16 +129,25 @@ fn compare(
         }
     }
     let none = times[0].clone();
+    let mut group = Group::new(Section::Hooks, timed.title, "ms added").without(&ready.left_out);
     for (times, (name, _)) in times.iter().zip(contenders) {
-        let added = times.iter().zip(&none).map(|(time, none)| time - none).collect();
+        let added: Vec<f64> = times.iter().zip(&none).map(|(time, none)| time - none).collect();
+        if *name != "none" {
+            group = group.bar(name, &added);
+        }
         let (time, added) = (median(times.clone()), median(added));
         println!("  {what:<9} {name:<11} {time:8.1} ms   added {added:+8.1} ms");
     }
+    bench.results.add(match timed.budget {
+        Some(budget) => group.with_budget(budget),
+        None => group,
+    });
 }
 
-fn checkout(bench: &Bench, managed: usize) {
+fn checkout(bench: &Bench, managed: usize, title: &str, budget: f64) {
     let contenders = contenders(bench, &managed.to_string(), managed);
-    compare("checkout", &contenders, |shell, round| {
+    let what = Timed { what: "checkout", title, budget: Some(budget) };
+    compare(bench, &what, &contenders, |shell, round| {
         let branch = ["other", "feature"][round % 2];
         timed(|| {
             let command = cmd!(shell, "git checkout --quiet {branch} --").quiet();
@@ -129,23 +157,24 @@ fn checkout(bench: &Bench, managed: usize) {
 }
 
 pub fn checkout_of_few(bench: &Bench) {
-    checkout(bench, 65);
+    checkout(bench, 65, "git checkout, 65 managed files", 4.0);
 }
 
 pub fn checkout_of_many(bench: &Bench) {
-    checkout(bench, 10_000);
+    checkout(bench, 10_000, "git checkout, 10,000 managed files", 8.0);
 }
 
 pub fn commit_and_push(bench: &Bench) {
     let contenders = contenders(bench, "commit", 65);
-    for (name, shell) in &contenders {
+    for (name, shell) in &contenders.sides {
         let hub = bench.root.join(format!("hub-{name}").replace(' ', "-"));
         cmd!(shell, "git init --quiet --bare {hub}").quiet().run().unwrap();
         cmd!(shell, "git remote add origin {hub}").quiet().run().unwrap();
         let push = cmd!(shell, "git push --quiet --no-verify origin main orchestration-tools");
         push.quiet().run().unwrap();
     }
-    compare("commit", &contenders, |shell, round| {
+    let what = Timed { what: "commit", title: "git commit", budget: None };
+    compare(bench, &what, &contenders, |shell, round| {
         let file = shell.current_dir().join("src/d000/e00/f0000000");
         fs::write(file, format!("{round}\n")).unwrap();
         timed(|| {
@@ -153,7 +182,8 @@ pub fn commit_and_push(bench: &Bench) {
             command.ignore_stdout().ignore_stderr().run().unwrap();
         })
     });
-    compare("push", &contenders, |shell, _| {
+    let what = Timed { what: "push", title: "git push", budget: None };
+    compare(bench, &what, &contenders, |shell, _| {
         cmd!(shell, "git commit --quiet --no-verify --allow-empty -m more").quiet().run().unwrap();
         timed(|| {
             let command = cmd!(shell, "git push --quiet origin feature").quiet();

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use xshell::{Shell, cmd};
 
+use crate::plot::{Group, Section};
+use crate::results::Results;
+
 /// How often each side is timed. Odd, so that the median is one of them.
 pub const ROUNDS: usize = 15;
 
@@ -17,15 +20,16 @@ pub type Row = fn(&Bench);
 pub struct Bench {
     pub root: PathBuf,
     pub xtask: &'static str,
+    pub results: Results,
 }
 
 impl Bench {
-    pub fn new() -> Bench {
+    pub fn new(results: Results) -> Bench {
         let root = std::env::temp_dir().join(format!("xtask-bench-{}", std::process::id()));
         fs::create_dir_all(&root).unwrap();
         fs::write(root.join("gitconfig"), "[user]\nname = Ada\nemail = a@example.invalid\n")
             .unwrap();
-        Bench { root, xtask: env!("CARGO_BIN_EXE_xtask") }
+        Bench { root, xtask: env!("CARGO_BIN_EXE_xtask"), results }
     }
 
     pub fn shell(&self, dir: &Path) -> Shell {
@@ -128,9 +132,29 @@ pub fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-pub fn report(pairs: Vec<(Duration, Duration)>, other: &str) {
-    let ours = median(pairs.iter().map(|(ours, _)| milliseconds(*ours)).collect());
-    let theirs = median(pairs.iter().map(|(_, theirs)| milliseconds(*theirs)).collect());
+/// Who is compared in pairs, and what about: ours, the other, the section and title of the plot, and the budget as a
+/// ratio.
+pub struct Comparison<'a> {
+    pub section: Section,
+    pub title: &'a str,
+    pub ours: &'a str,
+    pub other: &'a str,
+    pub budget: Option<f64>,
+}
+
+/// Prints what two sides took in turn, and keeps it.
+pub fn report(bench: &Bench, comparison: &Comparison<'_>, pairs: Vec<(Duration, Duration)>) {
+    let Comparison { section, title, ours: us, other, budget } = *comparison;
+    let all_of = |side: fn(&(Duration, Duration)) -> Duration| -> Vec<f64> {
+        pairs.iter().map(|pair| milliseconds(side(pair))).collect()
+    };
+    let (all_ours, all_theirs) = (all_of(|pair| pair.0), all_of(|pair| pair.1));
+    let (ours, theirs) = (median(all_ours.clone()), median(all_theirs.clone()));
+    let group = Group::new(section, title, "ms").bar(us, &all_ours).bar(other, &all_theirs);
+    bench.results.add(match budget {
+        Some(budget) => group.with_budget(budget * theirs),
+        None => group,
+    });
     let ratio = pairs.iter().map(|(o, t)| o.as_secs_f64() / t.as_secs_f64()).collect();
     println!("  xtask {ours:8.1} ms   {other} {theirs:8.1} ms   ratio {:.2}", median(ratio));
 }

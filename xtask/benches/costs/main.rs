@@ -4,7 +4,8 @@
 //! differences pair by pair: on a machine that is doing other things, too, these can be compared.
 //! Nothing fails by being slow. `cargo xbench -- NAME` runs the rows whose name holds NAME;
 //! `cargo xbench -- fleet --fleet DIR` looks at and moves every branch of a clone of a bare repository;
-//! without the word before it, that is added to all rows.
+//! without the word before it, that is added to all rows. `--plot DIR` draws what was measured, an SVG for each
+//! section of `docs/benchmarks.md`; `--save FILE` and `--from FILE` keep results between runs (`results.rs`).
 //!
 //! The rows of `validate` compare it with the task runners that are found on PATH, those of `services`
 //! with managers of processes, and both name those that are not. `cargo xbench -- wrong-hits` times nothing: it plays cases to them and to us, in which
@@ -19,20 +20,26 @@ mod fleet;
 mod hooks;
 mod kit;
 mod managers;
+#[path = "../../tests/pictures/plot.rs"]
+#[cfg_attr(test, expect(dead_code, reason = "its tests run in `tests/it`"))]
+mod plot;
+mod results;
 mod runners;
 mod running;
 mod scene;
 mod services;
 mod staged;
 mod stand_in;
+#[path = "../../tests/pictures/svg.rs"]
+#[cfg_attr(test, expect(unused_imports, reason = "its tests run in `tests/it`"))]
+mod svg;
 mod sync;
 mod validate;
 mod weight;
 mod wrong_hits;
 
-use std::path::{Path, PathBuf};
-
 use kit::{Bench, Row};
+use results::{Results, Wanted};
 
 const ROWS: [(&str, Row); 21] = [
     ("start: nothing to do in a small repository", sync::small),
@@ -68,18 +75,17 @@ fn main() {
     {
         return stand_in::run(rest);
     }
-    let given = args.iter().position(|arg| arg == "--fleet").map(|at| PathBuf::from(&args[at + 1]));
-    let wanted: Vec<&String> =
-        args.iter().filter(|arg| !arg.starts_with("--") && !Path::new(arg).exists()).collect();
-    let bench = Bench::new();
+    let wanted = Wanted::parse(args);
+    let bench = Bench::new(Results::begin(&wanted));
     for (name, run) in ROWS {
-        if wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str())) {
+        if wanted.is_row(name) {
             println!("\n{name}");
             run(&bench);
         }
     }
-    if let Some(given) = given {
+    if let Some(given) = &wanted.fleet {
         println!("\nfleet: propagate and status --all over every branch of what is given");
-        fleet::fleet(&bench, &given);
+        fleet::fleet(&bench, given);
     }
+    bench.results.finish(&wanted);
 }

@@ -115,14 +115,15 @@ pub struct Installed {
 }
 
 /// Those that are installed, with their versions, and a line about those that are not.
-pub fn installed(bench: &Bench) -> Vec<Installed> {
-    let mut ready = Vec::new();
+pub fn installed(bench: &Bench) -> (Vec<Installed>, Vec<String>) {
+    let (mut ready, mut left_out) = (Vec::new(), Vec::new());
     let folder = bench.root.join("services/versions");
     fs::create_dir_all(&folder).unwrap();
     for manager in MANAGERS {
         let found: Option<Vec<PathBuf>> = manager.programs.iter().map(|name| find(name)).collect();
         let Some(found) = found else {
             println!("  {} is not installed, and was left out", manager.name);
+            left_out.push(format!("{} is not installed", manager.name));
             continue;
         };
         let starts = found.first().cloned().unwrap_or_else(|| bench.xtask.into());
@@ -135,7 +136,7 @@ pub fn installed(bench: &Bench) -> Vec<Installed> {
     }
     // There is one that starts its daemon in order to say its version.
     end_all_of(&folder);
-    ready
+    (ready, left_out)
 }
 
 fn version(mut command: Command, args: &[&str]) -> String {

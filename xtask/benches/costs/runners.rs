@@ -180,9 +180,9 @@ pub struct Runner {
     program: PathBuf,
 }
 
-/// Those that are installed, and a line about those that are not.
-pub fn installed(bench: &Bench) -> Vec<Runner> {
-    let mut ready = Vec::new();
+/// Those that are installed, and a line about each of those that are not, which is also printed.
+pub fn installed(bench: &Bench) -> (Vec<Runner>, Vec<String>) {
+    let (mut ready, mut left_out) = (Vec::new(), Vec::new());
     for contender in CONTENDERS {
         let found: Option<Vec<PathBuf>> =
             contender.programs.iter().map(|name| find(name)).collect();
@@ -191,10 +191,13 @@ pub fn installed(bench: &Bench) -> Vec<Runner> {
                 let program = found.into_iter().next().unwrap_or_else(|| bench.xtask.into());
                 ready.push(Runner { contender, program });
             }
-            None => println!("  {} is not installed, and was left out", contender.name),
+            None => {
+                println!("  {} is not installed, and was left out", contender.name);
+                left_out.push(format!("{} is not installed", contender.name));
+            }
         }
     }
-    ready
+    (ready, left_out)
 }
 
 impl Runner {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::kit::{Bench, ROUNDS, median};
 use crate::managers::{Installed, Returns, installed};
+use crate::plot::{Group, Section};
 use crate::running::{Over, Stack, Started, Stopped, Who, is_alive, memory, ticks};
 
 /// When each of three services listens.
@@ -53,7 +54,7 @@ struct Times {
 
 pub fn three(bench: &Bench) {
     let Some(over) = begin() else { return };
-    let managers = installed(bench);
+    let (managers, left_out) = installed(bench);
     let mut all = measure(bench, &over, &managers, &THREE, ROUNDS);
     for (by, times) in managers.iter().zip(all.iter_mut().skip(1)) {
         for _ in 0..ROUNDS_WITH_STRAYS {
@@ -68,6 +69,7 @@ pub fn three(bench: &Bench) {
         THREE[2]
     );
     print(&managers, &all);
+    keep(bench, "three services", Some(BUDGET_MS), &managers, &all, &left_out);
     // Ours is the first after those without a manager.
     let (ready, back) = (median(all[1].beyond.clone()), median(all[1].back.clone()));
     say_budget(&format!("xtask, ready {ready:.1} ms beyond"), ready <= BUDGET_MS, "60 ms");
@@ -76,7 +78,7 @@ pub fn three(bench: &Bench) {
 
 pub fn hundred(bench: &Bench) {
     let Some(over) = begin() else { return };
-    let managers = installed(bench);
+    let (managers, left_out) = installed(bench);
     let all = measure(bench, &over, &managers, &HUNDRED, ROUNDS_OF_HUNDRED);
     println!(
         "\n  {} services, each ready after {} ms by itself; {ROUNDS_OF_HUNDRED} rounds in turn",
@@ -84,12 +86,13 @@ pub fn hundred(bench: &Bench) {
         HUNDRED[0]
     );
     print(&managers, &all);
+    keep(bench, "a hundred services", None, &managers, &all, &left_out);
 }
 
 /// All of them side by side: each has little to do.
 pub fn at_rest(bench: &Bench) {
     let Some(over) = begin() else { return };
-    let managers = installed(bench);
+    let (managers, left_out) = installed(bench);
     let mut stacks: Vec<Stack<'_>> = Vec::new();
     for by in &managers {
         let mut stack = Stack::new(bench, &over, Some(by), &THREE, false);
@@ -112,11 +115,17 @@ pub fn at_rest(bench: &Bench) {
         "CPU",
         WATCHED.as_secs()
     );
+    let group = |title: &str, unit| Group::new(Section::Services, title, unit).without(&left_out);
+    let mut memory = group("three services, at rest: resident memory", "MB").with_budget(10.0);
+    let mut time =
+        group("three services, at rest: CPU time", "% of one CPU").with_budget(BUDGET_PERCENT);
     for ((stack, processes), before) in stacks.iter().zip(&processes).zip(before) {
         let (rss, pss) = of_all(processes);
         #[expect(clippy::cast_precision_loss, reason = "these are small numbers")]
         let percent = spent(processes).saturating_sub(before) as f64 / WATCHED.as_secs_f64();
         let name = stack.by.unwrap().manager.name;
+        memory = memory.bar(name, &[megabytes(rss)]);
+        time = time.bar(name, &[percent]);
         println!(
             "  {name:<16}{:>9}{:>12}{:>12}{percent:>8.3} %",
             processes.len(),
@@ -128,6 +137,8 @@ pub fn at_rest(bench: &Bench) {
             say_budget("xtask, processor time", percent <= BUDGET_PERCENT, "0.1 %");
         }
     }
+    bench.results.add(memory);
+    bench.results.add(time);
     for stack in &mut stacks {
         if let Err(fault) = stack.stop() {
             println!("  {}: {fault}", stack.by.unwrap().manager.name);
@@ -226,6 +237,41 @@ fn print(managers: &[Installed], all: &[Times]) {
     }
 }
 
+/// Keeps what the plot shows of these rounds.
+fn keep(
+    bench: &Bench,
+    what: &str,
+    budget: Option<f64>,
+    managers: &[Installed],
+    all: &[Times],
+    left_out: &[String],
+) {
+    let mut left_out = left_out.to_vec();
+    let group = |title: &str| Group::new(Section::Services, &format!("{what}, {title}"), "ms");
+    let mut ready = group("until the last port is open, beyond the services alone");
+    let mut back = group("until `start` returns with all ready, beyond the services alone");
+    let mut gone = group("stop, until no process and no port is left");
+    // The first one has no manager.
+    for (by, times) in managers.iter().zip(&all[1..]) {
+        let name = by.manager.name;
+        if times.fault.is_some() {
+            left_out.push(format!("{name} failed with {what}"));
+            continue;
+        }
+        ready = ready.bar(name, &times.beyond);
+        gone = gone.bar(name, &times.gone);
+        if by.manager.returns == Returns::Ready {
+            back = back.bar(name, &times.back);
+        }
+    }
+    if let Some(budget) = budget {
+        (ready, back) = (ready.with_budget(budget), back.with_budget(budget));
+    }
+    for group in [ready, back, gone] {
+        bench.results.add(group.without(&left_out));
+    }
+}
+
 fn say_budget(what: &str, is_held: bool, budget: &str) {
     println!("  {what}: the budget of {budget} is {}", if is_held { "held" } else { "missed" });
 }
@@ -235,7 +281,11 @@ fn of_all(processes: &[Who]) -> (u64, u64) {
     processes.iter().map(|who| memory(*who)).fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "these are small numbers")]
 fn mebi(kib: u64) -> String {
-    format!("{:.1} MB", kib as f64 * 1024.0 / 1e6)
+    format!("{:.1} MB", megabytes(kib))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "these are small numbers")]
+fn megabytes(kib: u64) -> f64 {
+    kib as f64 * 1024.0 / 1e6
 }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use xshell::{Shell, cmd};
 
-use crate::kit::{Bench, find, median, milliseconds, settle, timed};
+use crate::kit::{Bench, Comparison, find, median, milliseconds, report, settle, timed};
+use crate::plot::{Group, Section};
 
 const ROUNDS: usize = 31;
 const FILES: usize = 5_000;
@@ -181,12 +182,15 @@ const CONTENDERS: [(&str, Make); 5] = [
 
 pub fn commits(bench: &Bench) {
     for (what, partly) in [("all staged", false), ("partly staged", true)] {
-        let mut sides = Vec::new();
+        let (mut sides, mut left_out) = (Vec::new(), Vec::new());
         for (name, make) in CONTENDERS {
             drop(fs::remove_dir_all(bench.root.join(format!("staged-{name}"))));
             match make(bench) {
                 Some(shell) => sides.push((name, shell, Vec::new())),
-                None => println!("  {name} is not installed, and was left out"),
+                None => {
+                    println!("  {name} is not installed, and was left out");
+                    left_out.push(format!("{name} is not installed"));
+                }
             }
         }
         for round in 0..ROUNDS {
@@ -199,12 +203,19 @@ pub fn commits(bench: &Bench) {
                 cmd!(shell, "git checkout --quiet -f").quiet().ignore_stderr().run().unwrap();
             }
         }
-        print_added(what, &sides);
+        print_added(bench, what, &sides, &left_out);
     }
 }
 
+/// What the checks are compared with, in a group of their plot.
+fn compared<'a>(title: &'a str, other: &'a str, budget: f64) -> Comparison<'a> {
+    Comparison { section: Section::Checks, title, ours: "xtask", other, budget: Some(budget) }
+}
+
 /// Prints what each adds to none at all, and our share of that.
-fn print_added(what: &str, sides: &[(&str, Shell, Vec<f64>)]) {
+fn print_added(bench: &Bench, what: &str, sides: &[(&str, Shell, Vec<f64>)], left_out: &[String]) {
+    let title = format!("added to a commit of 20 of 5,000 files, eight rules, {what}");
+    let mut group = Group::new(Section::Checks, &title, "ms added").without(left_out);
     let none = &sides[0].2;
     let added = |times: &[f64]| -> Vec<f64> {
         times.iter().zip(none).map(|(time, none)| time - none).collect()
@@ -212,6 +223,9 @@ fn print_added(what: &str, sides: &[(&str, Shell, Vec<f64>)]) {
     let ours = added(&sides[1].2);
     for (name, _, times) in sides {
         let theirs = added(times);
+        if *name != "none" {
+            group = group.bar(name, &theirs);
+        }
         let ratio: Vec<f64> =
             ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
         let note = match *name {
@@ -221,6 +235,7 @@ fn print_added(what: &str, sides: &[(&str, Shell, Vec<f64>)]) {
         let (time, added) = (median(times.clone()), median(theirs));
         println!("  {what:<13} {name:<9} {time:8.1} ms   added {added:+8.1} ms{note}");
     }
+    bench.results.add(group);
 }
 
 /// `ruff` over 20 staged files, started by itself, and by `validate --files`.
@@ -251,7 +266,8 @@ pub fn ruff(bench: &Bench) {
         });
         pairs.push((ours, theirs));
     }
-    crate::kit::report(pairs, "ruff");
+    let title = "validate --files with `ruff check {files}`, 20 files";
+    report(bench, &compared(title, "ruff itself", 1.1), pairs);
 }
 
 /// Fifty checks, skipped by passes of this clone, and by signed ones of another one from a cache on this machine: asked
@@ -307,7 +323,9 @@ pub fn fetched(bench: &Bench) {
             pairs.push((ours, theirs));
         }
         println!("  {}", if is_asked { "asked for now" } else { "asked for a moment ago" });
-        crate::kit::report(pairs, "local passes");
+        let when = if is_asked { "asked for now" } else { "asked a moment ago" };
+        let title = format!("fifty passes of another clone, {when}");
+        report(bench, &compared(&title, "passes of its own", 1.3), pairs);
     }
     drop(server.kill());
     drop(server.wait());
@@ -387,6 +405,9 @@ pub fn watch(bench: &Bench) {
     }
     drop(child.kill());
     drop(child.wait());
+    let title = "--watch, from a save to the result, 10,000 files";
+    let group = Group::new(Section::Checks, title, "ms").with_budget(50.0);
+    bench.results.add(group.bar("xtask", &times).bar("git status", &status));
     println!(
         "  from save to result {:.1} ms; `git status` {:.1} ms",
         median(times),

@@ -6,7 +6,13 @@ use std::path::PathBuf;
 use rustix::fs::AtFlags;
 use xshell::cmd;
 
-use crate::kit::{Bench, ROUNDS, report, settle, timed};
+use crate::kit::{Bench, Comparison, ROUNDS, report, settle, timed};
+use crate::plot::Section;
+
+/// What sync is compared with, in a group of its plot.
+fn compared<'a>(title: &'a str, other: &'a str, budget: Option<f64>) -> Comparison<'a> {
+    Comparison { section: Section::Sync, title, ours: "xtask", other, budget }
+}
 
 pub fn small(bench: &Bench) {
     let shell = bench.repo("small", 65, 600);
@@ -18,7 +24,8 @@ pub fn small(bench: &Bench) {
         });
         (ours, theirs)
     });
-    report(pairs.collect(), "git status");
+    let what = compared("nothing to do, 65 managed files", "git status", None);
+    report(bench, &what, pairs.collect());
 }
 
 pub fn check(bench: &Bench) {
@@ -32,7 +39,8 @@ pub fn check(bench: &Bench) {
         });
         (ours, theirs)
     });
-    report(pairs.collect(), "git diff --quiet");
+    let title = "sync --check, 10,000 managed files, nothing changed";
+    report(bench, &compared(title, "git diff --quiet", Some(0.5)), pairs.collect());
     let pairs = (0..ROUNDS).map(|_| {
         let ours = timed(|| look_at_each(shell.current_dir().join("setup")));
         let theirs = timed(|| {
@@ -44,7 +52,9 @@ pub fn check(bench: &Bench) {
     println!(
         "the looks alone, by two threads and without a program to start, in the place of xtask:"
     );
-    report(pairs.collect(), "git diff --quiet");
+    let title = "the same 10,000 file checks by two threads, without a program";
+    let what = Comparison { ours: "two threads", ..compared(title, "git diff --quiet", None) };
+    report(bench, &what, pairs.collect());
 }
 
 /// Asks the system for size and times of all files in the folders of a folder, each once: no program that
@@ -91,7 +101,9 @@ pub fn write(bench: &Bench) {
         });
         (ours, theirs)
     });
-    report(pairs.collect(), "git checkout && git commit");
+    let title = "sync that writes 1,000 files and commits";
+    let what = compared(title, "git checkout, commit", Some(1.5));
+    report(bench, &what, pairs.collect());
 }
 
 pub fn unmanaged(bench: &Bench) {
@@ -107,6 +119,7 @@ pub fn unmanaged(bench: &Bench) {
             });
             (ours, theirs)
         });
-        report(pairs.collect(), "git diff --quiet");
+        let title = format!("sync --check, {count} unmanaged files");
+        report(bench, &compared(&title, "git diff --quiet", None), pairs.collect());
     }
 }

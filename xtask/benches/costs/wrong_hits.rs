@@ -68,7 +68,7 @@ const CASES: [Case; 19] = [
 const LOOK: &str = "! grep -rq 'ba[d]' src";
 
 pub fn suite(bench: &Bench) {
-    let runners = installed(bench);
+    let (runners, _) = installed(bench);
     let mut rows = Vec::new();
     for (number, case) in CASES.iter().enumerate() {
         let play = |runner: &Runner| play(bench, case, number, runner);
