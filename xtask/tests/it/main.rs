@@ -4,6 +4,8 @@
 #![expect(unreachable_pub, reason = "the kit reads better with plain `pub`")]
 #![expect(clippy::print_stderr, reason = "a failed test says where its scene is")]
 
+#[path = "../pictures/mod.rs"]
+mod drawing;
 #[path = "../testkit/mod.rs"]
 mod testkit;
 
@@ -52,6 +54,8 @@ mod lessons;
 mod merge_attributes;
 mod orchestration;
 mod own_house;
+#[cfg(target_os = "linux")]
+mod pictures;
 mod pins;
 mod propagate;
 mod properties;
