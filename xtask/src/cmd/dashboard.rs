@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::ErrorKind as IoErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,8 @@ use xtask_base::words::format_size;
 use xtask_base::worktree_paths::WorktreePaths;
 use xtask_git::Repo;
 use xtask_report::{self as report, Verbosity};
+#[cfg(feature = "services")]
+use xtask_services::client::find_supervisor_program;
 
 /// Programs that open an address in a browser, in the order in which they are tried.
 const OPENERS: [&str; 3] = ["xdg-open", "open", "wslview"];
@@ -30,7 +32,7 @@ pub(super) fn run(session: &Session, args: &DashboardArgs) -> CommandResult {
     let repo = session.open_repo()?;
     if let Some(target) = &args.render {
         let page = render_target(&repo, target, args.remote, &session.tools());
-        report::print_output(&format!("{}\n{}", page.status, page.html))?;
+        report::print_file(format!("{}\n{}", page.status, page.html).as_bytes())?;
         return Ok(SUCCESS);
     }
     match &args.html {
@@ -41,7 +43,7 @@ pub(super) fn run(session: &Session, args: &DashboardArgs) -> CommandResult {
 
 fn write_page(session: &Session, repo: &Repo, args: &DashboardArgs, file: &Path) -> CommandResult {
     if file == Path::new("-") {
-        report::print_output(&render_file(repo, args.remote, &session.tools()))?;
+        report::print_file(render_file(repo, args.remote, &session.tools()).as_bytes())?;
         return Ok(SUCCESS);
     }
     let file = session.world.cwd.join(file);
@@ -79,7 +81,7 @@ fn check_target(file: &Path) -> Result<()> {
     }
 }
 
-/// Becomes the server: a program that has read no repository stays small as long as it runs.
+/// Becomes the server: a small program that has read no repository, as long as it runs.
 fn become_server(session: &Session, repo: &Repo, args: &DashboardArgs) -> CommandResult {
     let folders = repo.folders();
     let options = ServerOptions {
@@ -90,8 +92,9 @@ fn become_server(session: &Session, repo: &Repo, args: &DashboardArgs) -> Comman
         quiet: session.verbosity == Verbosity::Quiet,
     };
     let options = serde_json::to_string(&options).expect("because it holds words and numbers");
-    let places = [&folders.root, &folders.git_dir, &folders.common_dir];
-    Err(Program::new(&session.world.program, &session.world.cwd)
+    let toolkit = &session.world.program;
+    let places = [&folders.root, &folders.git_dir, &folders.common_dir, toolkit];
+    Err(Program::new(find_server_program(&session.world), &session.world.cwd)
         .env_remove(ACTIVE_VAR)
         .args([WORD])
         .args(places)
@@ -99,10 +102,19 @@ fn become_server(session: &Session, repo: &Repo, args: &DashboardArgs) -> Comman
         .exec())
 }
 
+/// Returns the program that serves: that of the supervisor, which is smaller, if there is one.
+fn find_server_program(world: &Environment) -> PathBuf {
+    #[cfg(feature = "services")]
+    if let Some(program) = find_supervisor_program(world) {
+        return program;
+    }
+    world.program.clone()
+}
+
 /// The word of the internal command that serves.
 pub(super) const WORD: &str = "dashboard-server";
 
-/// What the internal command gets, besides the folders of the worktree.
+/// What the internal command gets, besides the folders of the worktree and the program of the toolkit.
 #[derive(Serialize, Deserialize)]
 struct ServerOptions {
     port: Option<u16>,
@@ -116,11 +128,12 @@ struct ServerOptions {
 pub(super) fn run_server(world: &Environment, args: &[OsString]) -> CommandResult {
     let wrong =
         || Error::usage("`dashboard-server` is internal: `cargo xtask dashboard` starts it");
-    let [root, git_dir, common_dir, options] = args else { return Err(wrong()) };
+    let [root, git_dir, common_dir, toolkit, options] = args else { return Err(wrong()) };
     let options: ServerOptions =
         serde_json::from_str(&options.to_string_lossy()).map_err(|_| wrong())?;
     let folders =
         WorktreePaths { root: root.into(), git_dir: git_dir.into(), common_dir: common_dir.into() };
+    let world = Environment { program: toolkit.into(), ..world.clone() };
     let verbosity = if options.quiet { Verbosity::Quiet } else { Verbosity::Normal };
     let (server, port) = match bind_port(&folders, options.port, options.remote)? {
         DashboardPort::Bound(server) => {
@@ -132,7 +145,7 @@ pub(super) fn run_server(world: &Environment, args: &[OsString]) -> CommandResul
     let address = format!("http://localhost:{port}/");
     report::print_output(&format!("{address}\n"))?;
     if options.open {
-        open_browser(world, &address);
+        open_browser(&world, &address);
     }
     let Some(server) = server else {
         report::print_info(verbosity, "the dashboard of this worktree runs there already");
@@ -143,7 +156,7 @@ pub(super) fn run_server(world: &Environment, args: &[OsString]) -> CommandResul
         "the dashboard ends with Ctrl-C, with its terminal, or after `--idle` without a visitor",
     );
     let idle = Duration::from_millis(options.idle_ms);
-    serve(server, folders, world, options.remote, idle)?;
+    serve(server, folders, &world, options.remote, idle)?;
     report::print_info(verbosity, "nobody has visited the dashboard; it has ended");
     Ok(SUCCESS)
 }

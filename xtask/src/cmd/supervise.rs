@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::{CommandResult, SUCCESS};
+use super::{CommandResult, SUCCESS, dashboard};
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result};
 use xtask_base::files::Disk;
@@ -54,6 +54,7 @@ pub(super) fn try_internal_command(
             Some(Ok(code))
         }
         SUPERVISE_COMMAND => Some(become_supervisor(world.clone(), rest).map(|()| SUCCESS)),
+        dashboard::WORD => Some(dashboard::run_server(world, rest)),
         log_writer::WRITE_LOGS_COMMAND => Some(write_logs(rest).map(|()| SUCCESS)),
         _ => None,
     }

@@ -83,6 +83,18 @@ pub fn print_output(text: &str) -> Result<()> {
     }
 }
 
+/// Prints a page or another file to stdout, byte for byte. A closed pipe is no failure.
+pub fn print_file(content: &[u8]) -> Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(content).and_then(|()| out.flush()) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::unable("cannot write to stdout").with_cause(cause))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Clears the terminal's screen for a picture that replaces the last one. What was scrolled away before stays.
 pub fn clear_screen() -> Result<()> {
     use std::io::Write;

@@ -153,7 +153,7 @@ fn start_supervisor(stack: &Stack, world: &Environment) -> Result<()> {
 
 /// Returns the path of `SUPERVISOR_PROGRAM`, if it was built together with this program. With
 /// `cargo run` of this program alone, the other one may be outdated.
-fn find_supervisor_program(world: &Environment) -> Option<PathBuf> {
+pub fn find_supervisor_program(world: &Environment) -> Option<PathBuf> {
     let beside = world.program.with_file_name(SUPERVISOR_PROGRAM);
     // The launcher, which builds both, is run by cargo too, and sets `KEY_VAR`.
     let is_run_by_cargo =
