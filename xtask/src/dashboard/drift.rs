@@ -11,13 +11,12 @@ use std::path::PathBuf;
 use super::groups::{PathGroup, choose_groups, find_group};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
-use xtask_git::{CanonicalHistory, Head, Id, MergeBaseFinder, Repo, Tools, TreeEntry};
+use xtask_git::{Head, Id, Repo, Tools, TreeEntry};
 use xtask_sync::behind_history::{BranchState, count_behind_by_day};
-use xtask_sync::branch_overview::list_path_states;
+use xtask_sync::branch_overview::BranchReader;
 use xtask_sync::classify::{PathClass, classify_path};
 use xtask_sync::context::SyncContext;
 use xtask_sync::managed::ManagedPaths;
-use xtask_sync::pin_reader::PinReader;
 use xtask_sync::run::{SyncInspection, SyncOptions, inspect_checkout};
 use xtask_sync::scan::ScanDepth;
 use xtask_sync::upstream::is_sync_commit;
@@ -126,9 +125,8 @@ pub(super) fn read_one_branch(
         true => BTreeMap::new(),
         false => inspect_worktrees(repo, context, Some(name), tools)?,
     };
-    let lineage = repo.merge_base_finder();
-    let pins = PinReader::new(repo, tools.world.now_seconds());
-    let mut reader = BranchReader { repo, context, once: &once, worktrees, lineage, pins };
+    let commits = BranchReader::new(repo, context, &once, tools.world.now_seconds());
+    let mut reader = DriftReader { repo, context, worktrees, commits };
     Ok(Some(reader.read_branch(name, commit)))
 }
 
@@ -156,9 +154,8 @@ pub(super) fn read_drift(
         true => BTreeMap::new(),
         false => inspect_worktrees(repo, context, None, tools)?,
     };
-    let lineage = repo.merge_base_finder();
-    let pins = PinReader::new(repo, tools.world.now_seconds());
-    let mut reader = BranchReader { repo, context, once: &once, worktrees, lineage, pins };
+    let commits = BranchReader::new(repo, context, &once, tools.world.now_seconds());
+    let mut reader = DriftReader { repo, context, worktrees, commits };
     let mut branches = reader.read_all(&branch_prefix(context, is_remote), tools)?;
     let all: Vec<RepoPath> = known
         .into_keys()
@@ -262,16 +259,14 @@ fn unreadable_branch(repo: &Repo, name: String, why: String) -> BranchDrift {
 }
 
 /// Reads branches one after the other.
-struct BranchReader<'r> {
+struct DriftReader<'r> {
     repo: &'r Repo,
     context: &'r SyncContext,
-    once: &'r CanonicalHistory,
     worktrees: BTreeMap<String, CheckedOut>,
-    lineage: MergeBaseFinder<'r>,
-    pins: PinReader<'r>,
+    commits: BranchReader<'r>,
 }
 
-impl BranchReader<'_> {
+impl DriftReader<'_> {
     fn read_all(&mut self, prefix: &str, tools: &Tools<'_>) -> Result<Vec<BranchDrift>> {
         let refs = self.repo.branches_below(prefix)?;
         tools.progress.begin_task("comparing branches", Some(refs.len() as u64));
@@ -323,8 +318,7 @@ impl BranchReader<'_> {
 
     fn read_commit_paths(&mut self, name: &str, commit: Id) -> Result<Vec<PathDrift>> {
         let head = Head { tree: self.repo.tree_of(commit)?, commit, branch: Some(name.to_owned()) };
-        let (lineage, pins) = (&mut self.lineage, &self.pins);
-        let states = list_path_states(self.repo, self.context, self.once, &head, lineage, pins)?;
+        let states = self.commits.read_states(&head)?;
         let path = |state| {
             let classified = classify_path(&state);
             PathDrift {

@@ -15,12 +15,11 @@ use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::progress::Progress;
 use xtask_git::{CommitInfo, Head, Id, Repo, Tools, TreeEntry, count_changed_lines};
-use xtask_sync::branch_overview::list_path_states;
+use xtask_sync::branch_overview::BranchReader;
 use xtask_sync::classify::{PathClass, classify_unpinned};
 use xtask_sync::context::SyncContext;
 use xtask_sync::managed::ManagedPaths;
 use xtask_sync::merge::find_base_entry;
-use xtask_sync::pin_reader::PinReader;
 use xtask_sync::upstream::is_sync_commit;
 
 /// Changes of a branch at managed paths.
@@ -109,9 +108,7 @@ fn find_own_changes(
     let tip = context.canonical.commit;
     let once = repo.read_canonical_history(tip, &managed, managed.rules_digest(), progress)?;
     let mut changes = Vec::new();
-    let reader = PinReader::new(repo, now);
-    let mut lineage = repo.merge_base_finder();
-    for state in list_path_states(repo, context, &once, &head, &mut lineage, &reader)? {
+    for state in BranchReader::new(repo, context, &once, now).read_states(&head)? {
         // What is pinned is left out afterwards, and named.
         let class = classify_unpinned(&state).class;
         match class {

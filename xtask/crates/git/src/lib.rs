@@ -91,7 +91,8 @@ pub use staged_changes::StagedChange;
 pub use stat_record::{NO_STAT, StatData, StatRecord, stat_data_from_metadata};
 pub use tools::Tools;
 pub use tree::{
-    AllPaths, EntryPair, FileMode, PathScope, PathsBelow, TreeChange, TreeEntry, TreeItem,
+    AllPaths, EntryPair, FileMode, PathScope, PathsBelow, TreeChange, TreeComparer, TreeEntry,
+    TreeItem,
 };
 pub use unsafe_paths::{find_case_collisions, unsafe_path_reason};
 pub use worktree_changes::{IndexChange, WorktreeChanges};

@@ -7,7 +7,8 @@
 //! compare_trees(one, two, scope) -> { "setup/a": EntryPair { one: 100644 1a2b…, two: 100755 1a2b… } }
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 use gix::objs::tree::{EntryKind, EntryMode};
 
@@ -123,6 +124,49 @@ pub struct EntryPair {
 /// The new entry of a path; `None` removes it.
 pub type TreeChange = (RepoPath, Option<TreeEntry>);
 
+/// Compares many trees in one scope, which have most of their folders in common: each is read once.
+pub struct TreeComparer<'r, S> {
+    repo: &'r Repo,
+    scope: S,
+    /// By the path of the folder, with `/` at the end, and its id.
+    levels: HashMap<(Vec<u8>, Id), Rc<TreeLevel>>,
+}
+
+/// How many folders are remembered; then those are forgotten, so that memory has a bound.
+const MAX_LEVELS: usize = 4000;
+
+impl<'r, S: PathScope> TreeComparer<'r, S> {
+    #[must_use]
+    pub fn new(repo: &'r Repo, scope: S) -> Self {
+        TreeComparer { repo, scope, levels: HashMap::new() }
+    }
+
+    /// Lists the paths in scope at which two trees differ.
+    pub fn compare(&mut self, one: Id, two: Id) -> Result<BTreeMap<RepoPath, EntryPair>> {
+        let mut found = BTreeMap::new();
+        let (repo, mut read) = (self.repo, |prefix: &[u8], tree| self.read_level(prefix, tree));
+        repo.compare_folders(&mut Vec::new(), (Some(one), Some(two)), &mut read, &mut found)?;
+        Ok(found)
+    }
+
+    fn read_level(&mut self, prefix: &[u8], tree: Option<Id>) -> Result<Rc<TreeLevel>> {
+        let Some(id) = tree else { return Ok(Rc::default()) };
+        let key = (prefix.to_vec(), id);
+        if let Some(level) = self.levels.get(&key) {
+            return Ok(Rc::clone(level));
+        }
+        let level = Rc::new(self.repo.read_tree_level(prefix, tree, &self.scope)?);
+        if self.levels.len() >= MAX_LEVELS {
+            self.levels.clear();
+        }
+        self.levels.insert(key, Rc::clone(&level));
+        Ok(level)
+    }
+}
+
+/// Reads the folder at a path of a tree.
+type ReadLevel<'a> = dyn FnMut(&[u8], Option<Id>) -> Result<Rc<TreeLevel>> + 'a;
+
 /// One folder of a tree: its entries in scope, and its subfolders that may contain some.
 #[derive(Default)]
 struct TreeLevel {
@@ -139,41 +183,44 @@ impl Repo {
         scope: &dyn PathScope,
     ) -> Result<BTreeMap<RepoPath, EntryPair>> {
         let mut found = BTreeMap::new();
-        self.compare_folders(&mut Vec::new(), one, two, scope, &mut found)?;
+        let mut read = |prefix: &[u8], tree| self.read_tree_level(prefix, tree, scope).map(Rc::new);
+        self.compare_folders(&mut Vec::new(), (one, two), &mut read, &mut found)?;
         Ok(found)
     }
 
     fn compare_folders(
         &self,
         prefix: &mut Vec<u8>,
-        one: Option<Id>,
-        two: Option<Id>,
-        scope: &dyn PathScope,
+        (one, two): (Option<Id>, Option<Id>),
+        read: &mut ReadLevel<'_>,
         found: &mut BTreeMap<RepoPath, EntryPair>,
     ) -> Result<()> {
         if one == two {
             return Ok(());
         }
-        let mut first = self.read_tree_level(prefix, one, scope)?;
-        let second = self.read_tree_level(prefix, two, scope)?;
-        for (name, two) in second.entries {
-            let one = first.entries.remove(&name);
-            if one != Some(two) {
-                found.insert(join_path(prefix, &name), EntryPair { one, two: Some(two) });
+        let (first, second) = (read(prefix, one)?, read(prefix, two)?);
+        for (name, two) in &second.entries {
+            let one = first.entries.get(name).copied();
+            if one != Some(*two) {
+                found.insert(join_path(prefix, name), EntryPair { one, two: Some(*two) });
             }
         }
-        for (name, one) in first.entries {
-            found.insert(join_path(prefix, &name), EntryPair { one: Some(one), two: None });
+        for (name, one) in
+            first.entries.iter().filter(|(name, _)| !second.entries.contains_key(*name))
+        {
+            found.insert(join_path(prefix, name), EntryPair { one: Some(*one), two: None });
         }
-        for (name, two) in second.folders {
-            let one = first.folders.remove(&name);
-            self.visit_subfolder(prefix, &name, |prefix| {
-                self.compare_folders(prefix, one, Some(two), scope, found)
+        for (name, two) in &second.folders {
+            let one = first.folders.get(name).copied();
+            self.visit_subfolder(prefix, name, |prefix| {
+                self.compare_folders(prefix, (one, Some(*two)), read, found)
             })?;
         }
-        for (name, one) in first.folders {
-            self.visit_subfolder(prefix, &name, |prefix| {
-                self.compare_folders(prefix, Some(one), None, scope, found)
+        for (name, one) in
+            first.folders.iter().filter(|(name, _)| !second.folders.contains_key(*name))
+        {
+            self.visit_subfolder(prefix, name, |prefix| {
+                self.compare_folders(prefix, (Some(*one), None), read, found)
             })?;
         }
         Ok(())

@@ -16,7 +16,7 @@ use xtask_branches::rules::{BranchFindingKind, Severity};
 use xtask_config::{BRANCHES_FILE, Enforcement, SYNC_FILE, find_rule_faults};
 use xtask_git::Tools;
 use xtask_git::{Head, Id, Repo, branch_of_ref};
-use xtask_sync::branch_overview::classify_branch;
+use xtask_sync::branch_overview::BranchReader;
 use xtask_sync::classify::PathClass;
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::managed::ManagedPaths;
@@ -234,7 +234,6 @@ pub fn find_changed_branches(
     now: i64,
 ) -> Result<Vec<ChangedBranch>> {
     let managed = ManagedPaths::new(&context.config, None);
-    let pins = PinReader::new(repo, now);
     let mut once = None;
     let mut found = Vec::new();
     for pushed in refs {
@@ -264,8 +263,7 @@ pub fn find_changed_branches(
         }
         let Some(once) = &once else { continue };
         let head = Head { branch: Some(branch.to_owned()), commit: new, tree };
-        let classes =
-            classify_branch(repo, context, once, &head, &mut repo.merge_base_finder(), &pins)?;
+        let classes = BranchReader::new(repo, context, once, now).classify(&head)?;
         let own = classes.into_iter().filter(|(_, class)| *class == PathClass::Customised);
         let paths: Vec<RepoPath> = own.map(|(path, _)| path).collect();
         if !paths.is_empty() {

@@ -15,13 +15,12 @@ use super::push::PushOutcome;
 use super::targets::{BranchSet, TargetBranch, UpdateMethod};
 use xtask_base::error::{Error, Result};
 use xtask_base::files::Disk;
-use xtask_git::{CanonicalHistory, Head, Id, MergeBaseFinder, Repo};
-use xtask_sync::branch_overview::list_path_states;
+use xtask_git::{CanonicalHistory, Head, Id, Repo};
+use xtask_sync::branch_overview::BranchReader;
 use xtask_sync::classify::PathClass;
 use xtask_sync::commit;
 use xtask_sync::context::{SYNC_BRANCH_PREFIX, SyncContext};
 use xtask_sync::hook_policy::{describe_unrelated_branch, is_unrelated_branch};
-use xtask_sync::pin_reader::PinReader;
 use xtask_sync::plan::{OverwritePolicy, PathAction, SyncPlan, WriteMode, build_plan};
 use xtask_sync::run::HintStyle;
 use xtask_sync::upstream::{UpstreamStatus, find_upstream_status, has_only_sync_commits};
@@ -227,16 +226,15 @@ pub struct BranchDecider<'a> {
     repo: &'a Repo,
     disk: &'a Disk<'a>,
     inputs: &'a DecisionInputs<'a>,
-    lineage: RefCell<MergeBaseFinder<'a>>,
-    pins: PinReader<'a>,
+    reader: RefCell<BranchReader<'a>>,
 }
 
 impl<'a> BranchDecider<'a> {
     /// Creates a decider that writes objects into `repo`, after asking the gate of `disk`.
     #[must_use]
     pub fn new(repo: &'a Repo, disk: &'a Disk<'a>, case: &'a DecisionInputs<'a>) -> Self {
-        let lineage = RefCell::new(repo.merge_base_finder());
-        BranchDecider { repo, disk, inputs: case, lineage, pins: PinReader::new(repo, case.now) }
+        let reader = BranchReader::new(repo, case.context, case.once_canonical, case.now);
+        BranchDecider { repo, disk, inputs: case, reader: RefCell::new(reader) }
     }
 }
 
@@ -362,15 +360,7 @@ impl BranchDecider<'_> {
     }
 
     fn plan_branch(&self, head: &Head) -> Result<SyncPlan> {
-        let mut lineage = self.lineage.borrow_mut();
-        let states = list_path_states(
-            self.repo,
-            self.inputs.context,
-            self.inputs.once_canonical,
-            head,
-            &mut lineage,
-            &self.pins,
-        )?;
+        let states = self.reader.borrow_mut().read_states(head)?;
         Ok(build_plan(states, WriteMode::Commit, OverwritePolicy::Keep, &BTreeMap::new()))
     }
 

@@ -16,7 +16,7 @@ use xtask_base::path::RepoPath;
 use xtask_base::progress::Progress;
 use xtask_git::{
     CanonicalHistory, EntryPair, EverCanonical, FileStat, Head, Id, IndexStatus, MergeBaseFinder,
-    Repo, WorktreeFile, WorktreeItem,
+    Repo, TreeComparer, WorktreeFile, WorktreeItem,
 };
 
 /// A branch with its managed paths, counted by class.
@@ -58,8 +58,7 @@ pub fn survey_branches(
     let branches = repo.refs_below("refs/heads/")?;
     progress.begin_task("comparing branches", Some(branches.len() as u64));
     let mut states = Vec::new();
-    let mut lineage = repo.merge_base_finder();
-    let reader = PinReader::new(repo, now);
+    let mut reader = BranchReader::new(repo, context, &once, now);
     for (reference, commit) in branches {
         progress.advance(1);
         let name = reference["refs/heads/".len()..].to_owned();
@@ -67,11 +66,10 @@ pub fn survey_branches(
             continue;
         }
         let head = Head { tree: repo.tree_of(commit)?, commit, branch: Some(name.clone()) };
-        let overview = match reader.read_branch(context, &head) {
+        let overview = match reader.pins.read_branch(context, &head) {
             Ok(_) => {
                 let mut counts = BTreeMap::new();
-                let classes = classify_branch(repo, context, &once, &head, &mut lineage, &reader)?;
-                for class in classes.into_values() {
+                for class in reader.classify(&head)?.into_values() {
                     *counts.entry(class).or_insert(0) += 1;
                 }
                 BranchOverview { name, commit, counts, fault: None }
@@ -96,51 +94,70 @@ pub fn count_differing(repo: &Repo, context: &SyncContext, head: &Head) -> Resul
     Ok(differing.len().max(1))
 }
 
-/// Returns the class of each managed path at which the commit of a branch is not canonical.
-pub fn classify_branch(
-    repo: &Repo,
-    context: &SyncContext,
-    once: &CanonicalHistory,
-    head: &Head,
-    lineage: &mut MergeBaseFinder<'_>,
-    pins: &PinReader<'_>,
-) -> Result<BTreeMap<RepoPath, PathClass>> {
-    let states = list_path_states(repo, context, once, head, lineage, pins)?.into_iter();
-    Ok(states.map(|state| (state.path.clone(), classify_path(&state).class)).collect())
+/// A reader of many branches on their trees alone, which reads what they have in common once.
+pub struct BranchReader<'r> {
+    repo: &'r Repo,
+    context: &'r SyncContext,
+    once: &'r CanonicalHistory,
+    lineage: MergeBaseFinder<'r>,
+    pins: PinReader<'r>,
+    trees: TreeComparer<'r, ManagedPaths>,
 }
 
-/// Returns the managed paths at which the commit of a branch is not canonical, with the state that
-/// a clean and full checkout would have.
-pub fn list_path_states(
-    repo: &Repo,
-    context: &SyncContext,
-    once: &CanonicalHistory,
-    head: &Head,
-    lineage: &mut MergeBaseFinder<'_>,
-    pins: &PinReader<'_>,
-) -> Result<Vec<PathState>> {
-    let pins = pins.read_branch(context, head)?;
-    let managed = ManagedPaths::new(&context.config, head.branch.as_deref());
-    let differing = repo.compare_trees(Some(head.tree), Some(context.canonical.tree), &managed)?;
-    let known = trace_canonical_history(repo, head, context, Some(once), &differing, lineage)?;
-    let mut obstacles =
-        find_obstacles(repo, head, context, &managed, &differing, WriteTarget::InTree)?;
-    let state = |(path, pair): (RepoPath, EntryPair)| PathState {
-        head: pair.one,
-        canonical: pair.two,
-        index: pair
-            .one
-            .map_or(IndexStatus::Absent, |entry| IndexStatus::Entry { entry, is_skipped: false }),
-        work: pair.one.map_or(WorktreeItem::Absent, |entry| {
-            WorktreeItem::Present(WorktreeFile { entry, raw: entry, stat: FileStat::default() })
-        }),
-        was_canonical: known.get(&path).copied().unwrap_or(EverCanonical::Unknown),
-        is_overlay: false,
-        is_sparse: false,
-        is_excluded: managed.is_kept_by_branch(&path),
-        pin: pins.mark(&path),
-        obstacle: obstacles.remove(&path),
-        path,
-    };
-    Ok(differing.into_iter().map(state).collect())
+impl<'r> BranchReader<'r> {
+    /// Creates a reader; `now` is in seconds since the epoch, by which pins lapse.
+    #[must_use]
+    pub fn new(
+        repo: &'r Repo,
+        context: &'r SyncContext,
+        once: &'r CanonicalHistory,
+        now: i64,
+    ) -> BranchReader<'r> {
+        BranchReader {
+            repo,
+            context,
+            once,
+            lineage: repo.merge_base_finder(),
+            pins: PinReader::new(repo, now),
+            trees: TreeComparer::new(repo, ManagedPaths::new(&context.config, None)),
+        }
+    }
+
+    /// Returns the class of each managed path at which the commit of a branch is not canonical.
+    pub fn classify(&mut self, head: &Head) -> Result<BTreeMap<RepoPath, PathClass>> {
+        let states = self.read_states(head)?.into_iter();
+        Ok(states.map(|state| (state.path.clone(), classify_path(&state).class)).collect())
+    }
+
+    /// Returns the managed paths at which the commit of a branch is not canonical, with the state
+    /// that a clean and full checkout would have.
+    pub fn read_states(&mut self, head: &Head) -> Result<Vec<PathState>> {
+        let BranchReader { repo, context, once, .. } = *self;
+        let pins = self.pins.read_branch(context, head)?;
+        let managed = ManagedPaths::new(&context.config, head.branch.as_deref());
+        let differing = self.trees.compare(head.tree, context.canonical.tree)?;
+        let lineage = &mut self.lineage;
+        let known = trace_canonical_history(repo, head, context, Some(once), &differing, lineage)?;
+        let mut obstacles =
+            find_obstacles(repo, head, context, &managed, &differing, WriteTarget::InTree)?;
+        let state = |(path, pair): (RepoPath, EntryPair)| PathState {
+            head: pair.one,
+            canonical: pair.two,
+            index: pair.one.map_or(IndexStatus::Absent, |entry| IndexStatus::Entry {
+                entry,
+                is_skipped: false,
+            }),
+            work: pair.one.map_or(WorktreeItem::Absent, |entry| {
+                WorktreeItem::Present(WorktreeFile { entry, raw: entry, stat: FileStat::default() })
+            }),
+            was_canonical: known.get(&path).copied().unwrap_or(EverCanonical::Unknown),
+            is_overlay: false,
+            is_sparse: false,
+            is_excluded: managed.is_kept_by_branch(&path),
+            pin: pins.mark(&path),
+            obstacle: obstacles.remove(&path),
+            path,
+        };
+        Ok(differing.into_iter().map(state).collect())
+    }
 }
