@@ -245,7 +245,7 @@ fn render_table(
          <caption>Services of layer {0}</caption><thead><tr>\
          <th scope=\"col\">Service</th><th scope=\"col\">State</th><th scope=\"col\">Log</th><th scope=\"col\">Address</th>\
          <th scope=\"col\">Why</th><th scope=\"col\">Memory</th><th scope=\"col\">CPU</th>\
-         <th scope=\"col\">Up for</th><th scope=\"col\">Restarts</th><th scope=\"col\">Runs</th></tr></thead><tbody>",
+         <th scope=\"col\">Up for</th><th scope=\"col\">Restarts</th><th scope=\"col\">What it is</th></tr></thead><tbody>",
         escape_name(&view.name)
     );
     for row in &status.services {
@@ -275,18 +275,13 @@ fn render_service(
     let log = ServiceLog::new(&view.stack.logs_folder(), &row.service);
     let restarts = describe_restarts(row, &log, now);
     let (memory, cpu) = samples.render(&view.name, row);
-    let run = view
-        .layer
-        .as_ref()
-        .ok()
-        .and_then(|layer| layer.services.iter().find(|service| service.name == row.service));
     let run =
-        run.map_or(String::new(), |service| format!("<code>{}</code>", escape(&service.run.text)));
+        view.layer.as_ref().map_or_else(|_| String::new(), |layer| describe_service(layer, row));
     format!(
         "<tr><th scope=\"row\">{name}<td data-l=\"State\"><span class=\"dot {tone}\"></span>{}{degraded}, {}\
          <td data-l=\"Log\">{}<td data-l=\"Address\">{}<td class=\"wrap\" data-l=\"Why\">{}<td data-l=\"Memory\">{} {memory}\
          <td data-l=\"CPU\">{} {cpu}<td data-l=\"Up for\">{}<td class=\"wrap\" data-l=\"Restarts\">{restarts}\
-         <td class=\"wrap\" data-l=\"Runs\">{run}</tr>\n",
+         <td class=\"wrap\" data-l=\"What it is\">{run}</tr>\n",
         row.state,
         row.health.name(),
         render_log_link(view, row, &log, target),
@@ -296,6 +291,22 @@ fn render_service(
         row.cpu.map_or("–".to_owned(), |cpu| format!("{cpu:.1} %")),
         row.uptime_ms.map_or("–".to_owned(), describe_uptime),
     )
+}
+
+/// Renders what a service is for, as its layer says, and its command.
+fn describe_service(layer: &Layer, row: &ServiceStatus) -> String {
+    let name = &row.service;
+    let key = format!("service.{name}.description");
+    let what = layer.values.iter().find(|value| value.key == key).map(|value| {
+        let text = serde_json::from_str(&value.text);
+        text.unwrap_or_else(|_| value.text.trim_matches(['"', '\'']).to_owned())
+    });
+    let run = layer.services.iter().find(|service| service.name == *name);
+    let parts = [
+        what.map(|what: String| escape_name(&what)),
+        run.map(|service| format!("<code>{}</code>", escape(&service.run.text))),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("<br>")
 }
 
 /// Renders the address: a link only if it speaks HTTP and serves.

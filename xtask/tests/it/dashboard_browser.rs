@@ -17,7 +17,7 @@ const AUDIT: &str = r#"(() => {
   const seen = new Set();
   for (const one of document.querySelectorAll("[id]")) { if (seen.has(one.id)) say("id twice", one); seen.add(one.id); }
   const name = (one) => (one.getAttribute("aria-label") || [...(one.labels || [])].map((l) => l.textContent).join("") || one.textContent).trim();
-  for (const one of document.querySelectorAll("a, button, input:not([type=hidden]), select, summary, [role=region], [role=img]")) if (!name(one)) say("no name", one);
+  for (const one of document.querySelectorAll("a, button, input:not([type=hidden]), select, summary, [role=region], [role=img]")) if (one.checkVisibility() && !name(one)) say("no name", one);
   for (const one of document.querySelectorAll("main svg")) if (one.getAttribute("role") !== "img") say("no role", one);
   const levels = [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")].filter((h) => h.checkVisibility()).map((h) => Number(h.tagName[1]));
   if (levels[0] !== 1 || levels.filter((l) => l === 1).length !== 1) faults.push(`headings: ${levels}`);
@@ -51,7 +51,7 @@ const WIDE: u32 = 1280;
 
 /// A repository with a bit of everything: drift, a failed check, a service that fails, a log that grows.
 fn busy(lab: &Lab) -> Stack<'_> {
-    let layer = "[service.ticker]\n\
+    let layer = "[service.ticker]\ndescription = \"it says 'tick' for ever\"\n\
          run = \"sh -c 'while :; do echo tick '\\\\''<b>'\\\\''; sleep 0.2; done'\"\n\
          env = { WORD = 'of the layer' }\n\
          [service.api]\nrun = \"sh -c 'echo listening; sleep 600'\"\nrequired = false\n\
@@ -149,6 +149,7 @@ fn services_and_logs_are_followed_as_they_change() {
     browser.wait_for("document.getElementById('attention').innerText.includes('api is failed')");
     assert_eq!(browser.eval("document.querySelector('#values-local').open"), json!(true));
     assert_eq!(browser.eval("document.activeElement.id"), json!("log-local-ticker"));
+    browser.wait_for(&format!("{row}.includes(\"it says 'tick' for ever\")"));
     let values = browser.eval("document.querySelector('#values-local').innerText");
     assert!(values.as_str().unwrap().contains("of the layer"), "{values}");
     assert!(values.as_str().unwrap().contains("deployment/local.toml:"), "{values}");
@@ -196,6 +197,35 @@ fn without_scripts_everything_is_there() {
     browser.eval("[...document.querySelectorAll('#branches tr')].find((row) => row.innerText.includes('feature/own')).querySelector('td a').click()");
     browser.wait_for("document.querySelector('section.detail:target')?.innerText.includes('this branch has its own version') === true");
     assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
+#[test]
+fn the_sample_page_is_a_page_for_people() {
+    let lab = Lab::new();
+    let Some(mut browser) = Browser::start(&lab) else { return };
+    let web = port();
+    let layer = format!(
+        "[service.web]\nrun = '{{xtask}} serve page'\nport = {web}\n\
+         ready = {{ http = '/health' }}\n[service.late]\nrun = 'sleep 600'\nport = {}\n",
+        port()
+    );
+    let repo = lab.repo();
+    repo.write("deployment/local.toml", layer);
+    repo.commit("services");
+    repo.xtask(&["start"]).success();
+    for (width, scheme) in [(360, "light"), (WIDE, "dark")] {
+        browser.set_look(width, scheme);
+        browser.open(&format!("http://localhost:{web}/"));
+        browser.wait_for("document.querySelectorAll('#services tr').length === 2");
+        assert_eq!(browser.eval(AUDIT), json!([]), "{width} {scheme}");
+        let over = browser.eval("document.documentElement.scrollWidth - innerWidth");
+        assert!(over.as_f64().unwrap() <= 0.0, "{width}: {over} pixels are out of sight");
+    }
+    // Only what speaks HTTP is a link.
+    let links = browser.eval("[...document.querySelectorAll('#services a[href]')].map((a) => a.getAttribute('aria-label'))");
+    assert_eq!(links, json!([format!("web on port {web}")]));
+    assert_eq!(browser.complaints, Vec::<String>::new());
+    repo.xtask(&["stop"]).success();
 }
 
 /// Returns the text of the page as the accessibility tree has it, which needs no script.

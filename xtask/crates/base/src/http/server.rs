@@ -905,4 +905,101 @@ mod tests {
         drop(serving);
         assert!(is_free(port));
     }
+
+    /// A server whose `/events` counts, as fast as it is asked.
+    fn counting() -> ServerHandle {
+        serving(|request| {
+            if request.path != "/events" {
+                return echo(request);
+            }
+            let count = AtomicUsize::new(0);
+            let next = move || {
+                let number = count.fetch_add(1, Ordering::SeqCst);
+                (number != 1).then(|| ServerEvent { name: "count", data: format!("a\n{number}") })
+            };
+            HttpReply::events(EventStream {
+                interval: Duration::from_millis(5),
+                next: Arc::new(next),
+            })
+        })
+    }
+
+    /// Asks for events and leaves the rest unread.
+    fn follow(port: u16) -> TcpStream {
+        let mut stream = connect(port);
+        stream.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        stream
+    }
+
+    #[test]
+    fn events_come_until_the_client_has_enough() {
+        let serving = counting();
+        let mut stream = follow(serving.port());
+        let mut all = String::new();
+        while !all.contains("data: 3\n\n") {
+            let mut part = [0; 256];
+            let count = stream.read(&mut part).unwrap();
+            assert_ne!(count, 0, "{all}");
+            all.push_str(std::str::from_utf8(&part[..count]).unwrap());
+        }
+        assert!(all.contains("Content-Type: text/event-stream\r\n"), "{all}");
+        assert!(!all.contains("Content-Length"), "{all}");
+        let events = all.split_once("\r\n\r\n").unwrap().1;
+        assert!(
+            events.starts_with(
+                "event: count\ndata: a\ndata: 0\n\nevent: count\ndata: a\ndata: 2\n\n"
+            ),
+            "{events}"
+        );
+        assert!(!asked(serving.port(), "HEAD /events").contains("data:"));
+        // Its end ends the streams, too.
+        let other = follow(serving.port());
+        drop(serving);
+        drop((stream, other));
+    }
+
+    #[test]
+    fn streams_that_nobody_reads_leave_room_for_others() {
+        let serving = counting();
+        let idle: Vec<TcpStream> = (0..8).map(|_| follow(serving.port())).collect();
+        for stream in &idle {
+            // The head of the reply: then it counts.
+            assert_eq!((&mut &*stream).read(&mut [0; 1]).unwrap(), 1);
+        }
+        let refused = asked(serving.port(), "GET /events");
+        assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+        for _ in 0..20 {
+            assert!(asked(serving.port(), "GET /a").ends_with("GET /a "));
+        }
+        // One that goes makes room, as soon as the server has seen it go.
+        drop(idle);
+        let comes = (0..2000).any(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            let mut stream = follow(serving.port());
+            let mut head = [0; 12];
+            stream.read_exact(&mut head).unwrap();
+            &head == b"HTTP/1.1 200"
+        });
+        assert!(comes);
+    }
+
+    #[test]
+    fn only_pages_of_the_server_itself_may_ask() {
+        let serving = serving(echo);
+        let port = serving.port();
+        for (origin, status) in [
+            (format!("http://localhost:{port}"), 200),
+            (format!("HTTP://LOCALHOST:{port}"), 403),
+            ("http://localhost".to_owned(), 403),
+            ("http://evil.example".to_owned(), 403),
+            (format!("http://localhost:{port}.evil.example"), 403),
+            ("null".to_owned(), 403),
+            (String::new(), 403),
+        ] {
+            let request =
+                format!("GET / HTTP/1.1\r\nHost: localhost:{port}\r\nOrigin: {origin}\r\n\r\n");
+            let answer = said(port, request.as_bytes());
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{origin}: {answer}");
+        }
+    }
 }
