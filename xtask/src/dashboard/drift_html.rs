@@ -106,8 +106,27 @@ pub(super) fn render_drift(
         return html;
     }
     html.push_str(&render_filter(drift, filter, target));
+    html.push_str(&render_letters(drift));
     html.push_str(&render_table(drift, filter, now, target));
     html
+}
+
+/// Renders what the letters in the cells mean, for the classes that occur.
+fn render_letters(drift: &Drift) -> String {
+    let letters = [("behind", "b"), ("unknown", "?"), ("edited", "e"), ("untracked", "u")];
+    let others = [("customised", "c"), ("pinned", "p"), ("excluded", "x")];
+    let occurs = |name: &str| {
+        let class = SHOWN_CLASSES.iter().find(|(_, other)| *other == name).map(|(class, _)| *class);
+        class.is_some_and(|class| drift.branches.iter().any(|branch| branch.count(class) > 0))
+    };
+    let letters = letters.into_iter().chain(others).filter(|(name, _)| occurs(name));
+    let words: Vec<String> = letters
+        .map(|(name, letter)| format!("<span class=\"mark {name}\">{letter}</span> {name}"))
+        .collect();
+    match words.is_empty() {
+        true => String::new(),
+        false => format!("<p class=\"legend letters\">Paths: {}</p>", words.join(", ")),
+    }
 }
 
 fn css_class(name: &str) -> String {

@@ -1,12 +1,15 @@
 //! The dashboard in a real Chromium, where it is installed: light and dark, from a phone to a wall, with and without
 //! scripts; what people and screen readers meet, and what an accessibility checker would complain about.
 
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde_json::json;
 
 use crate::dashboard::Serving;
 use crate::services_nasty::Stack;
 use crate::testkit::browser::Browser;
-use crate::testkit::{Lab, port};
+use crate::testkit::{Lab, Place, port};
 use crate::wrong_hits::wait_for;
 
 /// Finds what the rules of accessibility checkers forbid: names that are missing, ids that are not unique, headings
@@ -199,6 +202,56 @@ fn without_scripts_everything_is_there() {
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
 
+/// Prints how long a page of 649 branches takes in the browser: `cargo xtest -- --nocapture a_fleet_is_shown`.
+#[test]
+fn a_fleet_is_shown_and_filtered_at_once() {
+    let lab = Lab::new();
+    let Some(mut browser) = Browser::start(&lab) else { return };
+    let repo = lab.repo();
+    for number in 0..65 {
+        repo.write(&format!("setup/d{}/f{number:02}", number % 7), "v0\n");
+    }
+    let first = repo.commit("many files");
+    repo.git(&["branch", "-f", "orchestration-tools", &first]);
+    repo.git(&["switch", "--quiet", "orchestration-tools"]);
+    let states: Vec<String> = (0..10)
+        .map(|number| {
+            for file in 0..65 {
+                if file % (number + 2) == 0 {
+                    let text = format!("v{number}\n");
+                    repo.write(&format!("setup/d{}/f{file:02}", file % 7), text);
+                }
+            }
+            repo.commit("a change")
+        })
+        .collect();
+    let refs: Vec<String> = (0..647)
+        .map(|number| {
+            format!(
+                "create refs/heads/team-{}/feature-{number:03} {}",
+                number % 9,
+                states[number % 10]
+            )
+        })
+        .collect();
+    repo.write("refs", refs.join("\n") + "\n");
+    repo.run("sh", &["-c", "git update-ref --stdin < refs"], &[]).success();
+    repo.xtask(&["dashboard", "--html", "page.html"]).success();
+    let size = repo.read("page.html").len();
+    assert!(size <= 1_000_000, "{size} bytes");
+    browser.set_look(WIDE, "light");
+    browser.open(&format!("file://{}", repo.dir.join("page.html")));
+    let paint = browser.eval("performance.getEntriesByName('first-contentful-paint')[0].startTime");
+    let filter = browser.eval(
+        "(() => { const began = performance.now(), box = document.querySelector('[name=name]'); box.value = 'team-3/'; \
+         box.dispatchEvent(new Event('input', { bubbles: true })); document.body.offsetHeight; return performance.now() - began; })()",
+    );
+    let shown = "[...document.querySelectorAll('#branches tbody tr, #calm li')].filter((one) => !one.hidden).length";
+    assert_eq!(browser.eval(shown), json!(72));
+    eprintln!("649 branches: {size} bytes, first paint after {paint} ms, filtered in {filter} ms");
+    assert_eq!(browser.complaints, Vec::<String>::new());
+}
+
 #[test]
 fn the_sample_page_is_a_page_for_people() {
     let lab = Lab::new();
@@ -226,6 +279,175 @@ fn the_sample_page_is_a_page_for_people() {
     assert_eq!(links, json!([format!("web on port {web}")]));
     assert_eq!(browser.complaints, Vec::<String>::new());
     repo.xtask(&["stop"]).success();
+}
+
+/// What people have done in the repository of the pictures: branch, author, how many canonical changes it began with,
+/// when that was, in days before today, and how many it has taken since, and when.
+const WORK: [(&str, &str, usize, u32, Option<(usize, u32)>); 14] = [
+    ("feature/checkout", "Ada", 1, 26, Some((3, 12))),
+    ("feature/gift-cards", "Grace", 1, 25, None),
+    ("feature/search", "Ada", 2, 21, Some((5, 4))),
+    ("feature/wishlist", "Alan", 2, 20, Some((6, 1))),
+    ("fix/rounding", "Grace", 3, 15, None),
+    ("fix/timezone", "Barbara", 3, 14, Some((6, 1))),
+    ("experiment/pricing", "Alan", 1, 28, None),
+    ("feature/invoices", "Barbara", 4, 10, Some((6, 1))),
+    ("feature/returns", "Ada", 5, 6, None),
+    ("chore/upgrade", "Grace", 5, 5, Some((6, 0))),
+    ("feature/labels", "Margaret", 6, 2, None),
+    ("feature/loyalty", "Margaret", 6, 2, None),
+    ("fix/login", "Ada", 6, 1, None),
+    ("docs/shipping", "Barbara", 6, 1, None),
+];
+
+const SHOP_CHECKS: &str = "\
+[[check]]
+name = 'lint'
+run = 'sleep 0.2'
+[[check]]
+name = 'types'
+run = 'sleep 0.4'
+[[check]]
+name = 'tests'
+run = \"sh -c 'sleep 0.9; test ! -e broken'\"
+";
+
+const SHOP_SERVICES: &str = "\
+[service.db]
+description = 'orders'
+run = \"sh -c 'echo ready; sleep 600'\"
+[service.api]
+description = 'answers the shop'
+run = \"sh -c 'echo listening; sleep 600'\"
+needs = ['db']
+required = false
+restart = { max = 1 }
+live = { run = \"test ! -e sick\", every = '100ms', failures = 2 }
+[service.worker]
+description = 'sends mails'
+run = \"sh -c 'while :; do sleep 0.05; done'\"
+";
+
+/// The repository of the pictures, with services and a check that fails.
+fn pictured(lab: &Lab) -> Place<'_> {
+    let repo = lab.repo_named("shop", &[]);
+    let day = |ago: u32| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        format!("{} +0000", now - u64::from(ago) * 86_400)
+    };
+    let run = |args: &[&str], author: &str, ago: u32| {
+        let (date, name) = (day(ago), author.to_owned());
+        let ran = repo.run(
+            "git",
+            args,
+            &[
+                ("GIT_AUTHOR_DATE", date.as_str()),
+                ("GIT_COMMITTER_DATE", date.as_str()),
+                ("GIT_AUTHOR_NAME", name.as_str()),
+            ],
+        );
+        ran.success().out.trim().to_owned()
+    };
+    repo.git(&["switch", "--quiet", "orchestration-tools"]);
+    for (number, (file, ago)) in [
+        ("setup/a", 29),
+        ("setup/lint.toml", 24),
+        ("scripts/run.sh", 18),
+        ("setup/ci/test.yml", 11),
+        ("deployment/README", 7),
+        ("scripts/release.sh", 3),
+    ]
+    .iter()
+    .enumerate()
+    {
+        repo.write(file, format!("version {number}\n"));
+        repo.git(&["add", "--all"]);
+        run(&["commit", "--quiet", "-m", "Change the tools"], "Ada", *ago);
+    }
+    let at = |changes: usize| format!("orchestration-tools~{}", 6 - changes);
+    for (branch, author, begun, ago, taken) in WORK {
+        let tree = format!("{}^{{tree}}", at(begun));
+        let mut tip = run(&["commit-tree", "-m", "Work", "-p", &at(begun), &tree], author, ago);
+        if let Some((changes, ago)) = taken {
+            let tree = format!("{}^{{tree}}", at(changes));
+            tip = run(&["commit-tree", "-m", "Sync", "-p", &tip, &tree], author, ago);
+        }
+        repo.git(&["branch", branch, &tip]);
+    }
+    for (branch, author, file) in
+        [("experiment/pricing", "Alan", "setup/a"), ("fix/rounding", "Grace", "setup/lint.toml")]
+    {
+        repo.git(&["switch", "--quiet", branch]);
+        repo.write(file, "our own\n");
+        repo.git(&["add", "--all"]);
+        run(&["commit", "--quiet", "-m", "Our own"], author, 9);
+    }
+    repo.git(&["switch", "--quiet", "feature/gift-cards"]);
+    let reason = "the new rules break the printer until it is replaced";
+    let date = day(2);
+    let who = [
+        ("GIT_AUTHOR_DATE", date.as_str()),
+        ("GIT_COMMITTER_DATE", date.as_str()),
+        ("GIT_AUTHOR_NAME", "Grace"),
+    ];
+    repo.xtask_with(&["pin", "scripts/run.sh", "--reason", reason], &who).success();
+    repo.git(&["branch", "--quiet", "-f", "main", "orchestration-tools"]);
+    repo.git(&["switch", "--quiet", "feature/returns"]);
+    repo.write("setup/validate.toml", SHOP_CHECKS);
+    repo.write("deployment/local.toml", SHOP_SERVICES);
+    repo.git(&["add", "--all"]);
+    run(&["commit", "--quiet", "-m", "Services and checks"], "Ada", 1);
+    repo
+}
+
+/// `UPDATE_EXPECT=1 cargo xtest -- pictures` draws them anew.
+#[test]
+fn pictures_of_the_page_are_those_of_the_manual() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/pictures");
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        draw_pictures(&folder);
+    }
+    let readme = std::fs::read_to_string(folder.join("../../README.md")).unwrap();
+    for scheme in ["light", "dark"] {
+        let name = format!("dashboard-{scheme}.png");
+        assert!(readme.contains(&name), "{name}");
+        let picture = std::fs::read(folder.join(&name)).unwrap();
+        assert!(picture.starts_with(b"\x89PNG") && picture.len() < 400_000, "{name}");
+    }
+}
+
+fn draw_pictures(folder: &Path) {
+    const SIZE: (u32, u32) = (1280, 1500);
+    let lab = Lab::new();
+    let Some(mut browser) = Browser::start(&lab) else { return };
+    let stack = Stack { repo: pictured(&lab) };
+    for broken in [false, false, false, true] {
+        if broken {
+            stack.repo.write("broken", "");
+        }
+        stack.repo.xtask(&["validate"]);
+    }
+    stack.repo.xtask(&["start"]).success();
+    stack.repo.write("sick", "");
+    wait_for("the failure", || stack.state("api") == "failed");
+    let serving = Serving::start(&stack.repo, &["--port", &port().to_string()]);
+    for scheme in ["light", "dark"] {
+        browser.set_look(SIZE.0, scheme);
+        browser.open(&serving.url("/"));
+        browser.wait_for("document.querySelector('#services-body svg.spark') !== null");
+        // The folder of the test is nobody's.
+        let named = format!(
+            "{{ const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT); \
+             while (walk.nextNode()) walk.currentNode.nodeValue = walk.currentNode.nodeValue.replaceAll('{}', '/home/ada'); }}",
+            lab.path("shop").parent().unwrap()
+        );
+        browser.eval(&named);
+        std::fs::write(
+            folder.join(format!("dashboard-{scheme}.png")),
+            browser.picture(SIZE.0, SIZE.1),
+        )
+        .unwrap();
+    }
 }
 
 /// Returns the text of the page as the accessibility tree has it, which needs no script.

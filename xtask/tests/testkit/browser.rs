@@ -177,6 +177,17 @@ impl Browser {
             .collect()
     }
 
+    /// Returns a picture of the upper part of the page, as PNG.
+    pub fn picture(&mut self, width: u32, height: u32) -> Vec<u8> {
+        let size =
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.call("Emulation.setDeviceMetricsOverride", size);
+        self.call("Emulation.setScrollbarsHidden", json!({"hidden": true}));
+        let clip = json!({"x": 0, "y": 0, "width": width, "height": height, "scale": 1});
+        let taken = self.call("Page.captureScreenshot", json!({"format": "png", "clip": clip}));
+        decode_base64(taken["data"].as_str().unwrap())
+    }
+
     /// Presses a key, as a person does; `code` is its code on a keyboard.
     pub fn press(&mut self, key: &str, code: u32) {
         for kind in ["keyDown", "keyUp"] {
@@ -184,6 +195,22 @@ impl Browser {
             self.call("Input.dispatchKeyEvent", params);
         }
     }
+}
+
+/// Decodes base64 (RFC 4648, section 4).
+fn decode_base64(text: &str) -> Vec<u8> {
+    const LETTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bytes = Vec::new();
+    let (mut bits, mut count) = (0_u32, 0);
+    for letter in text.trim_end_matches('=').chars() {
+        bits = bits << 6 | u32::try_from(LETTERS.find(letter).unwrap()).unwrap();
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push(u8::try_from(bits >> count & 0xff).unwrap());
+        }
+    }
+    bytes
 }
 
 impl Drop for Browser {
