@@ -61,6 +61,8 @@ pub fn fleet(bench: &Bench, given: &Path) {
         let after = refs(&ours);
         run("xtask propagate, nothing left to do", &["propagate"]);
         run("xtask status --all", &["status", "--all"]);
+        run("xtask dashboard, as a file", &["dashboard", "--html", "-"]);
+        run("xtask dashboard, as the server renders it", &["dashboard", "--render", "/"]);
         let back = timed(|| move_refs(&ours, &after, &before));
         run("xtask propagate once more, refs moved back", &["propagate"]);
         tally.add("git update-ref --stdin, the same refs alone", all, back);
