@@ -136,9 +136,29 @@ inputs = ['app/**', 'tests/**']
 tools = ['sh', 'grep']
 ";
 
+/// Two services that xtask serves itself, one after the other, so that they are always in the same order.
+const LAYER: &str = r#"[status]
+port = STATUS
+
+[service.web]
+run = "{xtask} serve page --port {port}"
+port = WEB
+needs = ["api"]
+ready = { http = "/health" }
+
+[service.api]
+run = "{xtask} serve api --port {port}"
+port = API
+ready = { http = "/api/health" }
+"#;
+
 /// A project with the toolkit on a hub, as `vendor` leaves it, and a clone of it.
 fn clone_of_shop<'a>(lab: &'a Lab, ports: [u16; 3]) -> Place<'a> {
     let toolkit = lab.toolkit("toolkit");
+    let layer = ["WEB", "API", "STATUS"]
+        .iter()
+        .zip(ports)
+        .fold(LAYER.to_owned(), |layer, (name, port)| layer.replace(name, &port.to_string()));
     let shop = lab.repo_with(
         "ada",
         &[
@@ -146,19 +166,12 @@ fn clone_of_shop<'a>(lab: &'a Lab, ports: [u16; 3]) -> Place<'a> {
             ("tests/menu.sh", "grep -n TODO app/menu.txt && exit 1\necho 2 dishes\n"),
             ("setup/validate.toml", CHECKS),
             ("setup/format.toml", "width = 80\n"),
+            ("deployment/local.toml", &layer),
         ],
     );
     toolkit.xtask(&["vendor", "../ada", "--parts", "all", "--protect", "main"]).success();
     let rules = shop.read("setup/sync.toml");
     shop.write("setup/sync.toml", rules.replace("  # \"/setup/\",", "  \"/setup/\","));
-    let mut layer = shop.read("deployment/local.toml");
-    for (usual, port) in ["3000", "8000", "8010"].iter().zip(ports) {
-        layer = layer.replace(&format!("port = {usual}\n"), &format!("port = {port}\n"));
-    }
-    // One after the other, so that it is always in the same order.
-    let web = "[service.web]\n";
-    assert!(layer.contains(web));
-    shop.write("deployment/local.toml", layer.replace(web, &format!("{web}needs = [\"api\"]\n")));
     shop.commit("Add xtask");
     shop.git(&["branch", "orchestration-tools"]);
     shop.git(&["branch", "feature/menu"]);
