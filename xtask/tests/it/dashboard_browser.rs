@@ -281,9 +281,11 @@ fn the_sample_page_is_a_page_for_people() {
     repo.xtask(&["stop"]).success();
 }
 
-/// What people have done in the repository of the pictures: branch, author, how many canonical changes it began with,
-/// when that was, in days before today, and how many it has taken since, and when.
-const WORK: [(&str, &str, usize, u32, Option<(usize, u32)>); 14] = [
+/// A branch of the pictures: its name and author, how many canonical changes it began with, when that was in days
+/// before today, and how many it has taken since, and when.
+type Work = (&'static str, &'static str, usize, u32, Option<(usize, u32)>);
+
+const WORK: [Work; 14] = [
     ("feature/checkout", "Ada", 1, 26, Some((3, 12))),
     ("feature/gift-cards", "Grace", 1, 25, None),
     ("feature/search", "Ada", 2, 21, Some((5, 4))),
