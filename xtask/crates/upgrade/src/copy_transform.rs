@@ -51,7 +51,7 @@ pub(super) fn transform_file(
         _ if name.ends_with(".rs") => {
             copy_spec.rename_commands(&strip_tests(&parts.filter_source(text)))
         }
-        _ if name.ends_with(".html") => copy_spec.rename_commands(text),
+        _ if name.ends_with(".html") || name.ends_with(".js") => copy_spec.rename_commands(text),
         _ => return None,
     };
     (changed != text).then(|| changed.into_bytes())
