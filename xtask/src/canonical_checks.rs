@@ -15,8 +15,8 @@ use xtask_sync::context::SyncContext;
 #[cfg(feature = "checks")]
 use xtask_validate::load_checks::LoadedChecks;
 
-/// Reads the checks of the canonical commit, if it has any.
 #[cfg(feature = "checks")]
+/// Reads the checks of the canonical commit, if it has any.
 pub(crate) fn read_canonical_checks(
     repo: &Repo,
     context: &SyncContext,
@@ -27,9 +27,9 @@ pub(crate) fn read_canonical_checks(
     LoadedChecks::parse(&text).map(Some)
 }
 
+#[cfg(feature = "checks")]
 /// Returns the on-demand hooks that canonical checks name. A file that cannot be read names none; what is wrong with it
 /// is said where checks run.
-#[cfg(feature = "checks")]
 pub(crate) fn find_wanted_hooks(repo: &Repo, context: Option<&SyncContext>) -> Result<Vec<Hook>> {
     let Some(context) = context else { return Ok(Vec::new()) };
     let Ok(Some(checks)) = read_canonical_checks(repo, context) else {

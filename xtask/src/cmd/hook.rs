@@ -205,8 +205,8 @@ fn committed_index(session: &Session, repo: &Repo) -> PathBuf {
     index.map_or_else(|| repo.index_file(), |file| session.world.cwd.join(file))
 }
 
-/// Runs the checks of a hook that is about a commit; the first of `args` is the file with its message, if it has one.
 #[cfg(feature = "checks")]
+/// Runs the checks of a hook that is about a commit; the first of `args` is the file with its message, if it has one.
 fn run_commit_checks(
     session: &Session,
     repo: &Repo,
@@ -221,8 +221,8 @@ fn run_commit_checks(
     hook_checks::run(session, repo, &run)
 }
 
-/// Runs the checks of `pre-push` on each commit that a branch or tag gets, once.
 #[cfg(feature = "checks")]
+/// Runs the checks of `pre-push` on each commit that a branch or tag gets, once.
 fn run_push_checks(
     session: &Session,
     repo: &Repo,

@@ -41,12 +41,12 @@ const RENDER_TIMEOUT: Duration = Duration::from_secs(120);
 /// How many pages are rendered at once; others wait.
 const MAX_RENDERING: usize = 2;
 
-/// How often an open page asks for the state of services.
 #[cfg(feature = "services")]
+/// How often an open page asks for the state of services.
 const SERVICES_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often an open page of a log asks for new lines.
 #[cfg(feature = "services")]
+/// How often an open page of a log asks for new lines.
 const LOG_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How often the server looks whether it should end, and what services use.
@@ -254,8 +254,8 @@ fn answer_request(dashboard: &Arc<Dashboard>, request: &HttpRequest) -> HttpRepl
     }
 }
 
-/// The services as a page shows them.
 #[cfg(feature = "services")]
+/// The services as a page shows them.
 #[derive(Serialize)]
 struct ServicesEvent {
     tone: &'static str,

@@ -100,6 +100,18 @@ fn only_one_crate_runs_git_and_one_file_spawns_programs() {
     }
 }
 
+/// Who takes an item out of a copy takes what follows the attribute: a comment before it would be left over.
+#[test]
+fn the_part_of_an_item_comes_before_its_comment() {
+    for (name, text) in sources() {
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        let is_wrong =
+            |two: &&[&str]| two[0].starts_with("///") && two[1].starts_with("#[cfg(feature = ");
+        let wrong: Vec<&[&str]> = lines.windows(2).filter(is_wrong).collect();
+        assert!(wrong.is_empty(), "{name}: {wrong:?}");
+    }
+}
+
 /// The modules that decide and do nothing else.
 const PURE: [&str; 60] = [
     "dashboard/chart.rs",

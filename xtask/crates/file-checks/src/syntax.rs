@@ -76,9 +76,9 @@ fn find_json_fault(content: &[u8]) -> Option<SyntaxFault> {
     Some((Some(fault.line().max(1)), what.to_owned()))
 }
 
+#[cfg(feature = "checks")]
 /// Finds the first fault of a YAML text of one or more documents: what cannot be parsed, or a key that a mapping has
 /// twice, of which parsers silently take one.
-#[cfg(feature = "checks")]
 #[must_use]
 pub fn find_yaml_fault(content: &[u8]) -> Option<SyntaxFault> {
     use saphyr_parser::{Event, Parser};
@@ -133,14 +133,14 @@ pub fn find_yaml_fault(content: &[u8]) -> Option<SyntaxFault> {
     None
 }
 
-/// Whether a text begins with the byte order mark of UTF-16, which YAML and XML may be written in.
 #[cfg(feature = "checks")]
+/// Whether a text begins with the byte order mark of UTF-16, which YAML and XML may be written in.
 fn is_utf16(content: &[u8]) -> bool {
     content.starts_with(b"\xfe\xff") || content.starts_with(b"\xff\xfe")
 }
 
-/// Finds a key that an object of a JSON text has twice, of which parsers silently take one.
 #[cfg(feature = "checks")]
+/// Finds a key that an object of a JSON text has twice, of which parsers silently take one.
 #[must_use]
 pub fn find_duplicate_json_key(path: &str, content: &[u8]) -> Option<SyntaxFault> {
     let name = path.rsplit('/').next().unwrap_or(path);
@@ -155,8 +155,8 @@ pub fn find_duplicate_json_key(path: &str, content: &[u8]) -> Option<SyntaxFault
     })
 }
 
-/// A JSON value whose objects have each key once. Its error is `duplicate key …`.
 #[cfg(feature = "checks")]
+/// A JSON value whose objects have each key once. Its error is `duplicate key …`.
 struct UniqueKeys;
 
 #[cfg(feature = "checks")]
@@ -219,8 +219,8 @@ impl<'de> serde::de::Visitor<'de> for UniqueKeysVisitor {
     }
 }
 
-/// Finds the first place at which a text is not well-formed XML.
 #[cfg(feature = "checks")]
+/// Finds the first place at which a text is not well-formed XML.
 #[must_use]
 pub fn find_xml_fault(content: &[u8]) -> Option<SyntaxFault> {
     use roxmltree::{Document, ParsingOptions};
@@ -238,8 +238,8 @@ pub fn find_xml_fault(content: &[u8]) -> Option<SyntaxFault> {
     Some((line, what.to_owned()))
 }
 
-/// Whether an XML declaration names an encoding.
 #[cfg(feature = "checks")]
+/// Whether an XML declaration names an encoding.
 fn declares_encoding(content: &[u8]) -> bool {
     let end = content.windows(2).position(|two| two == b"?>").unwrap_or(0);
     content.starts_with(b"<?xml") && content[..end].windows(8).any(|part| part == b"encoding")
