@@ -136,7 +136,12 @@ fn render_recent(recent: &[RecentResult]) -> String {
     let longest = recent.iter().map(|result| result.duration_ms).max().unwrap_or(0).max(1) as f64;
     let bars: Vec<(&str, f64)> = recent
         .iter()
-        .map(|result| (result.outcome.name(), result.duration_ms as f64 / longest))
+        .map(|result| {
+            let share = result.duration_ms as f64 / longest;
+            // A failure is seen however short it was.
+            let least = if result.outcome == CheckOutcome::Failed { 0.5 } else { 0.0 };
+            (result.outcome.name(), share.max(least))
+        })
         .collect();
     let count = |outcome| recent.iter().filter(|result| result.outcome == outcome).count();
     let label = format!(

@@ -113,7 +113,9 @@ pub(super) fn read_one_branch(
     tools: &Tools<'_>,
 ) -> Result<Option<BranchDrift>> {
     let prefix = branch_prefix(context, is_remote);
-    if context.is_reserved_branch(name) || !repo.is_branch_name(name) {
+    // No system has longer names, and an error about one would be no answer.
+    let is_possible = name.len() < 1000 && name.split('/').all(|part| part.len() < 256);
+    if !is_possible || context.is_reserved_branch(name) || !repo.is_branch_name(name) {
         return Ok(None);
     }
     let Some(commit) = repo.resolve_ref(&format!("{prefix}{name}"))? else { return Ok(None) };

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::chart::{render_bar, render_days};
 use super::drift::{BranchDrift, Drift, shown_class};
-use super::html::{encode_query, escape, escape_message, escape_name};
+use super::html::{encode_query, escape, escape_message, escape_name, quote_word};
 use super::page::{PageTarget, render_command};
 use xtask_base::environment::{format_ago, format_rfc3339};
 use xtask_base::words::{pluralize, quote_for_shell};
@@ -96,7 +96,7 @@ pub(super) fn render_drift(
     let parts: Vec<_> =
         parts.iter().map(|(class, count, name)| (&class[..], *count, *name)).collect();
     html.push_str(&render_bar(&parts));
-    html.push_str("<p class=\"legend\">");
+    html.push_str("<p class=\"legend\">Each branch once, by what is most urgent: ");
     for (name, count) in counts {
         html.push_str(&format!("<span class=\"mark {}\">{count} {name}</span> ", css_class(name)));
     }
@@ -271,7 +271,11 @@ fn render_row(
         tags.push_str(" <span class=\"tag\">protected</span>");
     }
     if branch.fault.is_some() {
-        tags.push_str(" <span class=\"mark not-inspected\">not inspected</span>");
+        let why = branch.fault.as_deref().unwrap_or_default();
+        tags.push_str(&format!(
+            " <span class=\"mark not-inspected\">not inspected</span> <span class=\"soft\">{}</span>",
+            escape_message(why)
+        ));
     }
     let cell_link = match target {
         PageTarget::Server => format!("\"{link}#paths\""),
@@ -315,7 +319,7 @@ pub(super) fn render_details(drift: &Drift, now: i64) -> String {
                 pluralize(branch.paths.len(), "path"),
                 render_command(&format!(
                     "git switch {} && cargo xtask status -v",
-                    quote_for_shell(&branch.name)
+                    quote_word(branch.name.as_bytes())
                 ))
             )
         } else {
@@ -371,7 +375,9 @@ pub(super) fn render_branch(branch: &BranchDrift, now: i64) -> String {
 
 /// Returns the commands that would bring a branch up to date, each with what it does.
 fn list_commands(branch: &BranchDrift) -> Vec<(&'static str, String)> {
-    let name = quote_for_shell(&branch.name);
+    let name = quote_word(branch.name.as_bytes());
+    // What begins like an option is none.
+    let named = if branch.name.starts_with('-') { format!("-- {name}") } else { name.clone() };
     let there = match &branch.worktree {
         Some(_) if branch.is_current => "cargo xtask".to_owned(),
         Some(root) => format!("cargo xtask -C {}", quote_for_shell(&root.display().to_string())),
@@ -382,14 +388,14 @@ fn list_commands(branch: &BranchDrift) -> Vec<(&'static str, String)> {
         commands.push(if branch.is_protected {
             (
                 "It is protected: this commits the update to a side branch, to be merged",
-                format!("cargo xtask propagate {name}"),
+                format!("cargo xtask propagate {named}"),
             )
         } else if branch.worktree.is_some() {
             ("This brings it up to date", format!("{there} sync"))
         } else {
             (
                 "This brings it up to date, without checking it out",
-                format!("cargo xtask propagate {name}"),
+                format!("cargo xtask propagate {named}"),
             )
         });
     }
@@ -403,7 +409,7 @@ fn list_commands(branch: &BranchDrift) -> Vec<(&'static str, String)> {
         commands.push(("This shows its uncommitted changes", format!("{there} diff")));
     }
     if let Some(pinned) = branch.paths.iter().find(|path| path.class == PathClass::Pinned) {
-        let path = quote_for_shell(&pinned.path.to_string());
+        let path = quote_word(pinned.path.as_bytes());
         commands.push((
             "It keeps its content at pinned paths; this ends a pin",
             format!("{there} unpin {path}"),

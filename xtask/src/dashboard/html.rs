@@ -61,6 +61,28 @@ pub(super) fn escape_message(text: &str) -> String {
     html
 }
 
+/// Quotes a name for a command that people copy. Bytes that a page cannot show are escapes in `$'…'`, which bash and
+/// POSIX 2024 know.
+#[must_use]
+pub(super) fn quote_word(name: &[u8]) -> String {
+    let is_shown = |c: char| !is_forbidden(c) && c != '\n' && c != '\t' && c != '\u{fffd}';
+    match std::str::from_utf8(name) {
+        Ok(text) if text.chars().all(is_shown) => words::quote_for_shell(text),
+        _ => {
+            let mut quoted = String::from("$'");
+            for byte in name {
+                match byte {
+                    b'\'' | b'\\' => quoted.push_str(&format!("\\{}", char::from(*byte))),
+                    b' '..=b'~' => quoted.push(char::from(*byte)),
+                    byte => quoted.push_str(&format!("\\{byte:03o}")),
+                }
+            }
+            quoted.push('\'');
+            quoted
+        }
+    }
+}
+
 /// Encodes text as a value in the query of a URL, which is safe in an attribute as well.
 #[must_use]
 pub(super) fn encode_query(text: &str) -> String {
@@ -99,9 +121,9 @@ pub(super) fn query_value(query: &str, key: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Returns whether HTML does not allow a character, not even as a reference.
+/// Returns whether HTML does not allow a character, or it would hide or reorder the text around it.
 fn is_forbidden(c: char) -> bool {
-    c.is_control() && !matches!(c, '\n' | '\t')
+    (c.is_control() || words::is_unsafe_char(c)) && !matches!(c, '\n' | '\t')
 }
 
 #[cfg(test)]
@@ -115,6 +137,11 @@ mod tests {
         assert!(!escaped.contains(['<', '>', '"', '\'', '\0', '\u{1b}', '\u{85}']), "{escaped}");
         assert_eq!(escape("plain ü\n"), "plain ü\n");
         assert!(!escape_name("a\u{202e}b").contains('\u{202e}'));
+        assert!(!escape("a\u{202e}b").contains('\u{202e}'));
+        assert_eq!(quote_word(b"setup/a"), "setup/a");
+        assert_eq!(quote_word(b"it's"), words::quote_for_shell("it's"));
+        assert_eq!(quote_word(b"a\xff'b"), "$'a\\377\\'b'");
+        assert_eq!(quote_word("b\u{202e}".as_bytes()), "$'b\\342\\200\\256'");
         assert_eq!(
             escape_message("`a<b` is `c`; a ` alone"),
             "<code>a&lt;b</code> is <code>c</code>; a ` alone"

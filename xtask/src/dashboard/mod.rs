@@ -129,9 +129,9 @@ fn render_drift_section(
         Ok(Err(failure)) => {
             section(Tone::Bad, escape_message(&failure.to_string()), render_hints(failure))
         }
-        // Without a canonical branch there is nothing to drift from.
+        // Without a canonical branch there is nothing to compare with, which somebody should know.
         Err(failure) => {
-            section(Tone::Off, escape_message(failure.message()), render_hints(failure))
+            section(Tone::Wait, escape_message(failure.message()), render_hints(failure))
         }
     }
 }

@@ -135,12 +135,25 @@ if (services && location.protocol.startsWith("http") && location.pathname === "/
 const log = at("log");
 if (log && log.dataset.follow) {
   const MOST = 5000;
-  const source = new EventSource(log.dataset.follow);
+  let source = null;
+  let next = log.dataset.follow;
   log.scrollTop = log.scrollHeight;
-  source.addEventListener("lines", (event) => {
+  const show = (event) => {
+    next = log.dataset.follow.replace(/from=\d+$/, `from=${event.lastEventId}`);
     const atEnd = log.scrollTop + log.clientHeight > log.scrollHeight - 40;
     log.append(document.createTextNode(event.data + "\n"));
     while (log.childNodes.length > MOST) log.firstChild.remove();
     if (atEnd) log.scrollTop = log.scrollHeight;
-  });
+  };
+  // A browser has few connections for one server: a page that nobody sees takes none.
+  const follow = () => {
+    if (document.hidden) { if (source) source.close(); source = null; return; }
+    if (source) return;
+    source = new EventSource(next);
+    source.addEventListener("lines", show);
+    // It comes back by itself, and then goes on where it was.
+    source.onerror = () => { source.close(); source = null; setTimeout(follow, 2000); };
+  };
+  document.addEventListener("visibilitychange", follow);
+  follow();
 }

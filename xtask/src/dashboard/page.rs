@@ -169,7 +169,10 @@ fn render_frame(
          <footer><p>This page only shows. What changes something is a command to copy.</p></footer>\n\
          <script>{SCRIPT}</script>\n</body>\n</html>\n",
         title_mark(tone),
-        escape_name(&head.place),
+        match title {
+            "" => escape_name(&head.place),
+            _ => format!("seen from {}", escape_name(&head.place)),
+        },
         time = escape(&head.time),
     )
 }

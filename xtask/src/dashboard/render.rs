@@ -10,12 +10,11 @@
 use super::diff_html::{MAX_DIFFS, render_diff};
 use super::drift::{BranchDrift, read_one_branch};
 use super::drift_html::{BranchFilter, render_branch};
-use super::html::{escape, escape_message, escape_name, query_value};
+use super::html::{escape_message, escape_name, query_value, quote_word};
 use super::page::{PageTarget, render_command, render_page, render_subpage};
 #[cfg(feature = "services")]
 use super::service_log::ShownLog;
 use super::{page_head, read_sections};
-use xtask_base::words::quote_for_shell;
 use xtask_git::{Repo, Tools};
 use xtask_sync::context;
 use xtask_sync::why::explain_commit_path;
@@ -105,13 +104,13 @@ fn render_branch_page(
         let lines = explain_commit_path(repo, &context, name, branch.commit, &path.path, tools);
         let lines = lines.map_or_else(
             |failure| escape_message(&failure.to_string()),
-            |lines| lines.iter().map(|line| format!("<li>{}", escape(line))).collect(),
+            |lines| lines.iter().map(|line| format!("<li>{}", escape_message(line))).collect(),
         );
         html.push_str(&format!(
             "<details open><summary><code>{}</code>: {}</summary><ul>{lines}</ul>{}</details>",
             escape_name(&path.path.to_string()),
             escape_message(&path.reason),
-            render_command(&format!("cargo xtask why {}", quote_for_shell(&path.path.to_string())))
+            render_command(&format!("cargo xtask why {}", quote_word(path.path.as_bytes())))
         ));
     }
     if branch.paths.len() > MAX_EXPLAINED {

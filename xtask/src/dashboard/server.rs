@@ -41,6 +41,9 @@ const RENDER_TIMEOUT: Duration = Duration::from_secs(120);
 /// How many pages are rendered at once; others wait.
 const MAX_RENDERING: usize = 2;
 
+/// How many pages are kept for those who wait for the same.
+const MAX_RECENT: usize = 2;
+
 #[cfg(feature = "services")]
 /// How often an open page asks for the state of services.
 const SERVICES_INTERVAL: Duration = Duration::from_secs(2);
@@ -145,6 +148,8 @@ struct Dashboard {
     /// The number of pages that are being rendered.
     rendering: Mutex<usize>,
     rendered: std::sync::Condvar,
+    /// The last pages, each with the time at which its rendering began.
+    recent: Mutex<Vec<(String, u64, HttpReply)>>,
     /// The time of the last request or event, in milliseconds of the monotonic clock.
     visited_ms: AtomicU64,
     #[cfg(feature = "services")]
@@ -165,6 +170,7 @@ pub fn serve(
         world: world.clone(),
         rendering: Mutex::new(0),
         rendered: std::sync::Condvar::new(),
+        recent: Mutex::default(),
         visited_ms: AtomicU64::new(now_ms()),
         #[cfg(feature = "services")]
         samples: Mutex::new(UsageSamples::default()),
@@ -204,28 +210,61 @@ impl Dashboard {
             "" => request.path.clone(),
             query => format!("{}?{query}", request.path),
         };
+        let asked_ms = now_ms();
         let count = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         let mut count = self
             .rendered
             .wait_while(count, |count| *count >= MAX_RENDERING)
             .unwrap_or_else(PoisonError::into_inner);
+        // Whoever has waited while somebody else's was rendered gets that one.
+        if let Some(reply) = self.find_recent(&target, asked_ms) {
+            return reply;
+        }
         *count += 1;
         drop(count);
+        let began_ms = now_ms();
         let remote = self.owner.remote.then_some("--remote");
         let run = Program::new(&self.world.program, &self.folders.root)
             .env_remove(ACTIVE_VAR)
             .args(["dashboard", "--quiet", RENDER_OPTION, &target].into_iter().chain(remote))
             .with_full_output()
             .run_with_timeout(RENDER_TIMEOUT);
-        *self.rendering.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.rendered.notify_one();
         let failed =
             |why: String| HttpReply::text(500, format!("the page could not be rendered: {why}\n"));
-        match run {
+        let reply = match run {
+            _ if !self.folders.root.is_dir() => {
+                failed(format!("the worktree `{}` is gone", self.folders.root.display()))
+            }
             Ok(done) if done.status.success() => read_page(&done.stdout_bytes)
                 .unwrap_or_else(|| failed("unexpected output".to_owned())),
             Ok(done) => failed(done.stderr),
             Err(failure) => failed(failure.to_string()),
+        };
+        self.keep_recent(target, began_ms, &reply);
+        *self.rendering.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.rendered.notify_all();
+        reply
+    }
+
+    /// Returns a page whose rendering began after `asked_ms`.
+    fn find_recent(&self, target: &str, asked_ms: u64) -> Option<HttpReply> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = recent.iter().find(|(other, began, _)| other == target && *began >= asked_ms);
+        found.map(|(_, _, reply)| reply.clone())
+    }
+
+    fn keep_recent(&self, target: String, began_ms: u64, reply: &HttpReply) {
+        // Before the other lock, which is taken after this one elsewhere.
+        let is_busy =
+            *self.rendering.lock().unwrap_or_else(PoisonError::into_inner) >= MAX_RENDERING;
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.retain(|(other, _, _)| *other != target);
+        if recent.len() >= MAX_RECENT {
+            recent.remove(0);
+        }
+        // Only what somebody may wait for is worth its memory.
+        if is_busy {
+            recent.push((target, began_ms, reply.clone()));
         }
     }
 }
@@ -286,7 +325,7 @@ fn follow_services(dashboard: &Arc<Dashboard>) -> HttpReply {
             return None;
         }
         last.clone_from(&data);
-        Some(ServerEvent { name: "services", data })
+        Some(ServerEvent { name: "services", data, id: None })
     };
     HttpReply::events(EventStream { interval: SERVICES_INTERVAL, next: Arc::new(next) })
 }
@@ -307,7 +346,11 @@ fn follow_log(dashboard: &Arc<Dashboard>, query: &str) -> HttpReply {
         let mut at = at.lock().unwrap_or_else(PoisonError::into_inner);
         let (lines, next) = log.read_new(*at).ok()?;
         *at = next;
-        (!lines.is_empty()).then(|| ServerEvent { name: "lines", data: lines.join("\n") })
+        (!lines.is_empty()).then(|| ServerEvent {
+            name: "lines",
+            data: lines.join("\n"),
+            id: Some(next),
+        })
     };
     HttpReply::events(EventStream { interval: LOG_INTERVAL, next: Arc::new(next) })
 }

@@ -209,6 +209,15 @@ fn render_layer(view: &LayerView, samples: &UsageSamples, now: i64, target: Page
                 ));
             }
             html.push_str(&render_table(view, status, samples, now, target));
+            // One element, whatever is in it: what comes after keeps its place, and so its state in the browser.
+            html.push_str("<div>");
+            for row in status.services.iter().filter(|row| row.fault().is_some()) {
+                let name = &row.service;
+                html.push_str(&render_command(&format!(
+                    "cargo xtask logs{flag} {name}; cargo xtask restart{flag} {name}"
+                )));
+            }
+            html.push_str("</div>");
             let verb = if status.is_up() { "stop" } else { "start" };
             html.push_str(&render_command(&format!("cargo xtask {verb}{flag}")));
         }
@@ -377,6 +386,18 @@ fn render_log_link(
     }
 }
 
+/// Returns whether a variable sounds like a secret, or its value like an address with a password.
+fn may_be_secret(value: &LayerValue) -> bool {
+    let name = value.key.to_ascii_uppercase();
+    let sounds =
+        ["SECRET", "TOKEN", "PASS", "KEY", "CREDENTIAL"].iter().any(|word| name.contains(word));
+    let has_password = value
+        .text
+        .split_once("://")
+        .is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')));
+    sounds || has_password
+}
+
 /// Renders every value of a layer with the file and line that sets it. In a file, which people mail, values of
 /// variables are left out: some may be secret.
 fn render_values(layer: &Layer, target: PageTarget) -> String {
@@ -384,6 +405,9 @@ fn render_values(layer: &Layer, target: PageTarget) -> String {
     let row = |value: &LayerValue| {
         let text = match target {
             PageTarget::File if is_variable(value) => "left out".to_owned(),
+            PageTarget::Server if is_variable(value) && may_be_secret(value) => {
+                "left out: it may be secret".to_owned()
+            }
             _ => format!("<code>{}</code>", escape(&value.text)),
         };
         format!(

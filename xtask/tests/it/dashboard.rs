@@ -153,8 +153,7 @@ fn a_repository_that_has_nothing_is_shown_as_it_is() {
     assert!(page.contains("there is no canonical branch"), "{page}");
     let plain = lab.repo_with("plain", &[("src/a", "a\n")]);
     let page = text_of(&plain.xtask(&["dashboard", "--html", "-"]).success().out);
-    for words in ["there is no canonical branch", "nothing is backed up", "Nothing needs attention"]
-    {
+    for words in ["there is no canonical branch", "nothing is backed up", "Needs attention"] {
         assert!(page.contains(words), "`{words}` in\n{page}");
     }
     let repo = lab.repo();
@@ -237,7 +236,7 @@ fn the_server_shows_pages_and_refuses_strangers() {
     assert!(serving.ask("/?name=&owner=nobody").contains("0 of 5 branches match"));
     let branch = serving.ask("/branch?n=feature%2Fown");
     for words in [
-        "managed: `[managed] include` has `/setup/`",
+        "managed: <code>[managed] include</code> has <code>/setup/</code>",
         "last change here",
         "<span class=\"del\">-a2</span>",
         "<span class=\"add\">+mine &lt;b&gt;&amp;</span>",
@@ -284,6 +283,25 @@ fn the_server_shows_pages_and_refuses_strangers() {
     repo.git(&["worktree", "remove", "../other"]);
     repo.git(&["branch", "--quiet", "-D", "other"]);
     assert_eq!(repo.scene(), before, "looking writes nothing");
+}
+
+#[test]
+fn clients_that_have_gone_keep_nobody_waiting() {
+    let lab = Lab::of(|lab| drop(shop(lab)));
+    let repo = lab.place("repo");
+    let serving = Serving::start(&repo, &["--port", &port().to_string()]);
+    for round in 0..30 {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, serving.port)).unwrap();
+        let request = format!("GET / HTTP/1.1\r\nHost: localhost:{}\r\n\r\n", serving.port);
+        stream.write_all(request.as_bytes()).unwrap();
+        if round % 2 == 0 {
+            drop(stream);
+        }
+    }
+    assert!(serving.ask("/").starts_with("HTTP/1.1 200 OK"));
+    assert!(serving.ask("/branch?n=feature%2Flate").contains("feature/late"));
+    let long = "a".repeat(8000);
+    assert!(serving.ask(&format!("/branch?n={long}")).starts_with("HTTP/1.1 404 "));
 }
 
 #[test]

@@ -104,12 +104,17 @@ pub struct ServerEvent {
     /// The type of the event, on which a script listens; a word.
     pub name: &'static str,
     pub data: String,
+    /// Where the client is after it, which it may say when it comes back.
+    pub id: Option<u64>,
 }
 
 impl ServerEvent {
     /// Renders the event as it is sent: each line of the data on a `data:` line of its own.
     fn to_text(&self) -> String {
         let mut text = format!("event: {}\n", self.name);
+        if let Some(id) = self.id {
+            text.push_str(&format!("id: {id}\n"));
+        }
         for line in self.data.split(['\n', '\r']) {
             text.push_str(&format!("data: {line}\n"));
         }
@@ -915,7 +920,11 @@ mod tests {
             let count = AtomicUsize::new(0);
             let next = move || {
                 let number = count.fetch_add(1, Ordering::SeqCst);
-                (number != 1).then(|| ServerEvent { name: "count", data: format!("a\n{number}") })
+                (number != 1).then(|| ServerEvent {
+                    name: "count",
+                    data: format!("a\n{number}"),
+                    id: None,
+                })
             };
             HttpReply::events(EventStream {
                 interval: Duration::from_millis(5),
