@@ -56,7 +56,7 @@ pub struct UnpinArgs {
     /// The pinned files and folders
     #[arg(value_name = "PATH", required_unless_present = "lapsed", conflicts_with = "lapsed")]
     pub paths: Vec<OsString>,
-    /// Remove all pins that have lapsed, of this branch and of branches that are gone
+    /// Remove all pins that have lapsed, of whatever branch
     #[arg(long)]
     pub lapsed: bool,
     /// On the canonical branch: the branch that keeps its content

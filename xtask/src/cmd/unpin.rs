@@ -23,7 +23,7 @@ pub(super) fn run(session: &Session, args: &UnpinArgs) -> CommandResult {
         session.print_info("no pin has lapsed; nothing to do");
     }
     print_pin_report(session, &repo, &changed, args.json)?;
-    if changed.commit.is_some() && !args.json {
+    if changed.commit.is_some() && !changed.is_still_covered && !args.json {
         session.print_info("sync decides about these paths as about all others again; `cargo xtask sync --dry-run` shows it");
     }
     Ok(SUCCESS)

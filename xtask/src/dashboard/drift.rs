@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use super::groups::{PathGroup, choose_groups, find_group};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
-use xtask_git::{Head, Id, Repo, Tools, TreeEntry};
+use xtask_git::{CanonicalHistory, Head, Id, Repo, Tools, TreeEntry};
 use xtask_sync::behind_history::{BranchState, count_behind_by_day};
 use xtask_sync::branch_overview::BranchReader;
 use xtask_sync::classify::{PathClass, classify_path};
@@ -127,9 +127,21 @@ pub(super) fn read_one_branch(
         true => BTreeMap::new(),
         false => inspect_worktrees(repo, context, Some(name), tools)?,
     };
-    let commits = BranchReader::new(repo, context, &once, tools.world.now_seconds());
+    let commits = read_commits(repo, context, &once, is_remote, tools);
     let mut reader = DriftReader { repo, context, worktrees, commits };
     Ok(Some(reader.read_branch(name, commit)))
+}
+
+fn read_commits<'r>(
+    repo: &'r Repo,
+    context: &'r SyncContext,
+    once: &'r CanonicalHistory,
+    is_remote: bool,
+    tools: &Tools<'_>,
+) -> BranchReader<'r> {
+    let now = tools.world.now_seconds();
+    let reader = BranchReader::new(repo, context, once, now);
+    if is_remote { reader.for_remote(now) } else { reader }
 }
 
 /// Returns where the branches are, e.g. `refs/heads/`.
@@ -156,7 +168,7 @@ pub(super) fn read_drift(
         true => BTreeMap::new(),
         false => inspect_worktrees(repo, context, None, tools)?,
     };
-    let commits = BranchReader::new(repo, context, &once, tools.world.now_seconds());
+    let commits = read_commits(repo, context, &once, is_remote, tools);
     let mut reader = DriftReader { repo, context, worktrees, commits };
     let mut branches = reader.read_all(&branch_prefix(context, is_remote), tools)?;
     let all: Vec<RepoPath> = known

@@ -175,6 +175,10 @@ fn add_sync_status(
     }
     report.notes.extend(planned.pins.describe_ending());
     report.notes.extend(planned.pins.describe_lapsed());
+    if let Some(branch) = &planned.head.branch {
+        let names = PinReader::new(repo, tools.world.now_seconds()).branch_names(context, branch);
+        report.notes.extend(planned.pins.describe_former(&names));
+    }
     if plan.count(PathClass::Behind) + plan.count(PathClass::Sparse) > 0 {
         report.notes.push(describe_next_sync(repo, &planned, &options));
     }

@@ -13,7 +13,7 @@ use xtask_base::files::{Disk, DiskOperation};
 use xtask_base::path::RepoPath;
 use xtask_base::progress::SilentProgress;
 use xtask_base::signals::Interrupts;
-use xtask_config::{Pin, PinHome};
+use xtask_config::Pin;
 use xtask_git::Repo;
 use xtask_git::Tools;
 use xtask_sync::context;
@@ -364,9 +364,10 @@ fn interrupted_pin_and_unpin_are_all_or_nothing() {
             until: Date::parse("2020-01-01").unwrap(),
             reason: "why".to_owned(),
             by: "Ada".to_owned(),
-            since: Date::parse("2019-01-01").unwrap(),
+            since: 1_546_300_800,
+            ended: false,
         };
-        let file = lapsed.file_path(PinHome::Branch).to_string();
+        let file = lapsed.file_path().to_string();
         place.write(&file, lapsed.render());
         place.git(&["add", &file]);
         place.git(&["commit", "-qm", "pinned", "--", &file]);

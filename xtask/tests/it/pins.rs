@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use xtask_base::date::Date;
 use xtask_base::path::RepoPath;
-use xtask_config::{Pin, PinHome};
+use xtask_config::Pin;
 use xtask_sync::context;
 use xtask_sync::run::{SyncInspection, SyncOptions, inspect_checkout};
 use xtask_sync::scan::ScanDepth;
@@ -41,9 +41,10 @@ fn pin_file(branch: &str, path: &str, until: &str) -> (String, String) {
         until: Date::parse(until).unwrap(),
         reason: "waiting".to_owned(),
         by: "Ada".to_owned(),
-        since: Date::parse("2019-01-01").unwrap(),
+        since: 1_546_300_800,
+        ended: false,
     };
-    (one.file_path(PinHome::Branch).to_string(), one.render())
+    (one.file_path().to_string(), one.render())
 }
 
 fn write_pin(repo: &Place<'_>, branch: &str, path: &str, until: &str) {
@@ -172,8 +173,16 @@ fn pin_commits_its_files_alone_and_undo_restores() {
     assert_eq!(repo.head(), head);
     repo.xtask(&["undo", "--list"]).success().says("pin");
     repo.xtask(&["unpin", "setup/a"]).success().says("1 pin removed");
-    assert!(!repo.has(".sync-pins"));
-    repo.git(&["reset", "-q", "--soft", "HEAD~2"]);
+    // What says that it has ended stays as long as a merge could bring the pin back.
+    let text = repo.git(&["grep", "-h", "", "--", ".sync-pins"]);
+    assert!(text.contains("\nended = true\n") && text.matches("branch = ").count() == 1, "{text}");
+    repo.xtask(&["pin", "--list"]).success().says("no pins");
+    repo.xtask(&["undo"]).success();
+    repo.xtask(&["undo", "--list"]).success();
+    let undone = repo.git(&["log", "--format=%s", "-3"]);
+    assert!(undone.starts_with("Pin setup/a until "), "{undone}");
+    repo.git(&["reset", "-q", "--soft", "HEAD~"]);
+    repo.git(&["rm", "-rq", "-f", ".sync-pins"]);
     assert_eq!(repo.scene(), before);
 
     // Several paths are one commit, and a dry run none.
@@ -311,6 +320,7 @@ fn protected_branches_are_pinned_on_the_canonical_branch() {
     repo.xtask(&["pin", "--list"]).success().says("on the canonical branch");
     // A branch that follows `main` is not `main`.
     repo.git(&["switch", "-qc", "work"]);
+    repo.git(&["config", "branch.work.remote", "origin"]);
     repo.git(&["config", "branch.work.merge", "refs/heads/main"]);
     assert_eq!(class_of(&repo, "setup/a"), "behind update");
     // A branch can be pinned here and there.
@@ -436,15 +446,21 @@ fn clones_and_renamed_branches_keep_pins() {
         "setup/a pinned keep\nsetup/b pinned keep\nsetup/new behind create\n"
     );
     two.xtask(&["sync"]).success();
-    two.xtask(&["unpin", "setup/b"]).success();
-    assert_eq!(class_of(&two, "setup/b"), "behind update");
+    // That of the upstream is ended there: a merge would end it for others.
+    two.xtask(&["unpin", "setup/b"]).status(2).says("its pin is of the upstream, `feature`");
+    assert_eq!(class_of(&two, "setup/b"), "pinned keep");
     let remote = repo.xtask(&["propagate", "--remote", "--dry-run", "--json"]).success().json();
     let rows = remote["branches"].as_array().unwrap();
     let row = rows.iter().find(|row| row["branch"] == "feature").unwrap();
     assert_eq!((&row["pinned"], &row["written"]), (&2.into(), &1.into()));
-    // Another local branch is another branch.
+    // Another local branch is another branch, also if it follows one of this clone or of another remote.
     two.git(&["switch", "-q", "-c", "else", "--no-track", "origin/feature"]);
     assert_eq!(class_of(&two, "setup/b"), "behind update");
+    for remote in [".", "fork"] {
+        two.git(&["config", "branch.else.remote", remote]);
+        two.git(&["config", "branch.else.merge", "refs/heads/feature"]);
+        assert_eq!(class_of(&two, "setup/b"), "behind update", "{remote}");
+    }
 }
 
 #[test]
@@ -480,6 +496,8 @@ fn pins_lapse_by_themselves_and_are_announced() {
     assert_eq!(ending, "");
 
     // In words, by the clock of this machine.
+    repo.git(&["rm", "-q", "-r", ".sync-pins"]);
+    repo.git(&["commit", "-qm", "removed"]);
     write_pin(&repo, "feature", "setup/b", "2020-01-01");
     repo.xtask(&["status"]).success().says("pin of `setup/b` lapsed on 2020-01-01");
     repo.xtask(&["why", "setup/b"]).success().says("behind").says("lapsed on 2020-01-01");
@@ -506,19 +524,20 @@ fn pins_lapse_by_themselves_and_are_announced() {
 }
 
 #[test]
-fn lapsed_pins_are_removed_where_they_belong() {
+fn lapsed_pins_of_all_branches_are_removed() {
     let lab = Lab::new();
     let repo = own(&lab);
     write_pin(&repo, "feature", "setup/a", "2020-01-01");
     write_pin(&repo, "gone", "setup/a", "2020-01-01");
     write_pin(&repo, "main", "setup/a", "2020-01-01");
     write_pin(&repo, "gone", "setup/b", "2999-01-01");
-    repo.xtask(&["unpin", "--lapsed", "--dry-run"]).success().says("2 pins would be removed");
-    repo.xtask(&["unpin", "--lapsed"]).success().says("2 pins removed");
-    // That of a branch that is there is left to it, so that no merge has a conflict.
+    // What names no branch is listed as well, and applies to none.
+    let all = repo.xtask(&["pin", "--list", "--all"]).success();
+    all.says("gone     setup/b").says("feature  setup/a").says("there is no branch `gone`");
+    repo.xtask(&["unpin", "--lapsed", "--dry-run"]).success().says("3 pins would be removed");
+    repo.xtask(&["unpin", "--lapsed"]).success().says("3 pins removed");
     let left = repo.git(&["grep", "-h", "-e", "^branch", "-e", "^until", "--", ".sync-pins"]);
-    assert_eq!(left.matches("branch = \"main\"").count(), 1, "{left}");
-    assert_eq!(left.matches("branch = \"gone\"").count(), 1, "{left}");
+    assert_eq!(left, "branch = \"gone\"\nuntil = 2999-01-01\n");
     repo.xtask(&["unpin", "--lapsed"]).success().says("nothing to do");
 }
 
@@ -596,7 +615,7 @@ fn malformed_pins_are_never_no_pins() {
     repo.link("../setup/a", ".sync-pins/x.toml");
     repo.commit("a symlink");
     repo.xtask(&["sync"]).status(2).says(".sync-pins/x.toml: it is not a regular file");
-    // All branches read those of the canonical branch: there they are told, and not pushed.
+    // All branches read those of the canonical branch: `status` reports a malformed one there, and it is not pushed.
     let hub = lab.path("hub");
     repo.git(&["init", "-q", "--bare", "-b", "main", hub.as_str()]);
     repo.git(&["remote", "add", "origin", hub.as_str()]);
@@ -726,7 +745,8 @@ fn names_and_places_of_every_kind_can_be_pinned() {
     linked.xtask(&["unpin", "setup/b"]).success();
     assert_eq!(linked.status(), "");
     linked.git(&["sparse-checkout", "disable"]);
-    assert_eq!(linked.git(&["ls-files", ".sync-pins"]).lines().count(), 1);
+    // One pin, and one that has ended.
+    assert_eq!(linked.git(&["ls-files", ".sync-pins"]).lines().count(), 2);
     assert_eq!(linked.status(), "");
 }
 
@@ -748,4 +768,198 @@ fn patterns_never_manage_pins() {
     let extracted = repo.xtask(&["extract", "--dry-run", "--json"]).success().json();
     assert_eq!(extracted["files"], serde_json::json!([]));
     repo.xtask(&["reverse-sync", "feature", "feature", "--yes"]).status(2).says("no managed file");
+}
+
+/// A repository with a remote, a second clone of it, and a branch with a version of its own at both.
+fn two_clones(lab: &Lab) -> (Place<'_>, Place<'_>) {
+    let repo = own(lab);
+    let hub = lab.path("hub");
+    repo.git(&["init", "-q", "--bare", "-b", "main", hub.as_str()]);
+    repo.git(&["remote", "add", "origin", hub.as_str()]);
+    repo.git(&["push", "-q", "--all", "-u", "origin"]);
+    lab.place(".").git(&["clone", "-q", hub.as_str(), "two"]);
+    let two = lab.place("two");
+    two.git(&["branch", "-q", "orchestration-tools", "origin/orchestration-tools"]);
+    two.git(&["switch", "-q", "feature"]);
+    (repo, two)
+}
+
+#[test]
+fn a_pin_that_was_fetched_counts_before_it_is_merged() {
+    let lab = Lab::new();
+    let (repo, two) = two_clones(&lab);
+    pin(&two, "setup").success();
+    two.git(&["push", "-q"]);
+    // Here the branch has gone on, and knows of the pin from the last fetch alone.
+    repo.write("src/app", "work\n");
+    repo.commit("work");
+    repo.git(&["fetch", "-q"]);
+    assert_eq!(class_of(&repo, "setup/b"), "pinned keep");
+    let head = repo.head();
+    repo.xtask(&["sync"]).success().says("waiting for the vendor");
+    repo.git(&["switch", "-q", "main"]);
+    repo.xtask(&["propagate", "feature"]).success();
+    repo.install_hooks().success();
+    repo.git(&["switch", "-q", "feature"]);
+    assert_eq!((repo.head(), repo.read("setup/b").as_str()), (head, "b1\n"));
+    // Merely behind, a look says the same as the sync does.
+    repo.git(&["-c", "core.hooksPath=/dev/null", "reset", "-q", "--hard", "HEAD~"]);
+    assert_eq!(class_of(&repo, "setup/b"), "pinned keep");
+    // Once it is merged, the commit itself decides: also that the pin has ended.
+    repo.git(&["-c", "core.hooksPath=/dev/null", "merge", "-q", "origin/feature"]);
+    repo.xtask(&["unpin", "setup"]).success();
+    assert_eq!(class_of(&repo, "setup/b"), "behind update");
+}
+
+#[test]
+fn a_renamed_branch_keeps_its_pins_and_says_so() {
+    let lab = Lab::new();
+    let repo = own(&lab);
+    pin(&repo, "setup/b").success();
+    repo.git(&["branch", "-m", "feature", "renamed"]);
+    assert_eq!(class_of(&repo, "setup/b"), "pinned keep");
+    let note = "pin of `setup/b` holds `feature`, the former name of `renamed`";
+    repo.xtask(&["status"]).success().says(note);
+    pin(&repo, "setup/b").success();
+    repo.xtask(&["status"]).success().never_says("the former name");
+    // A branch that takes the name is another one, and has its own.
+    repo.git(&["branch", "feature"]);
+    assert_eq!(class_of(&repo, "setup/b"), "pinned keep");
+    repo.xtask(&["unpin", "setup/b"]).success();
+    assert_eq!(class_of(&repo, "setup/b"), "behind update");
+    repo.git(&["branch", "-D", "-q", "feature"]);
+    assert_eq!(class_of(&repo, "setup/b"), "pinned keep");
+    repo.xtask(&["unpin", "setup/b"]).success();
+    assert_eq!(class_of(&repo, "setup/b"), "behind update");
+}
+
+#[test]
+fn what_this_clone_calls_a_branch_decides_nothing_at_the_remote() {
+    let lab = Lab::new();
+    let (repo, two) = two_clones(&lab);
+    pin(&repo, "setup").success();
+    repo.git(&["push", "-q"]);
+    repo.git(&["switch", "-q", "-c", "topic", "origin/feature"]);
+    repo.git(&["push", "-q", "origin", "topic"]);
+    two.git(&["fetch", "-q"]);
+    let rows = |place: &Place<'_>| {
+        let json = place.xtask(&["propagate", "--remote", "--dry-run", "--json"]).success().json();
+        let rows = json["branches"].as_array().unwrap().clone();
+        let count = |name: &str| {
+            let row = rows.iter().find(|row| row["branch"] == name).unwrap();
+            (row["pinned"].as_u64().unwrap(), row["written"].as_u64().unwrap())
+        };
+        (count("feature"), count("topic"))
+    };
+    assert_eq!(rows(&repo), ((3, 0), (0, 2)));
+    assert_eq!(rows(&two), rows(&repo));
+}
+
+#[test]
+fn what_a_sync_has_laid_over_a_path_is_not_pinned() {
+    let lab = Lab::new();
+    let repo = own(&lab);
+    repo.xtask(&["sync", "--no-commit"]).success();
+    let before = repo.scene();
+    for path in ["setup", "setup/b"] {
+        pin(&repo, path).status(3).says("was written by `sync --no-commit`").says("undo");
+    }
+    assert_eq!(repo.scene(), before);
+    pin(&repo, "scripts").success();
+}
+
+/// Each end, renewal and removal, by whom and in whatever order: git finds no conflict, and what has ended has.
+#[test]
+fn ends_and_renewals_merge_without_conflicts() {
+    let merge = |repo: &Place<'_>, from: &str| {
+        let ran = repo.try_git(&["merge", "-q", "-m", "merged", from]);
+        assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+        assert_eq!(repo.status(), "");
+    };
+    let lab = Lab::new();
+    let repo = lab.repo();
+    // Both remove what has lapsed, and add something alike: no rename.
+    write_pin(&repo, "gone", "setup/a", "2020-01-01");
+    repo.git(&["branch", "-f", "one"]);
+    repo.git(&["branch", "-f", "two"]);
+    for (branch, path) in [("one", "setup/a"), ("two", "setup/b")] {
+        repo.git(&["switch", "-q", branch]);
+        repo.write(&format!("src/{branch}"), "work\n");
+        repo.commit("work");
+        repo.xtask(&["unpin", "--lapsed"]).success();
+        pin(&repo, path).success();
+    }
+    merge(&repo, "one");
+    repo.git(&["switch", "-q", "one"]);
+    merge(&repo, "two");
+    // One renews while the other removes its files by hand, and pins.
+    repo.xtask(&["pin", "setup/a", "--until", "2w", "--reason", "renewed"]).success();
+    repo.git(&["switch", "-q", "two"]);
+    repo.git(&["rm", "-q", "-r", ".sync-pins"]);
+    repo.git(&["commit", "-qm", "removed"]);
+    pin(&repo, "scripts").success();
+    merge(&repo, "one");
+    repo.git(&["switch", "-q", "one"]);
+    merge(&repo, "two");
+    assert!(repo.xtask(&["pin", "--list"]).success().out.contains("renewed"));
+    // A squash merge brings back neither what was renewed nor what has ended.
+    repo.git(&["switch", "-q", "main"]);
+    repo.git(&["merge", "-q", "--squash", "one"]);
+    repo.git(&["commit", "-qm", "squashed"]);
+    repo.git(&["switch", "-q", "one"]);
+    repo.xtask(&["pin", "setup/a", "--until", "3w", "--reason", "once more"]).success();
+    merge(&repo, "main");
+    let listed = repo.xtask(&["pin", "--list"]).success().out;
+    assert!(listed.contains("once more") && !listed.contains("renewed"), "{listed}");
+    repo.xtask(&["unpin", "setup/a"]).success();
+    merge(&repo, "main");
+    repo.git(&["switch", "-q", "main"]);
+    repo.git(&["commit", "-q", "--allow-empty", "-m", "on"]);
+    repo.git(&["switch", "-q", "one"]);
+    merge(&repo, "main");
+    repo.xtask(&["pin", "--list"]).success().says("no pins");
+    // Two clones that pin the same path, each for itself.
+    let copy = lab.copy();
+    let other = copy.place("repo");
+    repo.xtask(&["pin", "setup/b", "--until", "2w", "--reason", "here"]).success();
+    other.xtask(&["pin", "setup/b", "--until", "5w", "--reason", "there"]).success();
+    repo.git(&["fetch", "-q", other.dir.as_str(), "one"]);
+    merge(&repo, "FETCH_HEAD");
+    assert_eq!(repo.xtask(&["pin", "--list"]).success().out.lines().count(), 1);
+}
+
+#[test]
+fn a_pin_has_the_author_that_git_would_name() {
+    let lab = Lab::new();
+    let repo = own(&lab);
+    let who = [
+        ("GIT_AUTHOR_NAME", "Zed <z>"),
+        ("GIT_AUTHOR_EMAIL", "zed@example.invalid"),
+        ("GIT_COMMITTER_NAME", "Com"),
+    ];
+    repo.xtask_with(&["pin", "setup/a", "--reason", "x"], &who).success();
+    let ours = repo.git(&["log", "-1", "--format=%an|%ae|%cn"]);
+    repo.write("src/app", "by git\n");
+    repo.run("git", &["commit", "-qam", "git"], &who).success();
+    assert_eq!(ours, repo.git(&["log", "-1", "--format=%an|%ae|%cn"]));
+    repo.xtask(&["pin", "--list"]).success().says("Zed z,");
+}
+
+#[test]
+fn unpin_reports_what_still_pins_the_path() {
+    let lab = Lab::new();
+    let repo = own(&lab);
+    repo.xtask(&["pin", "setup", "setup/a", "--reason", "x"]).success();
+    let news = "as about all others again";
+    repo.xtask(&["unpin", "setup/a"])
+        .success()
+        .says("`setup/a` remains pinned by the pin of `setup`")
+        .never_says(news);
+    repo.xtask(&["pin", "setup/a", "--reason", "x"]).success();
+    repo.xtask(&["unpin", "setup"]).success().says("`setup/a` remains pinned").never_says(news);
+    repo.xtask(&["unpin", "setup/a"]).success().never_says("remains").says(news);
+    // HEAD may be where no branch is.
+    repo.git(&["update-ref", "refs/other/x", "HEAD"]);
+    repo.git(&["symbolic-ref", "HEAD", "refs/other/x"]);
+    pin(&repo, "setup").status(2).says("cannot be pinned");
 }

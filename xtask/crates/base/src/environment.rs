@@ -92,6 +92,12 @@ pub fn format_rfc3339(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |t| t.to_string())
 }
 
+/// Parses a time as [`format_rfc3339`] writes it, with any offset, to seconds since the Unix epoch.
+#[must_use]
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
+    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
+}
+
 /// Formats `milliseconds` since the Unix epoch as RFC 3339 in UTC: `2026-01-31T12:00:00.123Z`.
 #[must_use]
 pub fn format_rfc3339_ms(milliseconds: i64) -> String {

@@ -1,6 +1,10 @@
-//! Pins: a branch keeps its own content at a path for a time. A pin is one small file in
-//! `.sync-pins/` at the root of a tree, so that the pins of two branches are never in one file, and
-//! merge without conflicts.
+//! Pins: a branch keeps its own content at a path for a time. Each statement about a path, that it is
+//! pinned or that its pin has ended, is one small file in `.sync-pins/` at the root of a tree. The
+//! newest about a branch and a path counts.
+//!
+//! A file is named by its content and never changed, so that a merge only has files to add and to
+//! remove, and finds no conflict. What a squash merge brings back is older than what has replaced
+//! it. And more than half of a file is its own: git takes no file for another one renamed.
 //!
 //! ```text
 //! branch = "feature/a"
@@ -8,7 +12,8 @@
 //! until = 2026-12-30
 //! reason = "waiting for the vendor"
 //! by = "Ada"
-//! since = 2026-11-30
+//! since = 2026-11-30T09:00:00Z
+//! id = "9a0364b9e99bb480dd25e1f0284c8555…"
 //! ```
 
 use super::faults::Faults;
@@ -16,6 +21,7 @@ use super::reader::TableReader;
 use xtask_base::conflict_markers::{count_conflict_markers, first_marker_line};
 use xtask_base::date::Date;
 use xtask_base::digest;
+use xtask_base::environment::format_rfc3339;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::words::is_unsafe_char;
@@ -33,8 +39,8 @@ pub const MAX_PIN_BYTES: u64 = 64 * 1024;
 const MAX_REASON: usize = 1000;
 
 /// The first line of each file.
-const COMMENT: &str = "# A pin: this branch keeps its own content at this path until the end of that day, in UTC. \
-                       `cargo xtask unpin PATH` ends it, `cargo xtask pin --list` lists all.";
+const COMMENT: &str =
+    "# `cargo xtask pin --list` lists the pins, `cargo xtask unpin PATH` ends one.";
 
 /// A branch that keeps its content at a path for a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,12 +55,15 @@ pub struct Pin {
     pub reason: String,
     /// The name of whoever made it.
     pub by: String,
-    /// The day on which it was made.
-    pub since: Date,
+    /// When it was made, in seconds since the epoch. Of several about a branch and a path, the newest
+    /// counts.
+    pub since: i64,
+    /// Whether it says that the pin has ended.
+    pub ended: bool,
 }
 
-/// The commit in which a pin is stored, which is part of its file name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The commit in which a pin is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PinHome {
     /// The branch itself.
     Branch,
@@ -87,24 +96,21 @@ impl Pin {
             Err(_) => format!("path-hex = \"{}\"", digest::to_hex(self.path.as_bytes())),
         };
         let (branch, reason, by) = (quote(&self.branch), quote(&self.reason), quote(&self.by));
-        let Pin { until, since, .. } = self;
-        format!(
+        let (until, since) = (self.until, format_rfc3339(self.since));
+        let ended = if self.ended { "ended = true\n" } else { "" };
+        let text = format!(
             "{COMMENT}\nbranch = {branch}\n{path}\nuntil = {until}\nreason = {reason}\nby = \
-             {by}\nsince = {since}\n"
-        )
+             {by}\nsince = {since}\n{ended}"
+        );
+        // Longer than all before it: two files have less than half in common.
+        format!("{text}id = \"{}\"\n", expand_digest(text.as_bytes(), text.len()))
     }
 
-    /// Returns the path of the file: the same for the same branch and path, so that a renewal replaces
-    /// it. A pin on the canonical branch has another one, so that it never meets that of the branch.
+    /// Returns the path of the file, by its content.
     #[must_use]
-    pub fn file_path(&self, home: PinHome) -> RepoPath {
-        let name =
-            digest::hash_bytes(&[self.branch.as_bytes(), b"\0", self.path.as_bytes()].concat());
-        let prefix = match home {
-            PinHome::Branch => "",
-            PinHome::Canonical => "canonical-",
-        };
-        RepoPath::new(format!("{PINS_FOLDER}/{prefix}{}.toml", &digest::to_hex(&name)[..16]))
+    pub fn file_path(&self) -> RepoPath {
+        let name = digest::hash_bytes(self.render().as_bytes());
+        RepoPath::new(format!("{PINS_FOLDER}/{}.toml", &digest::to_hex(&name)[..16]))
     }
 
     /// Returns whether the pin is about `path`: the same, or below it.
@@ -113,11 +119,29 @@ impl Pin {
         *path == self.path || path.is_below(&self.path)
     }
 
-    /// Returns whether the pin applies on `today`.
+    /// Returns whether the pin applies on `today`, if no newer one is about its branch and path.
     #[must_use]
     pub fn is_active(&self, today: Date) -> bool {
-        today <= self.until
+        !self.ended && today <= self.until
     }
+
+    /// Returns whether nothing depends on it after `today`: also one that has ended counts until the
+    /// last day of what it ends.
+    #[must_use]
+    pub fn is_over(&self, today: Date) -> bool {
+        today > self.until
+    }
+}
+
+/// Returns at least `length` hex digits that depend on all of `content`.
+fn expand_digest(content: &[u8], length: usize) -> String {
+    let mut digits = String::new();
+    let mut last = digest::hash_bytes(content);
+    while digits.len() < length {
+        digits.push_str(&digest::to_hex(&last));
+        last = digest::hash_bytes(&last);
+    }
+    digits
 }
 
 /// Returns whether the file at `path` in a tree is a pin.
@@ -166,7 +190,10 @@ fn read_pin(table: &TableReader<'_>) -> Option<Pin> {
         }
         is_path.then(|| RepoPath::new(bytes))
     });
-    let (until, since) = (table.read_date("until"), table.read_date("since"));
+    let (until, since) = (table.read_date("until"), table.read_moment("since"));
+    let ended = table.read_bool("ended").unwrap_or(false);
+    // It only makes the file unlike others.
+    table.read_any_text("id");
     if table.has_key("path-hex") {
         if table.has_key("path") {
             table.add_fault("path", "`path` and `path-hex` exclude each other");
@@ -177,7 +204,15 @@ fn read_pin(table: &TableReader<'_>) -> Option<Pin> {
     for key in ["branch", "until", "reason", "since"] {
         table.require_key(key);
     }
-    Some(Pin { branch: branch?, path: path?, until: until?, reason: reason?, by, since: since? })
+    Some(Pin {
+        branch: branch?,
+        path: path?,
+        until: until?,
+        reason: reason?,
+        by,
+        since: since?,
+        ended,
+    })
 }
 
 /// Returns whether a path is from the root, and has no parts such as `..`.
@@ -223,7 +258,8 @@ mod tests {
             until: Date::parse("2026-12-30").unwrap(),
             reason: reason.to_owned(),
             by: "Ada \"the\" Countess".to_owned(),
-            since: Date::parse("2026-11-30").unwrap(),
+            since: 1_796_000_000,
+            ended: false,
         }
     }
 
@@ -235,27 +271,32 @@ mod tests {
             for reason in ["waiting", "a \"quoted\" \\ one", "# no comment", "日本語"] {
                 let one = pin(path, reason);
                 let text = one.render();
-                assert_eq!(text.lines().count(), 7, "{text}");
+                assert_eq!(text.lines().count(), 8, "{text}");
                 assert_eq!(Pin::parse("x.toml", text.as_bytes()).unwrap(), one, "{text}");
+                let ended = Pin { ended: true, ..one };
+                assert_eq!(Pin::parse("x", ended.render().as_bytes()).unwrap(), ended);
             }
         }
     }
 
     #[test]
-    fn the_name_depends_on_branch_path_and_home() {
-        let name = |pin: &Pin, home| pin.file_path(home).to_string();
-        let one = pin(b"setup/a", "x");
-        assert_eq!(name(&one, PinHome::Branch), name(&pin(b"setup/a", "y"), PinHome::Branch));
-        assert_eq!(name(&one, PinHome::Branch).len(), ".sync-pins/".len() + 16 + ".toml".len());
-        let other = Pin { branch: "feature/b".to_owned(), ..one.clone() };
-        let all = [
-            name(&one, PinHome::Branch),
-            name(&one, PinHome::Canonical),
-            name(&other, PinHome::Branch),
-            name(&pin(b"setup/b", "x"), PinHome::Branch),
-        ];
-        let different: std::collections::BTreeSet<&String> = all.iter().collect();
-        assert_eq!(different.len(), all.len());
+    fn the_name_is_that_of_the_content_and_two_files_have_little_in_common() {
+        let long = "why ".repeat(240);
+        let one = pin(b"setup/a", &long);
+        assert_eq!(one.file_path().to_string().len(), ".sync-pins/".len() + 16 + ".toml".len());
+        assert_eq!(one.file_path(), one.clone().file_path());
+        for other in [
+            Pin { branch: "feature/b".to_owned(), ..one.clone() },
+            Pin { path: RepoPath::new("setup/b"), ..one.clone() },
+            Pin { since: one.since + 1, ..one.clone() },
+            Pin { ended: true, ..one.clone() },
+        ] {
+            assert_ne!(other.file_path(), one.file_path());
+            let (text, mine) = (other.render(), one.render());
+            let shared = text.lines().filter(|line| mine.contains(line));
+            let shared: usize = shared.map(|line| line.len() + 1).sum();
+            assert!(shared * 2 < text.len(), "{shared} of {}", text.len());
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::faults::Faults;
 use xtask_base::date::Date;
+use xtask_base::environment::parse_rfc3339;
 
 /// A reader for one table; see the module documentation.
 pub(super) struct TableReader<'t> {
@@ -245,6 +246,17 @@ impl<'t> TableReader<'t> {
         let read = day.and_then(|day| Date::new(day.year, day.month, day.day));
         if read.is_none() {
             self.add_type_fault(key, value, "a date such as 2026-12-30");
+        }
+        read
+    }
+
+    /// Reads a moment in UTC to whole seconds, e.g. `2026-11-30T09:00:00Z`, as seconds since the epoch.
+    pub(super) fn read_moment(&self, key: &str) -> Option<i64> {
+        let value = self.find_value(key)?;
+        let moment = value.get_ref().as_datetime().map(ToString::to_string);
+        let read = moment.and_then(|text| parse_rfc3339(&text));
+        if read.is_none() {
+            self.add_type_fault(key, value, "a time such as 2026-11-30T09:00:00Z");
         }
         read
     }

@@ -193,21 +193,20 @@ impl Repo {
         Ok(id)
     }
 
-    /// Returns the committer from git's configuration, dated `seconds` unless `GIT_COMMITTER_DATE`
-    /// is set.
+    /// Returns the committer from git's configuration and `GIT_COMMITTER_…`, dated `seconds` unless
+    /// `GIT_COMMITTER_DATE` is set.
     pub fn committer(&self, seconds: i64) -> Result<Signature> {
         let found = self.git.committer().and_then(std::result::Result::ok);
-        let found = found.ok_or_else(|| {
-            Error::unable("committer identity unknown")
-                .with_hint("set it with `git config user.name …` and `git config user.email …`")
-        })?;
-        let text = |bytes: &gix::bstr::BStr| bytes.to_str_lossy().trim().to_owned();
         let dated = self.git.config_snapshot().string("gitoxide.commit.committerDate");
-        let seconds = match dated {
-            Some(_) => found.seconds(),
-            None => seconds,
-        };
-        Ok(Signature { name: text(found.name), email: text(found.email), seconds })
+        to_identity(found, "committer", dated.is_none().then_some(seconds))
+    }
+
+    /// Returns the author from git's configuration and `GIT_AUTHOR_…`, dated `seconds` unless
+    /// `GIT_AUTHOR_DATE` is set.
+    pub fn author(&self, seconds: i64) -> Result<Signature> {
+        let found = self.git.author().and_then(std::result::Result::ok);
+        let dated = self.git.config_snapshot().string("gitoxide.commit.authorDate");
+        to_identity(found, "author", dated.is_none().then_some(seconds))
     }
 
     /// Returns a best common ancestor; `None` if the histories are unrelated.
@@ -373,6 +372,23 @@ fn with_time_not_before(line: &[u8], seconds: i64) -> Vec<u8> {
         }
         _ => line.to_vec(),
     }
+}
+
+/// Returns an identity without the characters that git leaves out of one, dated `seconds` if given.
+fn to_identity(
+    found: Option<gix::actor::SignatureRef<'_>>,
+    role: &str,
+    seconds: Option<i64>,
+) -> Result<Signature> {
+    let found = found.ok_or_else(|| {
+        Error::unable(format!("{role} identity unknown"))
+            .with_hint("set it with `git config user.name …` and `git config user.email …`")
+    })?;
+    let text = |bytes: &gix::bstr::BStr| {
+        bytes.to_str_lossy().replace(['<', '>', '\n'], "").trim().to_owned()
+    };
+    let seconds = seconds.unwrap_or_else(|| found.seconds());
+    Ok(Signature { name: text(found.name), email: text(found.email), seconds })
 }
 
 fn to_gix_signature(stamp: &Signature) -> gix::actor::Signature {

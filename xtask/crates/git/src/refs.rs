@@ -216,6 +216,22 @@ impl Repo {
         moves.iter().any(|found| found.message.starts_with("commit"))
     }
 
+    /// Returns the names that a local branch had before `git branch --move`, newest first, as far as its reflog goes.
+    #[must_use]
+    pub fn former_names(&self, branch: &str) -> Vec<String> {
+        // With reftable each reflog is a call of git, too slow for hundreds of branches.
+        if self.has_reftable() {
+            return Vec::new();
+        }
+        let moves = self.reflog_entries(&format!("refs/heads/{branch}")).into_iter().rev();
+        let former = moves.filter_map(|found| {
+            // As git writes it: `Branch: renamed refs/heads/old to refs/heads/new`.
+            let rest = found.message.strip_prefix("Branch: renamed refs/heads/")?.to_owned();
+            rest.split_once(" to refs/heads/").map(|(old, _)| old.to_owned())
+        });
+        former.collect()
+    }
+
     /// Returns whether a remote of this name is configured.
     #[must_use]
     pub fn has_remote(&self, name: &str) -> bool {

@@ -234,6 +234,10 @@ impl<'a> BranchDecider<'a> {
     #[must_use]
     pub fn new(repo: &'a Repo, disk: &'a Disk<'a>, case: &'a DecisionInputs<'a>) -> Self {
         let reader = BranchReader::new(repo, case.context, case.once_canonical, case.now);
+        let reader = match case.branch_set.is_local() {
+            true => reader,
+            false => reader.for_remote(case.now),
+        };
         BranchDecider { repo, disk, inputs: case, reader: RefCell::new(reader) }
     }
 }

@@ -10,7 +10,7 @@ use super::context::SyncContext;
 use super::deletions::trace_canonical_history;
 use super::managed::ManagedPaths;
 use super::obstacles::{WriteTarget, find_obstacles};
-use super::pin_reader::PinReader;
+use super::pin_reader::{BranchPlace, PinReader};
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
 use xtask_base::progress::Progress;
@@ -121,6 +121,12 @@ impl<'r> BranchReader<'r> {
             pins: PinReader::new(repo, now),
             trees: TreeComparer::new(repo, ManagedPaths::new(&context.config, None)),
         }
+    }
+
+    /// Returns the reader for branches at the remote instead of those in this clone.
+    #[must_use]
+    pub fn for_remote(self, now: i64) -> BranchReader<'r> {
+        BranchReader { pins: PinReader::for_place(self.repo, now, BranchPlace::Remote), ..self }
     }
 
     /// Returns the class of each managed path at which the commit of a branch is not canonical.

@@ -83,10 +83,12 @@ pub fn find_branch_exception<'a>(
     config.branch_exceptions.iter().find(|rule| BranchPattern::new(&rule.name_glob).matches(branch))
 }
 
-/// Returns whether a path is the folder of pins, or in it.
+/// Returns whether a path is the folder of pins, or in it, also on a disk that ignores case.
 fn is_of_pins(path: &[u8]) -> bool {
-    let rest = path.strip_prefix(PINS_FOLDER.as_bytes());
-    rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    let parts = path.split_at_checked(PINS_FOLDER.len());
+    parts.is_some_and(|(folder, rest)| {
+        folder.eq_ignore_ascii_case(PINS_FOLDER.as_bytes()) && (rest.is_empty() || rest[0] == b'/')
+    })
 }
 
 impl PathScope for ManagedPaths {
@@ -156,7 +158,9 @@ mod tests {
     fn pins_are_never_managed() {
         for include in ["*", "/*", "/.sync-pins/", "**/*.toml", ".sync-pins"] {
             let managed = managed(&[include], &[]);
-            for path in [&b".sync-pins"[..], b".sync-pins/a.toml", b".sync-pins/x/y"] {
+            for path in
+                [&b".sync-pins"[..], b".sync-pins/a.toml", b".sync-pins/x/y", b".Sync-Pins/a"]
+            {
                 assert!(!managed.contains_path(path), "{include}");
                 assert!(!managed.may_contain(path) && !managed.contains_folder(path), "{include}");
                 let rule = managed.describe_rule(&RepoPath::new(path), false);

@@ -9,14 +9,14 @@ use super::overlay;
 use super::pin_edit::{NewPins, PinEdit, find_pin_target, plan_lapsed, plan_pins, plan_unpins};
 use super::pin_reader::PinReader;
 use super::pin_report::{PinLine, PinReport};
-use super::pins::{StoredPin, is_pin_of};
+use super::pins::{BranchNames, StoredPin, is_pin_of, list_current};
 use super::run::{check_repo_ready, load_context};
 use super::transaction::{FileUpdate, HeadMove, PathUpdate, Transaction};
 use super::worktree_lock::LockWorktree as _;
 use xtask_base::date::Date;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
-use xtask_config::{Pin, PinHome};
+use xtask_config::{PINS_FOLDER, Pin, PinHome};
 use xtask_git::{
     FileMode, Head, Id, Index, IndexStatus, NewCommit, PathCache, Repo, Tools, TreeEntry,
     WorktreeItem,
@@ -66,7 +66,9 @@ pub fn change_pins(
     };
     (report.pins, report.removed) = (lines(&edit.written), lines(&edit.removed));
     report.warnings.extend(describe_other_name(&context, &reader, &head, &edit));
-    report.warnings.extend(describe_remaining(&context, &reader, &head, &edit)?);
+    let remaining = describe_remaining(&context, &reader, &head, &edit)?;
+    report.is_still_covered = !remaining.is_empty();
+    report.warnings.extend(remaining);
     if dry_run || edit.is_empty() {
         return Ok(report);
     }
@@ -97,7 +99,8 @@ fn describe_other_name(
     })
 }
 
-/// Warns if a removed pin is on the canonical branch as well, where it still applies.
+/// Warns if another pin still covers the path of one that ends: of a folder, of a file below it, or on the canonical
+/// branch.
 fn describe_remaining(
     context: &SyncContext,
     reader: &PinReader<'_>,
@@ -105,18 +108,39 @@ fn describe_remaining(
     edit: &PinEdit,
 ) -> Result<Vec<String>> {
     let canonical = &context.config.branch;
-    let Some(branch) = head.branch.as_ref().filter(|branch| *branch != canonical) else {
-        return Ok(Vec::new());
+    let Some(branch) = &head.branch else { return Ok(Vec::new()) };
+    let names = (branch != canonical).then(|| reader.branch_names(context, branch));
+    let own = reader.read_tree(head.tree, branch)?;
+    let own = own.iter().filter(|(_, file)| !edit.files.contains(file));
+    let of_canonical = reader.read_tree(context.canonical.tree, canonical)?;
+    let others = of_canonical.iter().filter(|_| branch != canonical);
+    let stored = |home| {
+        move |(pin, file): &(Pin, RepoPath)| StoredPin {
+            pin: pin.clone(),
+            file: file.clone(),
+            home,
+        }
     };
-    let names = reader.branch_names(context, branch);
-    let on_canonical = reader.read_tree(context.canonical.tree, canonical)?;
-    let applies = |pin: &Pin| pin.is_active(reader.today()) && is_pin_of(pin, Some(&names));
+    let all = own.map(stored(PinHome::Branch)).chain(others.map(stored(PinHome::Canonical)));
+    let left = list_current(all.chain(edit.written.iter().cloned()));
     let mut lines = Vec::new();
     for StoredPin { pin: removed, .. } in &edit.removed {
-        let path = &removed.path;
-        if on_canonical.iter().any(|(pin, _)| applies(pin) && pin.covers(path)) {
-            lines.push(format!("`{path}` remains pinned by a pin on `{canonical}`"));
-        }
+        let of = names.clone().unwrap_or_else(|| BranchNames::only(&removed.branch));
+        let covers = |one: &&StoredPin| {
+            one.pin.is_active(reader.today())
+                && is_pin_of(&one.pin, Some(&of))
+                && (one.pin.covers(&removed.path) || removed.covers(&one.pin.path))
+        };
+        lines.extend(left.iter().find(covers).map(|one| {
+            let (path, other) = (&removed.path, &one.pin.path);
+            match one.home {
+                PinHome::Canonical => format!("`{path}` remains pinned by a pin on `{canonical}`"),
+                PinHome::Branch if removed.covers(other) && path != other => {
+                    format!("`{other}` remains pinned")
+                }
+                PinHome::Branch => format!("`{path}` remains pinned by the pin of `{other}`"),
+            }
+        }));
     }
     Ok(lines)
 }
@@ -132,23 +156,37 @@ fn plan_request(
     let (target, edit) = match request {
         PinRequest::RemoveLapsed => {
             let head = repo.head()?;
-            let edit = plan_lapsed(repo, context, reader, &head)?;
+            let edit = plan_lapsed(context, reader, &head)?;
             return Ok((head.clone(), head.branch, edit));
         }
         PinRequest::Pin { paths, until, reason, branch } => {
             let target = find_pin_target(repo, context, reader, branch.as_deref())?;
-            let by = repo.committer(now)?.name;
-            let new = NewPins { paths: paths.clone(), until: *until, reason: reason.clone(), by };
+            check_overlay(repo, paths)?;
+            let by = repo.author(now)?.name;
+            let (paths, until, reason) = (paths.clone(), *until, reason.clone());
+            let new = NewPins { paths, until, reason, by, now };
             let edit = plan_pins(repo, context, reader, &target, &new)?;
             (target, edit)
         }
         PinRequest::Unpin { paths, branch } => {
             let target = find_pin_target(repo, context, reader, branch.as_deref())?;
-            let edit = plan_unpins(context, reader, &target, paths)?;
+            let edit = plan_unpins(context, reader, &target, paths, now)?;
             (target, edit)
         }
     };
     Ok((target.head, Some(target.branch), edit))
+}
+
+/// Refuses paths at which `sync --no-commit` has written files: they are not the content of the branch, and the next
+/// commit would take them for it.
+fn check_overlay(repo: &Repo, paths: &[RepoPath]) -> Result<()> {
+    let overlay = overlay::read_overlay(repo)?;
+    let is_asked = |file: &&RepoPath| paths.iter().any(|path| file == &path || file.is_below(path));
+    let Some(file) = overlay.paths.keys().find(is_asked) else { return Ok(()) };
+    Err(Error::unable(format!(
+        "`{file}` was written by `sync --no-commit`: it is not the content of this branch; nothing was changed"
+    ))
+    .with_hint("`cargo xtask undo` restores the content of the branch; pin it then"))
 }
 
 /// A committed change of pins.
@@ -172,7 +210,7 @@ pub fn commit_pin_edit(
     tools: &Tools<'_>,
 ) -> Result<Option<PinCommit>> {
     let now = tools.world.now_seconds();
-    let committer = repo.committer(now)?;
+    let (author, committer) = (repo.author(now)?, repo.committer(now)?);
     let failed = |cause| Error::unable("cannot write the commit").with_cause(cause);
     tools.disk.check_gate("write the tree").map_err(failed)?;
     let write = |(file, text): (RepoPath, Option<String>)| {
@@ -190,7 +228,7 @@ pub fn commit_pin_edit(
     let commit = repo.write_commit(&NewCommit {
         tree,
         parents: &[head.commit],
-        author: None,
+        author: Some(&author),
         committer: &committer,
         message: &edit.message,
     })?;
@@ -260,7 +298,9 @@ fn plan_files(
                 "`{path}` has changes that are not committed, or something is in its place; nothing \
                  was changed"
             ))
-            .with_hint(format!("`git status {path}` shows it; commit it or move it aside first")));
+            .with_hint(format!(
+                "`git status {PINS_FOLDER}` shows it; commit it or move it aside first"
+            )));
         }
         let file = match target {
             _ if is_sparse => FileUpdate::None,

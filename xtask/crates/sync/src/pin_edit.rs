@@ -5,12 +5,15 @@
 //! pin setup/a --until 30d --reason "for the vendor"
 //!   .sync-pins/1a2b….toml  written
 //!   .sync-pins/3c4d….toml  removed: it has lapsed
+//! unpin setup/a
+//!   .sync-pins/5e6f….toml  written: the pin has ended
+//!   .sync-pins/1a2b….toml  removed
 //! ```
 
 use super::context::{SYNC_BRANCH_PREFIX, SyncContext};
 use super::managed::ManagedPaths;
 use super::pin_reader::PinReader;
-use super::pins::{BranchNames, StoredPin, is_pin_of};
+use super::pins::{BranchNames, StoredPin, is_pin_of, list_current};
 use xtask_base::date::Date;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
@@ -44,15 +47,21 @@ pub struct NewPins {
     pub reason: String,
     /// The name of whoever makes them.
     pub by: String,
+    /// The time, in seconds since the epoch.
+    pub now: i64,
 }
 
 /// A change of the pins of a branch, still to be committed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PinEdit {
-    /// The pins to write.
+    /// The new pins.
     pub written: Vec<StoredPin>,
-    /// The pins to remove.
+    /// What says that a pin has ended, so that no merge brings it back.
+    pub ended: Vec<StoredPin>,
+    /// The pins that end or have lapsed.
     pub removed: Vec<StoredPin>,
+    /// The files to remove: those of `removed`, and older ones.
+    pub files: Vec<RepoPath>,
     /// The message of the commit.
     pub message: String,
 }
@@ -61,17 +70,23 @@ impl PinEdit {
     /// Returns whether there is nothing to commit.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.written.is_empty() && self.removed.is_empty()
+        self.written.is_empty() && self.ended.is_empty() && self.files.is_empty()
     }
 
     /// Returns the files with their new contents; `None` removes one.
     #[must_use]
     pub fn file_changes(&self) -> Vec<(RepoPath, Option<String>)> {
-        let written = self.written.iter().map(|one| (one.file.clone(), Some(one.pin.render())));
-        // A pin under another name of its file is replaced by one under the usual name.
-        let is_written = |file: &RepoPath| self.written.iter().any(|one| one.file == *file);
-        let removed = self.removed.iter().filter(|one| !is_written(&one.file));
-        written.chain(removed.map(|one| (one.file.clone(), None))).collect()
+        let new = self.written.iter().chain(&self.ended);
+        let written: Vec<(RepoPath, Option<String>)> =
+            new.map(|one| (one.file.clone(), Some(one.pin.render()))).collect();
+        let is_written = |file: &RepoPath| written.iter().any(|(other, _)| other == file);
+        let removed: Vec<(RepoPath, Option<String>)> = self
+            .files
+            .iter()
+            .filter(|file| !is_written(file))
+            .map(|file| (file.clone(), None))
+            .collect();
+        written.into_iter().chain(removed).collect()
     }
 }
 
@@ -89,13 +104,19 @@ pub fn find_pin_target(
         return Err(Error::usage("HEAD is detached: a pin is of a branch; nothing was changed")
             .with_hint("`git switch BRANCH` checks one out"));
     };
+    if branch.contains('\u{fffd}') || branch.starts_with("refs/") {
+        return Err(Error::usage(format!(
+            "`{branch}` cannot be pinned: HEAD is at no branch whose name is UTF-8; nothing was changed"
+        ))
+        .with_hint("`git switch -c NAME` makes a branch here, `git branch -m NAME` renames this one"));
+    }
     if branch == *canonical {
         let Some(named) = named else { return Err(unnamed_error(canonical)) };
         let named = named.strip_prefix("refs/heads/").unwrap_or(named).to_owned();
         if context.is_reserved_branch(&named) {
             return Err(reserved_error(context, &named));
         }
-        let names = BranchNames { local: named.clone(), upstream: None };
+        let names = BranchNames::only(&named);
         let tree = find_branch_tree(repo, context, &named)?;
         let tree = tree.unwrap_or(head.tree);
         return Ok(PinTarget { head, branch: named, names, home: PinHome::Canonical, tree });
@@ -163,8 +184,20 @@ fn find_branch_tree(repo: &Repo, context: &SyncContext, name: &str) -> Result<Op
         return Err(Error::usage(format!("invalid branch name `{name}`; nothing was changed"))
             .with_hint("`git branch -a` lists the branches"));
     }
-    for prefix in ["refs/heads/".to_owned(), format!("refs/remotes/{}/", context.config.remote)] {
-        if let Some(commit) = repo.resolve_ref(&format!("{prefix}{name}"))? {
+    find_named_tree(repo, context, name)
+}
+
+/// Returns the tree of a branch of this clone or of the remote, as last fetched.
+pub(super) fn find_named_tree(
+    repo: &Repo,
+    context: &SyncContext,
+    name: &str,
+) -> Result<Option<Id>> {
+    let remote = format!("refs/remotes/{}/", context.config.remote);
+    for prefix in ["refs/heads/", remote.as_str()] {
+        if repo.is_branch_name(name)
+            && let Some(commit) = repo.resolve_ref(&format!("{prefix}{name}"))?
+        {
             return Ok(Some(repo.tree_of(commit)?));
         }
     }
@@ -195,40 +228,44 @@ pub fn plan_pins(
     check_paths(repo, context, target, &new.paths)?;
     let today = reader.today();
     let present = read_own_pins(context, reader, target)?;
-    let mut written = Vec::new();
-    let mut removed = Vec::new();
+    let current = list_current(present.iter().cloned());
+    let mut edit = PinEdit::default();
     for path in &new.paths {
+        let about: Vec<&StoredPin> = present
+            .iter()
+            .filter(|one| one.pin.branch == target.branch && one.pin.path == *path)
+            .collect();
+        let says_same = |one: &StoredPin| {
+            let Pin { branch, path: of, until, reason, .. } = &one.pin;
+            (branch, of, until, reason) == (&target.branch, path, &new.until, &new.reason)
+        };
+        // Who pinned it first, and when, is worth more than who repeats it.
+        let is_there = current.iter().chain(&edit.written).any(says_same);
+        if is_there {
+            continue;
+        }
         let pin = Pin {
             branch: target.branch.clone(),
             path: path.clone(),
             until: new.until,
             reason: new.reason.clone(),
             by: new.by.clone(),
-            since: today,
+            since: choose_moment(new.now, &about),
+            ended: false,
         };
-        let file = pin.file_path(target.home);
-        let same: Vec<&StoredPin> = present.iter().filter(|one| one.pin.path == *path).collect();
-        let says_same = |one: &&StoredPin| {
-            let Pin { branch, until, reason, .. } = &one.pin;
-            (branch, until, reason) == (&pin.branch, &pin.until, &pin.reason)
-        };
-        match &same[..] {
-            // Who pinned it first, and when, is worth more than who repeats it.
-            [one] if says_same(one) && one.file == file => {}
-            _ if written.iter().any(|one: &StoredPin| one.file == file) => {}
-            _ => {
-                removed.extend(same.into_iter().filter(|one| one.file != file).cloned());
-                written.push(StoredPin { pin, file, home: target.home });
-            }
-        }
+        edit.files.extend(about.iter().map(|one| one.file.clone()));
+        edit.written.push(StoredPin { file: pin.file_path(), pin, home: target.home });
     }
-    let is_over = |one: &&StoredPin| is_lapsed_of(one, target, today);
-    let is_new = |one: &&StoredPin| !new.paths.contains(&one.pin.path);
-    if !written.is_empty() {
-        removed.extend(present.iter().filter(is_over).filter(is_new).cloned());
+    if !edit.written.is_empty() {
+        edit.remove_lapsed(&present, target, &new.paths, today);
     }
-    let message = render_pin_message(target, &written, &removed, new);
-    Ok(PinEdit { written, removed, message })
+    edit.message = render_pin_message(target, &edit.written, &edit.removed, new);
+    Ok(edit)
+}
+
+/// Returns when a statement is made: after all that are known about its branch and path, whatever the clocks say.
+fn choose_moment(now: i64, about: &[&StoredPin]) -> i64 {
+    about.iter().map(|one| one.pin.since + 1).max().unwrap_or(now).max(now)
 }
 
 /// Plans the removal of the pins of `paths`, and of those of the branch that have lapsed.
@@ -237,35 +274,71 @@ pub fn plan_unpins(
     reader: &PinReader<'_>,
     target: &PinTarget,
     paths: &[RepoPath],
+    now: i64,
 ) -> Result<PinEdit> {
     let present = read_own_pins(context, reader, target)?;
-    let unknown = paths.iter().filter(|path| !present.iter().any(|one| one.pin.path == **path));
-    let unknown: Vec<&RepoPath> = unknown.collect();
+    let current = list_current(present.iter().cloned());
+    let is_pinned = |path: &RepoPath| {
+        current.iter().any(|one| one.pin.path == *path && target.names.is_own(&one.pin.branch))
+    };
+    let unknown: Vec<&RepoPath> = paths.iter().filter(|path| !is_pinned(path)).collect();
     if !unknown.is_empty() {
-        return Err(unknown_pin_error(context, reader, target, &present, &unknown));
+        return Err(unknown_pin_error(context, reader, target, &current, &unknown));
     }
     let today = reader.today();
-    let is_gone =
-        |one: &&StoredPin| paths.contains(&one.pin.path) || is_lapsed_of(one, target, today);
-    let removed: Vec<StoredPin> = present.iter().filter(is_gone).cloned().collect();
+    let mut edit = PinEdit::default();
+    let is_asked =
+        |one: &&StoredPin| paths.contains(&one.pin.path) && target.names.is_own(&one.pin.branch);
+    for ending in current.iter().filter(is_asked) {
+        let about: Vec<&StoredPin> = present
+            .iter()
+            .filter(|one| {
+                (&one.pin.branch, &one.pin.path) == (&ending.pin.branch, &ending.pin.path)
+            })
+            .collect();
+        edit.files.extend(about.iter().map(|one| one.file.clone()));
+        // It counts as long as what it ends.
+        let until = about.iter().map(|one| one.pin.until).max().unwrap_or(ending.pin.until);
+        let pin =
+            Pin { until, ended: true, since: choose_moment(now, &about), ..ending.pin.clone() };
+        if !pin.is_over(today) {
+            edit.ended.push(StoredPin { file: pin.file_path(), pin, home: target.home });
+        }
+        edit.removed.push(ending.clone());
+    }
+    edit.remove_lapsed(&present, target, paths, today);
     let lapsed: Vec<&StoredPin> =
-        removed.iter().filter(|one| !paths.contains(&one.pin.path)).collect();
+        edit.removed.iter().filter(|one| !paths.contains(&one.pin.path)).collect();
     let mut names: Vec<String> = paths.iter().map(ToString::to_string).collect();
     names.sort();
     names.dedup();
     let of = describe_branch(target);
-    let message = render_message(&format!("Unpin {}{of}", count_paths(&names)), &names, &lapsed);
-    Ok(PinEdit { written: Vec::new(), removed, message })
+    edit.message = render_message(&format!("Unpin {}{of}", count_paths(&names)), &names, &lapsed);
+    Ok(edit)
 }
 
-/// Plans the removal of all pins that have lapsed: those of the branch, and those of branches that are
-/// gone. A branch that is still there removes its own, so that its pins merge without conflicts.
-pub fn plan_lapsed(
-    repo: &Repo,
-    context: &SyncContext,
-    reader: &PinReader<'_>,
-    head: &Head,
-) -> Result<PinEdit> {
+impl PinEdit {
+    /// Adds the removal of what has lapsed on the branch itself, besides what is about `paths`.
+    fn remove_lapsed(
+        &mut self,
+        present: &[StoredPin],
+        target: &PinTarget,
+        paths: &[RepoPath],
+        today: Date,
+    ) {
+        let is_over = |one: &&StoredPin| {
+            one.pin.is_over(today)
+                && target.names.is_own(&one.pin.branch)
+                && !paths.contains(&one.pin.path)
+        };
+        let over: Vec<StoredPin> = present.iter().filter(is_over).cloned().collect();
+        self.files.extend(over.iter().map(|one| one.file.clone()));
+        self.removed.extend(list_current(over));
+    }
+}
+
+/// Plans the removal of all that has lapsed in the commit, of whatever branch: nothing depends on it.
+pub fn plan_lapsed(context: &SyncContext, reader: &PinReader<'_>, head: &Head) -> Result<PinEdit> {
     let Some(branch) = &head.branch else {
         return Err(Error::usage(
             "HEAD is detached: pins are removed on a branch; nothing was changed",
@@ -280,20 +353,13 @@ pub fn plan_lapsed(
     if context.is_reserved_branch(branch) && !is_canonical {
         return Err(reserved_error(context, branch));
     }
-    // All of the canonical branch are its own.
     let home = if is_canonical { PinHome::Canonical } else { PinHome::Branch };
-    let name = choose_name(repo, &reader.branch_names(context, branch));
-    let mut removed = Vec::new();
-    for (pin, file) in reader.read_tree(head.tree, branch)?.iter() {
-        let is_gone = || match repo.is_branch_name(&pin.branch) {
-            true => Ok::<_, Error>(find_branch_tree(repo, context, &pin.branch)?.is_none()),
-            false => Ok(true),
-        };
-        let is_own = is_canonical || pin.branch == name;
-        if !pin.is_active(reader.today()) && (is_own || is_gone()?) {
-            removed.push(StoredPin { pin: pin.clone(), file: file.clone(), home });
-        }
-    }
+    let all = reader.read_tree(head.tree, branch)?;
+    let over = all.iter().filter(|(pin, _)| pin.is_over(reader.today()));
+    let over: Vec<StoredPin> =
+        over.map(|(pin, file)| StoredPin { pin: pin.clone(), file: file.clone(), home }).collect();
+    let files = over.iter().map(|one| one.file.clone()).collect();
+    let removed = list_current(over);
     let names: Vec<String> = removed.iter().map(|one| one.pin.path.to_string()).collect();
     let listed: Vec<String> =
         removed.iter().map(|one| format!("{} of {}", one.pin.path, one.pin.branch)).collect();
@@ -301,13 +367,8 @@ pub fn plan_lapsed(
         1 => format!("Remove the lapsed pin of {}", names[0]),
         many => format!("Remove {} that have lapsed", pluralize(many, "pin")),
     };
-    Ok(PinEdit { written: Vec::new(), removed, message: render_message(&subject, &listed, &[]) })
-}
-
-/// Returns whether a pin has lapsed and holds the name of the branch itself. That of its upstream may be
-/// another branch, which removes its own.
-fn is_lapsed_of(stored: &StoredPin, target: &PinTarget, today: Date) -> bool {
-    !stored.pin.is_active(today) && stored.pin.branch == target.branch
+    let message = render_message(&subject, &listed, &[]);
+    Ok(PinEdit { files, removed, message, ..PinEdit::default() })
 }
 
 /// Returns the pins of the branch in the tree that is committed on.
@@ -407,6 +468,15 @@ fn unknown_pin_error(
         if names.len() == 1 { "is" } else { "are" }
     ));
     for path in unknown {
+        let of_upstream =
+            |one: &&StoredPin| one.pin.path == **path && !target.names.is_own(&one.pin.branch);
+        if let Some(other) = present.iter().find(of_upstream) {
+            error = error.with_hint(format!(
+                "its pin is of the upstream, `{}`: end it on that branch; here it applies until \
+                 `git push -u` or `git branch --unset-upstream` makes this one another branch",
+                other.pin.branch
+            ));
+        }
         if let Some(above) = present.iter().find(|one| path.is_below(&one.pin.path)) {
             let folder = &above.pin.path;
             let typed = quote_for_shell(&folder.to_string());

@@ -28,10 +28,20 @@ pub const MAX_PINS: usize = 10_000;
 /// How many faults of a file are in the message, which some reports show alone.
 const MAX_FAULTS: usize = 3;
 
+/// Where the branches are whose pins are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BranchPlace {
+    /// In this clone, which may know their upstreams and former names.
+    Local,
+    /// At the remote. What this clone calls a branch says nothing about it.
+    Remote,
+}
+
 /// A reader of pins, for one run.
 pub struct PinReader<'r> {
     repo: &'r Repo,
     today: Date,
+    place: BranchPlace,
     /// By the id of the root. A malformed file is remembered as well.
     trees: RefCell<BTreeMap<Id, FolderContent>>,
     /// By the id of the folder.
@@ -67,12 +77,19 @@ impl PathScope for PinsScope {
 }
 
 impl<'r> PinReader<'r> {
-    /// Creates a reader that judges pins on the day of `now`, in seconds since the epoch.
+    /// Creates a reader for local branches that judges pins on the day of `now`, in seconds since the epoch.
     #[must_use]
     pub fn new(repo: &'r Repo, now: i64) -> PinReader<'r> {
+        PinReader::for_place(repo, now, BranchPlace::Local)
+    }
+
+    /// Creates a reader for the branches of a place.
+    #[must_use]
+    pub fn for_place(repo: &'r Repo, now: i64, place: BranchPlace) -> PinReader<'r> {
         PinReader {
             repo,
             today: Date::from_seconds(now),
+            place,
             trees: RefCell::default(),
             folders: RefCell::default(),
             files: RefCell::default(),
@@ -85,8 +102,9 @@ impl<'r> PinReader<'r> {
         self.today
     }
 
-    /// Returns the pins of a branch, those that have lapsed included. A malformed file in one of the
-    /// trees is a usage error that names file, line and branch.
+    /// Returns the pins of a branch, those that have lapsed included: in its commit, on the canonical branch, and in
+    /// the commits of its upstream that it has not merged yet. A malformed file in one of the trees is a usage error
+    /// that names file, line and branch.
     pub fn read_branch(&self, context: &SyncContext, head: &Head) -> Result<BranchPins> {
         let name = &context.config.branch;
         let canonical = self.read_tree(context.canonical.tree, name)?;
@@ -95,11 +113,16 @@ impl<'r> PinReader<'r> {
             true => FolderPins::default(),
             false => self.read_tree(head.tree, head.branch.as_deref().unwrap_or("HEAD"))?,
         };
-        if canonical.is_empty() && own.is_empty() {
+        let upstream = match is_protected {
+            true => FolderPins::default(),
+            false => self.read_upstream(context, head, &own)?,
+        };
+        if canonical.is_empty() && own.is_empty() && upstream.is_empty() {
             return Ok(BranchPins::none(self.today));
         }
         let names = head.branch.as_ref().map(|name| self.branch_names(context, name));
-        let homes = [(canonical, PinHome::Canonical), (own, PinHome::Branch)];
+        let homes =
+            [(canonical, PinHome::Canonical), (own, PinHome::Branch), (upstream, PinHome::Branch)];
         let mut pins = Vec::new();
         for (folder, home) in &homes {
             let ours = folder.iter().filter(|(pin, _)| is_pin_of(pin, names.as_ref()));
@@ -116,15 +139,54 @@ impl<'r> PinReader<'r> {
     /// a protected or reserved branch and follows it is not that branch.
     #[must_use]
     pub fn branch_names(&self, context: &SyncContext, name: &str) -> BranchNames {
-        let merge = self.repo.config_value(&format!("branch.{name}.merge"));
-        let upstream = merge.as_deref().and_then(|merge| merge.strip_prefix("refs/heads/"));
-        let is_other = |upstream: &&str| {
-            *upstream != name
-                && !context.is_protected(upstream)
-                && !context.is_reserved_branch(upstream)
+        if self.place == BranchPlace::Remote {
+            return BranchNames::only(name);
+        }
+        let upstream = self.upstream_name(context, name).filter(|upstream| upstream != name);
+        let is_free = |former: &String| {
+            let reference = format!("refs/heads/{former}");
+            *former != name && matches!(self.repo.resolve_ref(&reference), Ok(None))
         };
-        let upstream = upstream.filter(is_other).map(str::to_owned);
-        BranchNames { local: name.to_owned(), upstream }
+        let former = self.repo.former_names(name).into_iter().filter(is_free).collect();
+        BranchNames { local: name.to_owned(), upstream, former }
+    }
+
+    /// Returns the name of the branch that a local one follows at the remote of the canonical branch. A branch that
+    /// was made from a protected or reserved one and follows it is not that branch, and one that follows a branch of
+    /// this clone or of another remote is another one.
+    fn upstream_name(&self, context: &SyncContext, name: &str) -> Option<String> {
+        let merge = self.repo.config_value(&format!("branch.{name}.merge"))?;
+        let remote = self.repo.config_value(&format!("branch.{name}.remote"))?;
+        let upstream = merge.strip_prefix("refs/heads/")?;
+        let is_branch = remote == context.config.remote
+            && !context.is_protected(upstream)
+            && !context.is_reserved_branch(upstream);
+        is_branch.then(|| upstream.to_owned())
+    }
+
+    /// Returns the pins of the upstream of a local branch, or of the branch of the same name at the remote, as last
+    /// fetched; none if `own`, those of the branch, are as new: then it has merged that commit.
+    fn read_upstream(
+        &self,
+        context: &SyncContext,
+        head: &Head,
+        own: &FolderPins,
+    ) -> Result<FolderPins> {
+        let Some(name) = head.branch.as_ref().filter(|_| self.place == BranchPlace::Local) else {
+            return Ok(FolderPins::default());
+        };
+        let upstream = self.upstream_name(context, name);
+        let upstream = upstream.as_ref().unwrap_or(name);
+        let reference = format!("refs/remotes/{}/{upstream}", context.config.remote);
+        let commit = self.repo.resolve_ref(&reference)?.filter(|commit| *commit != head.commit);
+        let Some(commit) = commit else { return Ok(FolderPins::default()) };
+        let short = reference.trim_start_matches("refs/remotes/");
+        let pins = self.read_tree(self.repo.tree_of(commit)?, short)?;
+        let is_known = pins.iter().all(|pin| own.contains(pin));
+        if is_known || self.repo.is_ancestor(commit, head.commit)? {
+            return Ok(FolderPins::default());
+        }
+        Ok(pins)
     }
 
     /// Returns all pins of a tree with their files, of whatever branch they are. `place` names the

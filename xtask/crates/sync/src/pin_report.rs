@@ -8,9 +8,11 @@
 use serde::Serialize;
 
 use super::context::SyncContext;
-use super::pin_edit::{PinCoverage, find_coverage};
+use super::pin_edit::{PinCoverage, find_coverage, find_named_tree};
 use super::pin_reader::PinReader;
-use super::pins::{BranchNames, StoredPin, describe_days_left, is_ending_soon, is_pin_of};
+use super::pins::{
+    BranchNames, StoredPin, describe_days_left, is_ending_soon, is_pin_of, list_current,
+};
 use xtask_base::date::Date;
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
@@ -85,7 +87,7 @@ impl PinLine {
             days_left: today.days_until(pin.until),
             reason: pin.reason.clone(),
             by: sanitize_line(&pin.by, MAX_NAME),
-            since: pin.since,
+            since: Date::from_seconds(pin.since),
             state,
             canonical: *home == PinHome::Canonical,
             note: None,
@@ -96,13 +98,17 @@ impl PinLine {
         PinLine { state: PinState::WithoutEffect, note: Some(note), ..self }
     }
 
-    fn render_text(&self, today: Date, width: usize, has_branch: bool) -> String {
+    /// Renders the line; `branch_width` is 0 if all lines are of one branch, which is not named then.
+    fn render_text(&self, today: Date, width: usize, branch_width: usize) -> String {
         let PinLine { path, until, reason, by, since, state, note, .. } = self;
         let style = match state {
             PinState::Active => GREEN,
             _ => YELLOW,
         };
-        let branch = if has_branch { format!("{}  ", self.branch) } else { String::new() };
+        let branch = match branch_width {
+            0 => String::new(),
+            width => format!("{:<width$}  ", self.branch),
+        };
         let left = describe_days_left(today, *until);
         let place = if self.canonical { ", on the canonical branch" } else { "" };
         let note = note.as_ref().map_or(String::new(), |note| format!(": {note}"));
@@ -132,6 +138,9 @@ pub struct PinReport {
     pub pins: Vec<PinLine>,
     /// The removed pins.
     pub removed: Vec<PinLine>,
+    /// Whether another pin still covers a path of a removed one; a warning says so.
+    #[serde(skip)]
+    pub is_still_covered: bool,
     #[serde(skip)]
     pub today: Date,
 }
@@ -149,6 +158,7 @@ impl PinReport {
             warnings: Vec::new(),
             pins: Vec::new(),
             removed: Vec::new(),
+            is_still_covered: false,
             today,
         }
     }
@@ -195,7 +205,9 @@ impl PinReport {
     #[must_use]
     pub fn render_list(&self, has_branch: bool) -> String {
         let width = path_width(&self.pins);
-        let line = |line: &PinLine| line.render_text(self.today, width, has_branch);
+        let branches = self.pins.iter().map(|line| line.branch.chars().count());
+        let branch_width = branches.max().filter(|_| has_branch).unwrap_or(0);
+        let line = |line: &PinLine| line.render_text(self.today, width, branch_width);
         join_lines(&self.pins.iter().map(line).collect::<Vec<_>>())
     }
 }
@@ -238,7 +250,11 @@ pub fn list_all_pins(
         }
     }
     for head in heads {
-        match list_pins_of(repo, context, reader, &head) {
+        let listed = list_pins_of(repo, context, reader, &head).and_then(|mut lines| {
+            lines.extend(list_orphaned(repo, context, reader, &head)?);
+            Ok(lines)
+        });
+        match listed {
             Ok(lines) => {
                 for line in lines {
                     if !report.pins.contains(&line) {
@@ -271,17 +287,15 @@ fn list_pins_of(
     };
     let mut lines = Vec::new();
     let canonical = reader.read_tree(context.canonical.tree, &context.config.branch)?;
-    for (pin, file) in canonical.iter().filter(|(pin, _)| is_pin_of(pin, names.as_ref())) {
-        let stored = StoredPin { pin: pin.clone(), file: file.clone(), home: PinHome::Canonical };
-        let tree = find_tree_of(repo, context, head, &names, pin)?;
+    for stored in select_current(&canonical, names.as_ref(), PinHome::Canonical) {
+        let tree = find_tree_of(repo, context, head, &names, &stored.pin)?;
         lines.push(judge_pin(repo, context, &stored, tree, today)?);
     }
     if is_canonical || head.tree == context.canonical.tree {
         return Ok(lines);
     }
     let own = reader.read_tree(head.tree, place)?;
-    for (pin, file) in own.iter().filter(|(pin, _)| is_pin_of(pin, names.as_ref())) {
-        let stored = StoredPin { pin: pin.clone(), file: file.clone(), home: PinHome::Branch };
+    for stored in select_current(&own, names.as_ref(), PinHome::Branch) {
         let line = judge_pin(repo, context, &stored, Some(head.tree), today)?;
         lines.push(match branch.is_some_and(|name| context.is_protected(name)) {
             true => line.with_note(format!(
@@ -295,6 +309,38 @@ fn list_pins_of(
     Ok(lines)
 }
 
+/// Lists the pins in the commit of a branch that name no branch of this clone or of the remote.
+fn list_orphaned(
+    repo: &Repo,
+    context: &SyncContext,
+    reader: &PinReader<'_>,
+    head: &Head,
+) -> Result<Vec<PinLine>> {
+    let own = head.branch.as_ref().map(|name| reader.branch_names(context, name));
+    let all = reader.read_tree(head.tree, head.branch.as_deref().unwrap_or("HEAD"))?;
+    let mut lines = Vec::new();
+    for stored in select_current(&all, None, PinHome::Branch) {
+        let name = &stored.pin.branch;
+        let is_own = own.as_ref().is_some_and(|own| own.contains(name));
+        let is_canonical = head.tree == context.canonical.tree;
+        if !is_own && !is_canonical && find_named_tree(repo, context, name)?.is_none() {
+            let note = format!("there is no branch `{name}` here or at the remote");
+            lines.push(PinLine::new(&stored, reader.today()).with_note(note));
+        }
+    }
+    Ok(lines)
+}
+
+/// Returns the current pins of a tree that are of a branch with these names.
+fn select_current(
+    all: &[(Pin, RepoPath)],
+    names: Option<&BranchNames>,
+    home: PinHome,
+) -> Vec<StoredPin> {
+    let ours = all.iter().filter(|(pin, _)| is_pin_of(pin, names));
+    list_current(ours.map(|(pin, file)| StoredPin { pin: pin.clone(), file: file.clone(), home }))
+}
+
 /// Returns the tree with the content that a canonical pin is about; `None` if its branch is not here.
 fn find_tree_of(
     repo: &Repo,
@@ -306,13 +352,7 @@ fn find_tree_of(
     if names.is_some() {
         return Ok(Some(head.tree));
     }
-    let remote = format!("refs/remotes/{}/", context.config.remote);
-    for prefix in ["refs/heads/", remote.as_str()] {
-        if let Some(commit) = repo.resolve_ref(&format!("{prefix}{}", pin.branch))? {
-            return Ok(Some(repo.tree_of(commit)?));
-        }
-    }
-    Ok(None)
+    find_named_tree(repo, context, &pin.branch)
 }
 
 /// Returns the line of a pin, with the reason if it has no effect.

@@ -9,6 +9,7 @@
 //! feature/a  scripts    until 2026-11-30   has lapsed
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use xtask_base::date::Date;
@@ -49,13 +50,27 @@ pub struct BranchNames {
     pub local: String,
     /// The name of its upstream branch, if it is another one.
     pub upstream: Option<String>,
+    /// The names that it had in this clone before it was renamed, which no branch has now.
+    pub former: Vec<String>,
 }
 
 impl BranchNames {
+    /// Returns the names of a branch that has only one.
+    #[must_use]
+    pub fn only(name: &str) -> BranchNames {
+        BranchNames { local: name.to_owned(), upstream: None, former: Vec::new() }
+    }
+
     /// Returns whether `name` is one of them.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        self.local == name || self.upstream.as_deref() == Some(name)
+        self.is_own(name) || self.upstream.as_deref() == Some(name)
+    }
+
+    /// Returns whether `name` is no other branch's: that of the upstream may be.
+    #[must_use]
+    pub fn is_own(&self, name: &str) -> bool {
+        self.local == name || self.former.iter().any(|former| former == name)
     }
 }
 
@@ -63,6 +78,22 @@ impl BranchNames {
 #[must_use]
 pub fn is_pin_of(pin: &Pin, names: Option<&BranchNames>) -> bool {
     names.is_none_or(|names| names.contains(&pin.branch))
+}
+
+/// Returns the newest of the pins about each branch and path, in each commit that holds some, without those
+/// that have ended.
+#[must_use]
+pub fn list_current(all: impl IntoIterator<Item = StoredPin>) -> Vec<StoredPin> {
+    let mut newest: BTreeMap<(PinHome, String, RepoPath), StoredPin> = BTreeMap::new();
+    for stored in all {
+        let key = (stored.home, stored.pin.branch.clone(), stored.pin.path.clone());
+        // Two that were made in the same second: whoever reads them decides the same.
+        let rank = |stored: &StoredPin| (stored.pin.since, stored.pin.until, stored.file.clone());
+        if newest.get(&key).is_none_or(|other| rank(other) < rank(&stored)) {
+            newest.insert(key, stored);
+        }
+    }
+    newest.into_values().filter(|stored| !stored.pin.ended).collect()
 }
 
 /// The pins of one branch on one day, those that have lapsed included.
@@ -74,9 +105,10 @@ pub struct BranchPins {
 }
 
 impl BranchPins {
-    /// Creates the pins of a branch, which `is_pin_of` has selected.
+    /// Creates the pins of a branch from all about it, which `is_pin_of` has selected.
     #[must_use]
-    pub fn new(mut pins: Vec<StoredPin>, today: Date) -> BranchPins {
+    pub fn new(all: Vec<StoredPin>, today: Date) -> BranchPins {
+        let mut pins = list_current(all);
         pins.sort_by(|one, two| {
             (&one.pin.path, two.pin.until).cmp(&(&two.pin.path, one.pin.until))
         });
@@ -153,6 +185,30 @@ impl BranchPins {
         )
     }
 
+    /// Describes the pins that hold a former name of the branch: other clones do not know that it was renamed.
+    #[must_use]
+    pub fn describe_former(&self, names: &BranchNames) -> Vec<String> {
+        let is_former = |stored: &&StoredPin| {
+            stored.pin.is_active(self.today) && names.former.contains(&stored.pin.branch)
+        };
+        let line = |stored: &StoredPin| {
+            let Pin { path, branch, .. } = &stored.pin;
+            let (typed, local) = (quote_for_shell(&path.to_string()), &names.local);
+            format!(
+                "pin of `{path}` holds `{branch}`, the former name of `{local}`: other clones ignore it \
+                 until `cargo xtask pin {typed} --reason …` writes one for `{local}`"
+            )
+        };
+        let has_new = |stored: &&StoredPin| {
+            self.pins.iter().any(|other| {
+                other.pin.branch == names.local
+                    && other.pin.is_active(self.today)
+                    && other.pin.covers(&stored.pin.path)
+            })
+        };
+        self.pins.iter().filter(is_former).filter(|stored| !has_new(stored)).map(line).collect()
+    }
+
     /// Describes the pins that have lapsed and are still there.
     #[must_use]
     pub fn describe_lapsed(&self) -> Vec<String> {
@@ -205,13 +261,14 @@ mod tests {
             until: Date::parse(until).unwrap(),
             reason: format!("why {path}"),
             by: "Ada".to_owned(),
-            since: Date::parse("2026-11-01").unwrap(),
+            since: 1_793_000_000,
+            ended: false,
         };
-        StoredPin { file: pin.file_path(PinHome::Branch), pin, home: PinHome::Branch }
+        StoredPin { file: pin.file_path(), pin, home: PinHome::Branch }
     }
 
     fn select(all: &[StoredPin], branch: Option<&str>, today: &str) -> BranchPins {
-        let names = branch.map(|name| BranchNames { local: name.to_owned(), upstream: None });
+        let names = branch.map(BranchNames::only);
         select_by(all, names.as_ref(), today)
     }
 
@@ -235,8 +292,33 @@ mod tests {
             let pins = select(&all, branch, today);
             assert_eq!(pins.mark(&path).is_some(), is_pinned, "{branch:?} {today}");
         }
-        let names = BranchNames { local: "mine".to_owned(), upstream: Some("a".to_owned()) };
+        let names = BranchNames { upstream: Some("a".to_owned()), ..BranchNames::only("mine") };
+        assert!(!names.is_own("a"));
         assert!(select_by(&all, Some(&names), "2026-12-30").find(&path).is_some());
+    }
+
+    #[test]
+    fn the_newest_pin_about_a_path_counts() {
+        let today = "2026-12-01";
+        let old = stored("a", "setup/x", "2026-12-30");
+        let at = |since: i64, until: &str, ended: bool| {
+            let until = Date::parse(until).unwrap();
+            let pin = Pin { since: old.pin.since + since, until, ended, ..old.pin.clone() };
+            StoredPin { file: pin.file_path(), pin, home: PinHome::Branch }
+        };
+        let path = RepoPath::new("setup/x");
+        let until = |all: &[StoredPin]| select(all, Some("a"), today).mark(&path).map(|m| m.until);
+        let day = |text: &str| Date::parse(text).ok_or("no day").ok();
+        let shorter = at(5, "2026-12-10", false);
+        let ended = at(9, "2026-12-30", true);
+        assert_eq!(until(&[old.clone(), shorter.clone()]), day("2026-12-10"));
+        assert_eq!(until(&[shorter.clone(), old.clone()]), day("2026-12-10"));
+        // What a merge brings back is older than its end.
+        assert_eq!(until(&[ended.clone(), old.clone(), shorter.clone()]), None);
+        assert_eq!(until(&[ended.clone(), at(10, "2026-12-05", false)]), day("2026-12-05"));
+        // The canonical branch speaks for itself.
+        let canonical = StoredPin { home: PinHome::Canonical, ..old.clone() };
+        assert_eq!(until(&[ended, canonical]), day("2026-12-30"));
     }
 
     #[test]
@@ -244,7 +326,7 @@ mod tests {
         let all = [
             stored("a", "setup/x", "2026-12-01"),
             stored("a", "setup", "2026-12-05"),
-            stored("a", "setup", "2026-11-30"),
+            stored("a", "setup/x/y", "2026-11-30"),
         ];
         let until = |today: &str| {
             let mark = select(&all, Some("a"), today).mark(&RepoPath::new("setup/x"));
@@ -252,7 +334,7 @@ mod tests {
         };
         assert_eq!(until("2026-12-01").as_deref(), Some("pinned until 2026-12-05: why setup"));
         assert_eq!(until("2026-12-06"), None);
-        // Nobody is told of the end of a pin that another one covers.
+        // The end of a pin that another one covers is not announced.
         let pins = select(&all, Some("a"), "2026-12-01");
         assert_eq!((pins.ending_soon().count(), pins.lapsed().count()), (1, 0));
         assert_eq!(select(&all, Some("a"), "2026-12-06").lapsed().count(), 3);

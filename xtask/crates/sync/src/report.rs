@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::classify::{ClassReason, PathClass};
 use super::context::SyncContext;
+use super::pin_reader::PinReader;
 use super::plan::{PathAction, PlannedPath, WriteMode};
 use super::run::{PlannedSync, SyncOutcome};
 use xtask_base::words::pluralize;
@@ -155,6 +156,11 @@ impl SyncReport {
         let branch = planned.head.branch.clone();
         let mut report = SyncReport::empty(repo, &planned.context, planned.plan.mode);
         report.warnings.extend(planned.pins.describe_ending());
+        if let Some(name) = &planned.head.branch {
+            // The day does not matter for names.
+            let names = PinReader::new(repo, 0).branch_names(&planned.context, name);
+            report.warnings.extend(planned.pins.describe_former(&names));
+        }
         SyncReport { branch, paths, ..report }
     }
 
