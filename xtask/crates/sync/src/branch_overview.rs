@@ -66,15 +66,19 @@ pub fn survey_branches(
             continue;
         }
         let head = Head { tree: repo.tree_of(commit)?, commit, branch: Some(name.clone()) };
-        let overview = match reader.pins.read_branch(context, &head) {
-            Ok(_) => {
+        let overview = match reader.classify(&head) {
+            Ok(classes) => {
                 let mut counts = BTreeMap::new();
-                for class in reader.classify(&head)?.into_values() {
+                for class in classes.into_values() {
                     *counts.entry(class).or_insert(0) += 1;
                 }
                 BranchOverview { name, commit, counts, fault: None }
             }
-            Err(fault) => {
+            // Pins that cannot be read are a fault of this branch alone.
+            Err(failure) => {
+                let Err(fault) = reader.pins.read_branch(context, &head) else {
+                    return Err(failure);
+                };
                 let counts = [(PathClass::Unknown, count_differing(repo, context, &head)?)];
                 let fault = Some(fault.message().to_owned());
                 BranchOverview { name, commit, counts: counts.into(), fault }
