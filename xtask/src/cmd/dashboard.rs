@@ -2,7 +2,8 @@
 //! written to a file.
 
 use std::ffi::OsString;
-use std::io::ErrorKind as IoErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind as IoErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use super::session::Session;
 use super::{CommandResult, SUCCESS};
 use crate::cli::DashboardArgs;
 use crate::dashboard::render::render_target;
-use crate::dashboard::render_file;
 use crate::dashboard::server::{DashboardPort, bind_port, serve};
+use crate::dashboard::{GENERATOR, render_file};
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::files::Disk;
@@ -73,12 +74,24 @@ fn check_target(file: &Path) -> Result<()> {
         }
     }
     match std::fs::symlink_metadata(file) {
+        Ok(meta) if meta.is_file() && meta.len() > 0 && !is_page(file)? => {
+            Err(Error::usage(format!("`{}` exists and is no page of `dashboard`", file.display()))
+                .with_hint("choose another name, or remove it first: it would be replaced"))
+        }
         Ok(meta) if !meta.is_file() => {
             Err(Error::usage(format!("`{}` is not a regular file", file.display()))
                 .with_hint("`--html FILE` names the file to write, `--html -` is stdout"))
         }
         _ => Ok(()),
     }
+}
+
+/// Returns whether a file begins as the pages that this command writes.
+fn is_page(file: &Path) -> Result<bool> {
+    let mut beginning = Vec::new();
+    let read = File::open(file).and_then(|open| open.take(4096).read_to_end(&mut beginning));
+    read.with_context(|| format!("cannot read `{}`", file.display()))?;
+    Ok(String::from_utf8_lossy(&beginning).contains(GENERATOR))
 }
 
 /// Becomes the server: a small program that has read no repository, as long as it runs.

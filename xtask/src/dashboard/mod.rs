@@ -25,6 +25,7 @@ mod services;
 use self::drift::{BranchDrift, Drift, read_drift};
 use self::drift_html::{BranchFilter, count_branches, render_details, render_drift};
 use self::html::{escape, escape_message};
+pub use self::page::GENERATOR;
 use self::page::{PageHead, PageTarget, Section, Tone, render_command, render_page};
 use xtask_base::environment::format_rfc3339;
 use xtask_base::error::{Error, Result};

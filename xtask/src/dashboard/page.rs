@@ -10,6 +10,9 @@ use super::html::{escape, escape_name};
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
+/// By what a page is known as one of ours, near its beginning.
+pub const GENERATOR: &str = "<meta name=\"generator\" content=\"xtask dashboard\">";
+
 /// Where a page is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PageTarget {
@@ -161,7 +164,7 @@ fn render_frame(
     format!(
         "<!doctype html>\n<html lang=\"en\" data-tone=\"{class}\"{icons}>\n<head>\n<meta charset=\"utf-8\">{policy}\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{}{window}</title>\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n{GENERATOR}\n<title>{}{window}</title>\n\
          <link rel=\"icon\" href=\"{mark}\">\n<style>{STYLE}</style>\n</head>\n<body>\n\
          <a class=\"skip\" href=\"#main\">Skip to the content</a>\n\
          <header><h1>{heading}</h1><p class=\"where\">{} · as of <time datetime=\"{time}\">{time}</time>{reload}</p></header>\n\

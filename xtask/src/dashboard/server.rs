@@ -178,7 +178,9 @@ pub fn serve(
     let shared = Arc::clone(&dashboard);
     let _serving = server.serve(Arc::new(move |request| answer_request(&shared, request)))?;
     loop {
-        let quiet = Duration::from_millis(now_ms() - dashboard.visited_ms.load(Ordering::Relaxed));
+        // A visit may be noted after the time is read.
+        let visited_ms = dashboard.visited_ms.load(Ordering::Relaxed);
+        let quiet = Duration::from_millis(now_ms().saturating_sub(visited_ms));
         let Some(left) = idle.checked_sub(quiet).filter(|left| !left.is_zero()) else {
             return Ok(());
         };

@@ -18,6 +18,7 @@ use xtask_services::client;
 use xtask_services::layers::{list_layers, read_layer};
 use xtask_services::logs::ServiceLog;
 use xtask_services::observe::add_config_changes;
+use xtask_services::report::format_uptime;
 use xtask_services::stack::Stack;
 use xtask_services::status::{Health, ReportedState, ServiceStatus, StackStatus};
 
@@ -298,7 +299,7 @@ fn render_service(
         render_reasons(row),
         row.memory.map_or("–".to_owned(), format_size),
         row.cpu.map_or("–".to_owned(), |cpu| format!("{cpu:.1} %")),
-        row.uptime_ms.map_or("–".to_owned(), describe_uptime),
+        row.uptime_ms.map_or("–".to_owned(), format_uptime),
     )
 }
 
@@ -353,16 +354,6 @@ fn describe_restarts(row: &ServiceStatus, log: &ServiceLog, now: i64) -> String 
     match times.is_empty() {
         true => row.restarts.to_string(),
         false => format!("{}: {}", row.restarts, times.join(", ")),
-    }
-}
-
-fn describe_uptime(ms: u64) -> String {
-    let seconds = ms / 1000;
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{} d {:02} h", seconds / 86_400, seconds / 3600 % 24),
     }
 }
 

@@ -126,6 +126,11 @@ fn the_file_has_every_branch_and_needs_nothing_else() {
         assert_eq!(count, 1, "#{link}");
     }
     repo.xtask(&["dashboard", "--html", "page.html"]).success().says("page.html written");
+    // A page is written again, and nothing else is replaced.
+    repo.xtask(&["dashboard", "--html", "page.html"]).success().says("page.html written");
+    repo.write("notes.html", "<p>mine\n");
+    repo.xtask(&["dashboard", "--html", "notes.html"]).status(2).says("is no page of `dashboard`");
+    assert_eq!(repo.read("notes.html"), "<p>mine\n");
     assert!(repo.read("page.html").contains("feature/late"));
 }
 
