@@ -33,14 +33,14 @@ const AUDIT: &str = r#"(() => {
   const light = ({ rgb }) => { const [r, g, b] = rgb.map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
   const ground = (one) => { for (let at = one; at; at = at.parentElement) { const c = parse(getComputedStyle(at).backgroundColor); if (c.a > 0) return c; } return { rgb: [255, 255, 255], a: 1 }; };
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  const told = new Set();
+  const pairs = new Set();
   while (walk.nextNode()) {
     const one = walk.currentNode.parentElement;
     if (!walk.currentNode.textContent.trim() || !one.checkVisibility() || one.closest("script, style, .unseen, caption, option, datalist, .skip")) continue;
     const style = getComputedStyle(one), text = one.closest("svg") ? parse(style.fill) : parse(style.color), under = ground(one);
     const [a, b] = [light(text), light(under)].sort((x, y) => y - x), ratio = (a + 0.05) / (b + 0.05);
     const key = `${style.color} ${under.rgb}`;
-    if (ratio < 4.5 && !told.has(key)) { told.add(key); say(`contrast ${ratio.toFixed(2)}`, one); }
+    if (ratio < 4.5 && !pairs.has(key)) { pairs.add(key); say(`contrast ${ratio.toFixed(2)}`, one); }
   }
   return faults;
 })()"#;

@@ -99,7 +99,7 @@ fn pinned_paths_are_kept_by_every_command_but_force() {
         .success()
         .says("it is in the backup, and the pin remains");
     assert_eq!(repo.read("setup/b"), "b2\n");
-    // Equal content is in sync; that it is pinned is still told.
+    // Equal content is in sync, and the pin is still shown.
     repo.xtask(&["why", "setup/b"]).success().says("in-sync").says("pin of `setup`");
     repo.xtask(&["undo"]).success();
     assert_eq!(repo.read("setup/b"), "b1\n");
