@@ -27,6 +27,10 @@ const SHOWN_CLASSES: [(PathClass, &str); 7] = [
     (PathClass::Excluded, "excluded"),
 ];
 
+/// The states of a whole branch that is in no class.
+const IN_SYNC: &str = "in sync";
+const NOT_INSPECTED: &str = "not inspected";
+
 /// How many bytes the details of branches may take in a file: with the table, a page of 649 branches stays below 1 MB.
 const MAX_DETAIL_BYTES: usize = 420_000;
 
@@ -39,6 +43,8 @@ pub(super) struct BranchFilter {
     pub(super) owner: String,
     /// Only branches whose last commit is at least so many days old.
     pub(super) days: Option<i64>,
+    /// Only branches in this state, as the style sheet names it, e.g. `behind` or `in-sync`; all if it is empty.
+    pub(super) state: String,
 }
 
 impl BranchFilter {
@@ -49,6 +55,7 @@ impl BranchFilter {
         has(&branch.name, &self.name)
             && has(branch.owner.as_deref().unwrap_or_default(), &self.owner)
             && self.days.is_none_or(|days| age >= days)
+            && (self.state.is_empty() || list_states(branch).contains(&self.state))
     }
 
     fn is_set(&self) -> bool {
@@ -56,9 +63,19 @@ impl BranchFilter {
     }
 }
 
+/// Returns the states that a branch is in, as the style sheet names them: the classes of its paths, or one for all of it.
+fn list_states(branch: &BranchDrift) -> Vec<String> {
+    let classes = SHOWN_CLASSES.iter().filter(|(class, _)| branch.count(*class) > 0);
+    let mut states: Vec<String> = classes.map(|(_, name)| css_class(name)).collect();
+    if branch.fault.is_some() {
+        states.push(css_class(NOT_INSPECTED));
+    }
+    if states.is_empty() { vec![css_class(IN_SYNC)] } else { states }
+}
+
 /// Counts branches by the class that needs most attention; those in sync come first.
 pub(super) fn count_branches(drift: &Drift) -> Vec<(&'static str, usize)> {
-    let mut counts = vec![("in sync", 0), ("not inspected", 0)];
+    let mut counts = vec![(IN_SYNC, 0), (NOT_INSPECTED, 0)];
     counts.extend(SHOWN_CLASSES.iter().map(|(_, name)| (*name, 0)));
     for branch in &drift.branches {
         let worst = SHOWN_CLASSES.iter().position(|(class, _)| branch.count(*class) > 0);
@@ -169,6 +186,19 @@ fn render_filter(drift: &Drift, filter: &BranchFilter, target: PageTarget) -> St
         format!("<option value=\"{days}\"{chosen}>{words}</option>")
     })
     .collect();
+    let states: String = [NOT_INSPECTED]
+        .into_iter()
+        .chain(SHOWN_CLASSES.iter().map(|(_, name)| *name))
+        .chain([IN_SYNC])
+        .map(|name| (css_class(name), name))
+        .filter(|(state, _)| {
+            drift.branches.iter().any(|branch| list_states(branch).contains(state))
+        })
+        .map(|(state, name)| {
+            let chosen = if state == filter.state { " selected" } else { "" };
+            format!("<option value=\"{state}\"{chosen}>{name}</option>")
+        })
+        .collect();
     // A file has no server that filters: there the script shows the form.
     let hidden = if target == PageTarget::File { " hidden" } else { "" };
     format!(
@@ -177,6 +207,7 @@ fn render_filter(drift: &Drift, filter: &BranchFilter, target: PageTarget) -> St
          <label>Owner <input name=\"owner\" type=\"search\" list=\"owners\" value=\"{}\" autocomplete=\"off\"></label>\
          <datalist id=\"owners\">{options}</datalist>\
          <label>Last commit <select name=\"days\">{ages}</select></label>\
+         <label>State <select name=\"state\"><option value=\"\">any</option>{states}</select></label>\
          <button type=\"submit\">Filter</button></form>\
          <p id=\"matches\" class=\"soft\" role=\"status\"></p>",
         escape(&filter.name),

@@ -10,23 +10,25 @@ if (form) {
   const calm = [...document.querySelectorAll("#calm li")];
   const facts = new Map();
   for (const row of rows) {
-    facts.set(row, [row.cells[0].firstChild.textContent.toLowerCase(), row.cells[1].textContent.toLowerCase(), Number(row.dataset.t)]);
+    const states = [...row.querySelectorAll("b, .not-inspected")].map((one) => one.className);
+    facts.set(row, [row.cells[0].firstChild.textContent.toLowerCase(), row.cells[1].textContent.toLowerCase(), Number(row.dataset.t), states.join(" ")]);
   }
   for (const item of calm) {
-    facts.set(item, [item.textContent.toLowerCase(), item.dataset.o.toLowerCase(), Number(item.dataset.t)]);
+    facts.set(item, [item.textContent.toLowerCase(), item.dataset.o.toLowerCase(), Number(item.dataset.t), "in-sync"]);
   }
   const filter = () => {
     const name = form.elements.name.value.trim().toLowerCase();
     const owner = form.elements.owner.value.trim().toLowerCase();
     const days = Number(form.elements.days.value || 0);
+    const state = form.elements.state.value;
     const latest = Date.now() / 1000 - days * 86400;
     let shown = 0;
-    for (const [element, [of, by, time]] of facts) {
-      const fits = of.includes(name) && by.includes(owner) && (days === 0 || time <= latest);
+    for (const [element, [of, by, time, states]] of facts) {
+      const fits = of.includes(name) && by.includes(owner) && (days === 0 || time <= latest) && states.includes(state);
       element.hidden = !fits;
       if (fits) shown += 1;
     }
-    const set = name || owner || days;
+    const set = name || owner || days || state;
     at("matches").textContent = set ? `${shown} of ${facts.size} branches match` : "";
     if (at("calm") && set) at("calm").open = true;
   };

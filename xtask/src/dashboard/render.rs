@@ -51,6 +51,7 @@ pub fn render_target(
                 name: value("name"),
                 owner: value("owner"),
                 days: value("days").parse().ok().filter(|days| *days > 0),
+                state: value("state"),
             };
             let (_, sections) = read_sections(repo, is_remote, &filter, PageTarget::Server, tools);
             let html = render_page(&head, &sections, "", PageTarget::Server);

@@ -239,6 +239,9 @@ fn the_server_shows_pages_and_refuses_strangers() {
     let some = serving.ask("/?name=OWN&owner=ada&days=");
     assert!(some.contains("1 of 5 branches match"), "{some}");
     assert!(serving.ask("/?name=&owner=nobody").contains("0 of 5 branches match"));
+    let own = serving.ask("/?state=customised");
+    assert!(own.contains("1 of 5 branches match") && own.contains("branch?n=feature%2Fown"));
+    assert!(own.contains("<option value=\"customised\" selected>"), "{own}");
     let branch = serving.ask("/branch?n=feature%2Fown");
     for words in [
         "managed: <code>[managed] include</code> has <code>/setup/</code>",

@@ -248,6 +248,15 @@ fn a_fleet_is_shown_and_filtered_at_once() {
     );
     let shown = "[...document.querySelectorAll('#branches tbody tr, #calm li')].filter((one) => !one.hidden).length";
     assert_eq!(browser.eval(shown), json!(72));
+    let choose = |state: &str| {
+        format!(
+            "(() => {{ const box = document.querySelector('[name=state]'); box.value = '{state}'; \
+             box.dispatchEvent(new Event('input', {{ bubbles: true }})); return {shown}; }})()"
+        )
+    };
+    let (behind, calm) = (browser.eval(&choose("behind")), browser.eval(&choose("in-sync")));
+    assert_eq!(behind.as_u64().zip(calm.as_u64()).map(|(a, b)| a + b), Some(72));
+    assert!(calm.as_u64() > Some(0), "{calm}");
     eprintln!("649 branches: {size} bytes, first paint after {paint} ms, filtered in {filter} ms");
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
