@@ -186,7 +186,7 @@ impl Session {
         let inside = full.strip_prefix(repo.root()).map_err(|_| outside())?;
         if inside.as_os_str().is_empty() {
             return Err(Error::usage("the path is the root of the repository")
-                .with_hint("leave out the path to select all managed paths"));
+                .with_hint("name a file or folder in it; commands that need no path are about all managed paths without one"));
         }
         Ok(RepoPath::new(inside.as_os_str().as_bytes()))
     }

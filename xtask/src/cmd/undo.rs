@@ -59,8 +59,20 @@ pub(super) fn run(session: &Session, args: &UndoArgs) -> CommandResult {
     if let Some(own) = &undone.own_backup {
         session.print_info(&format!("`cargo xtask undo {own}` undoes this"));
     }
+    if !undone.pinned.is_empty() {
+        report::print_warning(&format!(
+            "{} pinned since, and kept; `cargo xtask unpin PATH` ends a pin:",
+            pluralize(undone.pinned.len(), "path")
+        ));
+        for path in &undone.pinned {
+            report::print_output(&format!("{path}\n"))?;
+        }
+    }
     if undone.kept.is_empty() {
-        return Ok(SUCCESS);
+        return Ok(match undone.pinned.is_empty() {
+            true => SUCCESS,
+            false => ErrorKind::Negative.exit_code(),
+        });
     }
     report::print_warning(&format!(
         "{} changed since, and kept:",

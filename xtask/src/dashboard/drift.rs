@@ -17,6 +17,7 @@ use xtask_sync::branch_overview::BranchReader;
 use xtask_sync::classify::{PathClass, classify_path};
 use xtask_sync::context::SyncContext;
 use xtask_sync::managed::ManagedPaths;
+use xtask_sync::pins::PinMark;
 use xtask_sync::run::{SyncInspection, SyncOptions, inspect_checkout};
 use xtask_sync::scan::ScanDepth;
 use xtask_sync::upstream::is_sync_commit;
@@ -69,6 +70,8 @@ pub(super) struct PathDrift {
     pub(super) reason: String,
     /// The entry of the commit of the branch.
     pub(super) head: Option<TreeEntry>,
+    /// The pin that keeps it, if it is pinned.
+    pub(super) pin: Option<PinMark>,
 }
 
 impl BranchDrift {
@@ -253,6 +256,7 @@ fn inspect_worktree(
         class: item.class,
         reason: item.reason(),
         head: item.state.head,
+        pin: item.state.pin.clone().filter(|_| item.class == PathClass::Pinned),
     };
     Ok(differing.map(path).collect())
 }
@@ -341,6 +345,7 @@ impl DriftReader<'_> {
                 class: classified.class,
                 reason: classified.why.to_string(),
                 head: state.head,
+                pin: state.pin.filter(|_| classified.class == PathClass::Pinned),
             }
         };
         Ok(states.into_iter().map(path).collect())

@@ -13,6 +13,7 @@ use super::html::{encode_query, escape, escape_message, escape_name, quote_word}
 use super::page::{PageTarget, render_command};
 use xtask_base::environment::{format_ago, format_rfc3339};
 use xtask_base::words::{pluralize, quote_for_shell};
+use xtask_config::PinHome;
 use xtask_sync::behind_history::DAYS;
 use xtask_sync::classify::PathClass;
 
@@ -343,7 +344,7 @@ pub(super) fn render_details(drift: &Drift, now: i64) -> String {
         if branch.paths.is_empty() && branch.fault.is_none() {
             continue;
         }
-        let body = render_branch(branch, now);
+        let body = render_branch(branch, &drift.canonical, now);
         let body = if html.len() + body.len() > MAX_DETAIL_BYTES {
             format!(
                 "<p>{} not in sync; this file has no room for them:</p>{}",
@@ -365,7 +366,7 @@ pub(super) fn render_details(drift: &Drift, now: i64) -> String {
 }
 
 /// Renders what is known of a branch: its state, the commands that mend it, and its paths by class and reason.
-pub(super) fn render_branch(branch: &BranchDrift, now: i64) -> String {
+pub(super) fn render_branch(branch: &BranchDrift, canonical: &str, now: i64) -> String {
     let mut html = String::new();
     if let Some(fault) = &branch.fault {
         html.push_str(&format!(
@@ -381,7 +382,7 @@ pub(super) fn render_branch(branch: &BranchDrift, now: i64) -> String {
             &branch.commit.to_string()[..10]
         ));
     }
-    for (what, command) in list_commands(branch) {
+    for (what, command) in list_commands(branch, canonical) {
         html.push_str(&format!("<p>{what}:</p>{}", render_command(&command)));
     }
     let mut by_reason: BTreeMap<(usize, &str), Vec<String>> = BTreeMap::new();
@@ -405,7 +406,7 @@ pub(super) fn render_branch(branch: &BranchDrift, now: i64) -> String {
 }
 
 /// Returns the commands that would bring a branch up to date, each with what it does.
-fn list_commands(branch: &BranchDrift) -> Vec<(&'static str, String)> {
+fn list_commands(branch: &BranchDrift, canonical: &str) -> Vec<(&'static str, String)> {
     let name = quote_word(branch.name.as_bytes());
     // What begins like an option is none.
     let named = if branch.name.starts_with('-') { format!("-- {name}") } else { name.clone() };
@@ -439,11 +440,18 @@ fn list_commands(branch: &BranchDrift) -> Vec<(&'static str, String)> {
     if branch.count(PathClass::Edited) + branch.count(PathClass::Untracked) > 0 {
         commands.push(("This shows its uncommitted changes", format!("{there} diff")));
     }
-    if let Some(pinned) = branch.paths.iter().find(|path| path.class == PathClass::Pinned) {
-        let path = quote_word(pinned.path.as_bytes());
+    if let Some(pin) = branch.paths.iter().find_map(|path| path.pin.as_ref()) {
+        let path = quote_word(pin.path.as_bytes());
         commands.push((
             "It keeps its content at pinned paths; this ends a pin",
-            format!("{there} unpin {path}"),
+            match pin.home {
+                PinHome::Canonical => format!(
+                    "git switch {} && cargo xtask unpin {path} --branch {}",
+                    quote_word(canonical.as_bytes()),
+                    quote_word(pin.branch.as_bytes())
+                ),
+                PinHome::Branch | PinHome::Upstream => format!("{there} unpin {path}"),
+            },
         ));
     }
     if branch.count(PathClass::Unknown) > 0 {

@@ -95,7 +95,7 @@ fn render_branch_page(
         Ok((_, None)) => return (404, "<p>There is no such branch.</p>".to_owned()),
         Err(failure) => return (500, format!("<p>{}</p>", escape_message(&failure.to_string()))),
     };
-    let mut html = render_branch(&branch, tools.world.now_seconds());
+    let mut html = render_branch(&branch, &context.config.branch, tools.world.now_seconds());
     if branch.paths.is_empty() && branch.fault.is_none() {
         html.push_str("<p>It is in sync.</p>");
         return (200, html);

@@ -366,6 +366,7 @@ fn interrupted_pin_and_unpin_are_all_or_nothing() {
             by: "Ada".to_owned(),
             since: 1_546_300_800,
             ended: false,
+            replaced_until: None,
         };
         let file = lapsed.file_path().to_string();
         place.write(&file, lapsed.render());

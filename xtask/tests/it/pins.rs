@@ -16,7 +16,7 @@ use crate::testkit::{Lab, Place, Ran, trace};
 
 /// A branch with versions of its own at `setup/a` and `scripts/run.sh`, and a canonical branch that has gone on
 /// there, at `setup/b`, and with a new file.
-fn own(lab: &Lab) -> Place<'_> {
+pub(crate) fn own(lab: &Lab) -> Place<'_> {
     let repo = lab.repo();
     repo.git(&["switch", "-qc", "feature"]);
     repo.write("setup/a", "own\n");
@@ -29,12 +29,12 @@ fn own(lab: &Lab) -> Place<'_> {
     repo
 }
 
-fn pin(repo: &Place<'_>, path: &str) -> Ran {
+pub(crate) fn pin(repo: &Place<'_>, path: &str) -> Ran {
     repo.xtask(&["pin", path, "--reason", "waiting for the vendor"])
 }
 
 /// The text of a pin, whenever it ends.
-fn pin_file(branch: &str, path: &str, until: &str) -> (String, String) {
+pub(crate) fn pin_file(branch: &str, path: &str, until: &str) -> (String, String) {
     let one = Pin {
         branch: branch.to_owned(),
         path: RepoPath::new(path),
@@ -43,18 +43,19 @@ fn pin_file(branch: &str, path: &str, until: &str) -> (String, String) {
         by: "Ada".to_owned(),
         since: 1_546_300_800,
         ended: false,
+        replaced_until: None,
     };
     (one.file_path().to_string(), one.render())
 }
 
-fn write_pin(repo: &Place<'_>, branch: &str, path: &str, until: &str) {
+pub(crate) fn write_pin(repo: &Place<'_>, branch: &str, path: &str, until: &str) {
     let (file, text) = pin_file(branch, path, until);
     repo.write(&file, text);
     repo.git(&["add", &file]);
     repo.git(&["commit", "-qm", "pinned", "--", &file]);
 }
 
-fn class_of(repo: &Place<'_>, path: &str) -> String {
+pub(crate) fn class_of(repo: &Place<'_>, path: &str) -> String {
     let plan = repo.plan(&[]);
     let line = plan.lines().find(|line| line.starts_with(&format!("{path} ")));
     line.map_or("in-sync".to_owned(), |line| line[path.len() + 1..].to_owned())
@@ -446,13 +447,18 @@ fn clones_and_renamed_branches_keep_pins() {
         "setup/a pinned keep\nsetup/b pinned keep\nsetup/new behind create\n"
     );
     two.xtask(&["sync"]).success();
-    // That of the upstream is ended there: a merge would end it for others.
-    two.xtask(&["unpin", "setup/b"]).status(2).says("its pin is of the upstream, `feature`");
-    assert_eq!(class_of(&two, "setup/b"), "pinned keep");
+    // Who knows the branch by another name ends the pin for himself: a merge ends it for nobody else.
+    two.xtask(&["unpin", "setup/b"])
+        .success()
+        .says("the pin ends for `colleague`; on `feature`, its upstream, it stays");
+    assert_eq!(class_of(&two, "setup/b"), "behind update");
     let remote = repo.xtask(&["propagate", "--remote", "--dry-run", "--json"]).success().json();
     let rows = remote["branches"].as_array().unwrap();
     let row = rows.iter().find(|row| row["branch"] == "feature").unwrap();
     assert_eq!((&row["pinned"], &row["written"]), (&2.into(), &1.into()));
+    two.git(&["push", "-q", "origin", "HEAD:feature"]);
+    repo.git(&["pull", "-q", "--rebase"]);
+    assert_eq!(class_of(&repo, "setup/b"), "pinned keep");
     // Another local branch is another branch, also if it follows one of this clone or of another remote.
     two.git(&["switch", "-q", "-c", "else", "--no-track", "origin/feature"]);
     assert_eq!(class_of(&two, "setup/b"), "behind update");
@@ -771,7 +777,7 @@ fn patterns_never_manage_pins() {
 }
 
 /// A repository with a remote, a second clone of it, and a branch with a version of its own at both.
-fn two_clones(lab: &Lab) -> (Place<'_>, Place<'_>) {
+pub(crate) fn two_clones(lab: &Lab) -> (Place<'_>, Place<'_>) {
     let repo = own(lab);
     let hub = lab.path("hub");
     repo.git(&["init", "-q", "--bare", "-b", "main", hub.as_str()]);
@@ -827,9 +833,8 @@ fn a_renamed_branch_keeps_its_pins_and_says_so() {
     assert_eq!(class_of(&repo, "setup/b"), "pinned keep");
     repo.xtask(&["unpin", "setup/b"]).success();
     assert_eq!(class_of(&repo, "setup/b"), "behind update");
+    // What has ended has, also of the pin with the former name.
     repo.git(&["branch", "-D", "-q", "feature"]);
-    assert_eq!(class_of(&repo, "setup/b"), "pinned keep");
-    repo.xtask(&["unpin", "setup/b"]).success();
     assert_eq!(class_of(&repo, "setup/b"), "behind update");
 }
 

@@ -4,7 +4,7 @@
 //!
 //! A file is named by its content and never changed, so that a merge only has files to add and to
 //! remove, and finds no conflict. What a squash merge brings back is older than what has replaced
-//! it. And more than half of a file is its own: git takes no file for another one renamed.
+//! it. And two thirds of a file are its own: git takes no file for another one renamed.
 //!
 //! ```text
 //! branch = "feature/a"
@@ -35,6 +35,9 @@ pub const PIN_ENDING: &[u8] = b".toml";
 /// The longest file that is read as a pin, in bytes: a path has at most 4096, a reason fits a line.
 pub const MAX_PIN_BYTES: u64 = 64 * 1024;
 
+/// The first moment that no file holds, 9999-01-01T00:00:00Z: there is always a later one to replace it.
+const END_OF_TIME: i64 = 253_370_764_800;
+
 /// The longest reason, in characters: it is shown in one line.
 const MAX_REASON: usize = 1000;
 
@@ -60,6 +63,9 @@ pub struct Pin {
     pub since: i64,
     /// Whether it says that the pin has ended.
     pub ended: bool,
+    /// The last day of what it replaces, if that is later than `until`: so long the file stays when it
+    /// has lapsed, because a merge may bring back what it replaces.
+    pub replaced_until: Option<Date>,
 }
 
 /// The commit in which a pin is stored.
@@ -67,6 +73,8 @@ pub struct Pin {
 pub enum PinHome {
     /// The branch itself.
     Branch,
+    /// Its upstream, as last fetched, in a commit that the branch has not merged yet.
+    Upstream,
     /// The canonical branch, by `--branch`.
     Canonical,
 }
@@ -98,12 +106,14 @@ impl Pin {
         let (branch, reason, by) = (quote(&self.branch), quote(&self.reason), quote(&self.by));
         let (until, since) = (self.until, format_rfc3339(self.since));
         let ended = if self.ended { "ended = true\n" } else { "" };
+        let replaced = self.replaced_until;
+        let replaced = replaced.map_or(String::new(), |day| format!("replaced-until = {day}\n"));
         let text = format!(
             "{COMMENT}\nbranch = {branch}\n{path}\nuntil = {until}\nreason = {reason}\nby = \
-             {by}\nsince = {since}\n{ended}"
+             {by}\nsince = {since}\n{ended}{replaced}"
         );
-        // Longer than all before it: two files have less than half in common.
-        format!("{text}id = \"{}\"\n", expand_digest(text.as_bytes(), text.len()))
+        // Twice as long as all before it: two files have less than a third in common.
+        format!("{text}id = \"{}\"\n", expand_digest(text.as_bytes(), 2 * text.len()))
     }
 
     /// Returns the path of the file, by its content.
@@ -125,11 +135,11 @@ impl Pin {
         !self.ended && today <= self.until
     }
 
-    /// Returns whether nothing depends on it after `today`: also one that has ended counts until the
-    /// last day of what it ends.
+    /// Returns the last day on which something depends on it: one that has ended counts as long as what
+    /// it ends would have, and one that replaces a longer one as long as that.
     #[must_use]
-    pub fn is_over(&self, today: Date) -> bool {
-        today > self.until
+    pub fn last_day(&self) -> Date {
+        self.replaced_until.map_or(self.until, |day| day.max(self.until))
     }
 }
 
@@ -190,7 +200,14 @@ fn read_pin(table: &TableReader<'_>) -> Option<Pin> {
         }
         is_path.then(|| RepoPath::new(bytes))
     });
-    let (until, since) = (table.read_date("until"), table.read_moment("since"));
+    let (until, replaced_until) = (table.read_date("until"), table.read_date("replaced-until"));
+    let since = table.read_moment("since").filter(|since| {
+        let is_early = *since < END_OF_TIME;
+        if !is_early {
+            table.add_fault("since", "`since` must be before 9999");
+        }
+        is_early
+    });
     let ended = table.read_bool("ended").unwrap_or(false);
     // It only makes the file unlike others.
     table.read_any_text("id");
@@ -212,6 +229,7 @@ fn read_pin(table: &TableReader<'_>) -> Option<Pin> {
         by,
         since: since?,
         ended,
+        replaced_until,
     })
 }
 
@@ -260,6 +278,7 @@ mod tests {
             by: "Ada \"the\" Countess".to_owned(),
             since: 1_796_000_000,
             ended: false,
+            replaced_until: None,
         }
     }
 
@@ -273,7 +292,8 @@ mod tests {
                 let text = one.render();
                 assert_eq!(text.lines().count(), 8, "{text}");
                 assert_eq!(Pin::parse("x.toml", text.as_bytes()).unwrap(), one, "{text}");
-                let ended = Pin { ended: true, ..one };
+                let replaced_until = Some(Date::parse("2027-02-01").unwrap());
+                let ended = Pin { ended: true, replaced_until, ..one };
                 assert_eq!(Pin::parse("x", ended.render().as_bytes()).unwrap(), ended);
             }
         }
@@ -295,7 +315,7 @@ mod tests {
             let (text, mine) = (other.render(), one.render());
             let shared = text.lines().filter(|line| mine.contains(line));
             let shared: usize = shared.map(|line| line.len() + 1).sum();
-            assert!(shared * 2 < text.len(), "{shared} of {}", text.len());
+            assert!(shared * 3 < text.len(), "{shared} of {}", text.len());
         }
     }
 
@@ -311,6 +331,7 @@ mod tests {
                 "p.toml:4: `until` must be a date",
             ),
             ("until = 2026-12-30", "", "`until` is missing"),
+            ("since = 2026", "since = 9999", "p.toml:7: `since` must be before 9999"),
             ("until = 2026-12-30", "untl = 2026-12-30", "p.toml:4: unknown key `untl`"),
             ("reason = \"x\"", "reason = \"\"", "p.toml:5: `reason` must not be empty"),
             ("reason = \"x\"", "reason = \"a\\nb\"", "p.toml:5: `reason` has control characters"),

@@ -223,19 +223,41 @@ impl Repo {
         if self.has_reftable() {
             return Vec::new();
         }
-        let moves = self.reflog_entries(&format!("refs/heads/{branch}")).into_iter().rev();
-        let former = moves.filter_map(|found| {
+        let mut current = branch.to_owned();
+        let mut former = Vec::new();
+        for found in self.reflog_entries(&format!("refs/heads/{branch}")).into_iter().rev() {
             // As git writes it: `Branch: renamed refs/heads/old to refs/heads/new`.
-            let rest = found.message.strip_prefix("Branch: renamed refs/heads/")?.to_owned();
-            rest.split_once(" to refs/heads/").map(|(old, _)| old.to_owned())
-        });
-        former.collect()
+            let moved = found.message.strip_prefix("Branch: ").and_then(|rest| {
+                let (verb, names) = rest.split_once(" refs/heads/")?;
+                let (old, new) = names.split_once(" to refs/heads/")?;
+                (new == current).then_some((verb, old))
+            });
+            match moved {
+                Some(("renamed", old)) => {
+                    former.push(old.to_owned());
+                    old.clone_into(&mut current);
+                }
+                // Its log is that of the branch that it was copied from.
+                Some(("copied", _)) => break,
+                _ => {}
+            }
+        }
+        former
     }
 
     /// Returns whether a remote of this name is configured.
     #[must_use]
     pub fn has_remote(&self, name: &str) -> bool {
         self.config_value(&format!("remote.{name}.url")).is_some()
+    }
+
+    /// Returns whether branches of a remote are fetched to `refs/remotes/NAME/`, as git sets it up.
+    #[must_use]
+    pub fn has_usual_refspec(&self, name: &str) -> bool {
+        let usual = format!("+refs/heads/*:refs/remotes/{name}/*");
+        let key = format!("remote.{name}.fetch");
+        let all = self.git.config_snapshot().plumbing().raw_values(key.as_str());
+        all.is_ok_and(|all| all.len() == 1 && **all[0] == *usual.as_bytes())
     }
 
     /// Returns the remote-tracking ref of a local branch and its commit, by the remote's refspecs;

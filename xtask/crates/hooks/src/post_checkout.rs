@@ -24,6 +24,7 @@ use xtask_sync::hook_policy::{
     is_unrelated_branch,
 };
 use xtask_sync::plan::{SyncPlan, WriteMode};
+use xtask_sync::report::describe_restored;
 use xtask_sync::rollback;
 use xtask_sync::run::{
     HintStyle, PlannedSync, SyncInspection, SyncOptions, apply_plan, check_repo_ready,
@@ -65,6 +66,7 @@ pub fn sync_after_hook(
         return Ok(Vec::new());
     };
     let has_work = !writes_nothing(&decided.plan)
+        || !decided.pinned_overlay().is_empty()
         || rollback::has_unfinished_transaction(repo)
         || has_only_syncs_ahead(repo, &decided)?;
     let branch = decided.head.branch.clone().unwrap_or_default();
@@ -193,7 +195,10 @@ fn sync_if_free(
         WriteMode::Commit => follow_upstream(repo, decided, tools, &mut lines)?,
         WriteMode::Worktree => Some(decided),
     };
-    if let Some(decided) = decided.filter(|decided| !writes_nothing(&decided.plan)) {
+    let has_work = |decided: &PlannedSync| {
+        !writes_nothing(&decided.plan) || !decided.pinned_overlay().is_empty()
+    };
+    if let Some(decided) = decided.filter(|decided| has_work(decided)) {
         lines.extend(write_files(repo, decided, mode, tools)?);
     }
     Ok(lines)
@@ -239,7 +244,12 @@ fn write_files(
     let branch = decided.head.branch.clone().unwrap_or_default();
     let files = list_written_paths(&decided.plan);
     let kept = KeptNotes::new(&decided, &context);
+    let others = decided.describe_other_pins(repo);
     let done = apply_plan(repo, *decided, &write_options(mode), tools)?;
+    let mut lines: Vec<String> = describe_restored(&done.restored_pinned).into_iter().collect();
+    if files.is_empty() {
+        return Ok(lines);
+    }
     let brought = format!(
         "{} brought up to date with `{}`: {}",
         pluralize(files.len(), "managed file"),
@@ -248,10 +258,11 @@ fn write_files(
     );
     let undo =
         done.backup.map_or(String::new(), |id| format!("; `cargo xtask undo {id}` undoes it"));
-    let mut lines = vec![match done.commit {
+    lines.push(match done.commit {
         Some(commit) => format!("{brought} (commit {}{undo})", repo.short_id(commit)),
         None => format!("{brought} (not committed{undo})"),
-    }];
+    });
+    lines.extend(others);
     let tip = context.canonical.commit;
     lines.extend(kept.retain_new(repo, &branch, tip, tools));
     let program = program::inspect_program(repo, VerifyDepth::Metadata);

@@ -421,6 +421,9 @@ mod tests {
             pin: has("pinned").then(|| PinMark {
                 until: xtask_base::date::Date::parse("2026-12-30").unwrap(),
                 reason: "for the vendor".to_owned(),
+                path: RepoPath::new("setup"),
+                branch: "feature".to_owned(),
+                home: xtask_config::PinHome::Branch,
             }),
             obstacle: has("barred").then_some(WriteObstacle::Submodule),
         }

@@ -1,6 +1,8 @@
 //! Removal of a worktree's overlay. For example, `setup/a` that `sync --no-commit` wrote gets the content of its
 //! index entry again.
 
+use std::collections::BTreeMap;
+
 use super::apply;
 use super::backup::{self, BackupInput};
 use super::overlay::{self, Overlay, OverlayBase, OverlayFile};
@@ -26,8 +28,20 @@ pub struct RemovedOverlay {
 /// Removes the overlay: each unchanged file goes back to its index entry, or to the user's work
 /// that `--force` replaced.
 pub fn remove_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<RemovedOverlay> {
+    remove_overlay_where(repo, "drop the overlay", &|_| true, tools)
+}
+
+/// Removes the files of the overlay at some paths, e.g. at those that are pinned now.
+pub(super) fn remove_overlay_where(
+    repo: &Repo,
+    purpose: &str,
+    is_wanted: &dyn Fn(&RepoPath) -> bool,
+    tools: &Tools<'_>,
+) -> Result<RemovedOverlay> {
     let overlay = overlay::read_overlay(repo)?;
-    if overlay.paths.is_empty() {
+    let (wanted, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        overlay.paths.iter().partition(|(path, _)| is_wanted(path));
+    if wanted.is_empty() {
         return Ok(RemovedOverlay::default());
     }
     let head = repo.head()?;
@@ -35,12 +49,13 @@ pub fn remove_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<RemovedOverlay> 
     let mut filters = repo.clean_filters(&index)?;
     let mut path_cache = PathCache::default();
     let (mut changes, mut kept) = (Vec::new(), Vec::new());
-    for (path, laid) in &overlay.paths {
+    for (path, laid) in wanted {
         let staged = repo.staged_status(&index, path)?;
         let work =
             repo.read_worktree_item(path, staged.entry(), &mut path_cache, &mut filters, &index)?;
         let goes = |path: &RepoPath| {
-            overlay.paths.get(path).is_some_and(|laid| laid.has_unchanged_file(repo, path))
+            is_wanted(path)
+                && overlay.paths.get(path).is_some_and(|laid| laid.has_unchanged_file(repo, path))
                 && repo.staged_status(&index, path).is_ok_and(|staged| staged.entry().is_none())
         };
         let work = predict_after_removal(repo, path, work, &goes)?;
@@ -51,9 +66,8 @@ pub fn remove_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<RemovedOverlay> 
         }
     }
     let count = changes.len();
-    let purpose = "drop the overlay".to_owned();
     let intent = BackupInput {
-        purpose: &purpose,
+        purpose,
         head: &head,
         head_move: None,
         changes: &changes,
@@ -62,8 +76,14 @@ pub fn remove_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<RemovedOverlay> 
         now: tools.world.now_seconds(),
     };
     let backup = (count > 0).then(|| backup::save_backup(repo, &intent)).transpose()?;
-    let transaction =
-        Transaction { purpose, changes, head: None, overlay: Some(Overlay::default()), backup };
+    let paths = others.into_iter().map(|(path, laid)| (path.clone(), *laid)).collect();
+    let transaction = Transaction {
+        purpose: purpose.to_owned(),
+        changes,
+        head: None,
+        overlay: Some(Overlay { paths }),
+        backup,
+    };
     let applied = apply::apply_transaction(&tools.apply_context(repo), &transaction, Some(index))?;
     Ok(RemovedOverlay { count, kept, backup: applied.backup })
 }

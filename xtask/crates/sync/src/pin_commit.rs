@@ -6,17 +6,19 @@ use super::apply;
 use super::backup::{self, BackupInput};
 use super::context::SyncContext;
 use super::overlay;
-use super::pin_edit::{NewPins, PinEdit, find_pin_target, plan_lapsed, plan_pins, plan_unpins};
+use super::pin_edit::{
+    NewPins, PinEdit, PinTarget, find_pin_target, plan_lapsed, plan_pins, plan_unpins,
+};
 use super::pin_reader::PinReader;
 use super::pin_report::{PinLine, PinReport};
-use super::pins::{BranchNames, StoredPin, is_pin_of, list_current};
+use super::pins::{StoredPin, is_pin_of, list_current};
 use super::run::{check_repo_ready, load_context};
 use super::transaction::{FileUpdate, HeadMove, PathUpdate, Transaction};
 use super::worktree_lock::LockWorktree as _;
 use xtask_base::date::Date;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
-use xtask_config::{PINS_FOLDER, Pin, PinHome};
+use xtask_config::{PINS_FOLDER, PinHome};
 use xtask_git::{
     FileMode, Head, Id, Index, IndexStatus, NewCommit, PathCache, Repo, Tools, TreeEntry,
     WorktreeItem,
@@ -51,12 +53,12 @@ pub fn change_pins(
 ) -> Result<PinReport> {
     let lock = if dry_run { None } else { Some(tools.lock_worktree(repo)?) };
     let context = load_context(repo, false)?;
-    if !dry_run {
-        check_repo_ready(repo, tools)?;
-    }
+    // A dry run refuses what the command would.
+    check_repo_ready(repo, tools)?;
     let now = tools.world.now_seconds();
     let reader = PinReader::new(repo, now);
-    let (head, branch, edit) = plan_request(repo, &context, &reader, request, now)?;
+    let (head, target, edit) = plan_request(repo, &context, &reader, request, now)?;
+    let branch = target.as_ref().map(|target| target.branch.clone()).or(head.branch.clone());
     let mut report = PinReport::empty(branch, reader.today());
     report.warnings.clone_from(&context.warnings);
     report.warnings.extend(lock.as_ref().and_then(|(_, recovered)| recovered.clone()));
@@ -66,8 +68,8 @@ pub fn change_pins(
     };
     (report.pins, report.removed) = (lines(&edit.written), lines(&edit.removed));
     report.warnings.extend(describe_other_name(&context, &reader, &head, &edit));
-    let remaining = describe_remaining(&context, &reader, &head, &edit)?;
-    report.is_still_covered = !remaining.is_empty();
+    let remaining = describe_remaining(&context, &reader, &head, target.as_ref(), &edit)?;
+    report.is_still_covered = !edit.removed.is_empty() && !remaining.is_empty();
     report.warnings.extend(remaining);
     if dry_run || edit.is_empty() {
         return Ok(report);
@@ -81,7 +83,7 @@ pub fn change_pins(
     Ok(report)
 }
 
-/// Warns if new pins hold another name than that of the upstream: in other clones they do not apply to it.
+/// Warns if what is written holds another name than that of the upstream: in other clones it says nothing about it.
 fn describe_other_name(
     context: &SyncContext,
     reader: &PinReader<'_>,
@@ -90,77 +92,113 @@ fn describe_other_name(
 ) -> Option<String> {
     let local = head.branch.as_deref()?;
     let upstream = reader.branch_names(context, local).upstream?;
-    let new = edit.written.first().filter(|new| new.home == PinHome::Branch)?;
-    (new.pin.branch != upstream).then(|| {
-        format!(
+    let new = edit.written.iter().chain(&edit.ended).find(|new| new.home == PinHome::Branch)?;
+    if new.pin.branch == upstream {
+        return None;
+    }
+    if !new.pin.ended {
+        return Some(format!(
             "the pin is of `{local}`, and its upstream is `{upstream}`: in other clones it applies once \
              it is pushed as `{local}`"
-        )
+        ));
+    }
+    let is_there = edit.removed.iter().any(|one| one.pin.branch == upstream);
+    is_there.then(|| {
+        format!("the pin ends for `{local}`; on `{upstream}`, its upstream, it stays until it is ended there")
     })
 }
 
-/// Warns if another pin still covers the path of one that ends: of a folder, of a file below it, or on the canonical
-/// branch.
+/// Warns if another pin still covers the path of one that ends: of a folder, of a file below it, on the canonical
+/// branch, or on the branch that one on the canonical branch was of.
 fn describe_remaining(
     context: &SyncContext,
     reader: &PinReader<'_>,
     head: &Head,
+    target: Option<&PinTarget>,
     edit: &PinEdit,
 ) -> Result<Vec<String>> {
     let canonical = &context.config.branch;
     let Some(branch) = &head.branch else { return Ok(Vec::new()) };
-    let names = (branch != canonical).then(|| reader.branch_names(context, branch));
-    let own = reader.read_tree(head.tree, branch)?;
-    let own = own.iter().filter(|(_, file)| !edit.files.contains(file));
-    let of_canonical = reader.read_tree(context.canonical.tree, canonical)?;
-    let others = of_canonical.iter().filter(|_| branch != canonical);
-    let stored = |home| {
-        move |(pin, file): &(Pin, RepoPath)| StoredPin {
-            pin: pin.clone(),
-            file: file.clone(),
-            home,
+    let is_canonical = branch == canonical;
+    let (names, mut all) = match target {
+        Some(target) if is_canonical => {
+            let names = Some(target.names.clone());
+            let own = reader.read_tree(target.tree, &target.branch);
+            let own = own.map(|own| StoredPin::list(&own, PinHome::Branch).collect::<Vec<_>>());
+            // A malformed file there is reported by whatever reads that branch.
+            let own = if context.is_protected(&target.branch) {
+                Vec::new()
+            } else {
+                own.unwrap_or_default()
+            };
+            let of_canonical = reader.read_tree(head.tree, canonical)?;
+            (names, StoredPin::list(&of_canonical, PinHome::Canonical).chain(own).collect())
         }
+        _ if is_canonical => {
+            let all = reader.read_tree(head.tree, canonical)?;
+            (None, StoredPin::list(&all, PinHome::Canonical).collect())
+        }
+        _ => reader.read_statements(context, head)?,
     };
-    let all = own.map(stored(PinHome::Branch)).chain(others.map(stored(PinHome::Canonical)));
-    let left = list_current(all.chain(edit.written.iter().cloned()));
+    let own_home = if is_canonical { PinHome::Canonical } else { PinHome::Branch };
+    all.retain(|one| one.home != own_home || !edit.files.contains(&one.file));
+    all.extend(edit.written.iter().chain(&edit.ended).cloned());
+    all.retain(|one| is_pin_of(&one.pin, names.as_ref()));
+    let left = list_current(all, names.as_ref());
     let mut lines = Vec::new();
     for StoredPin { pin: removed, .. } in &edit.removed {
-        let of = names.clone().unwrap_or_else(|| BranchNames::only(&removed.branch));
         let covers = |one: &&StoredPin| {
             one.pin.is_active(reader.today())
-                && is_pin_of(&one.pin, Some(&of))
+                && (names.is_some() || one.pin.branch == removed.branch)
                 && (one.pin.covers(&removed.path) || removed.covers(&one.pin.path))
         };
         lines.extend(left.iter().find(covers).map(|one| {
             let (path, other) = (&removed.path, &one.pin.path);
             match one.home {
-                PinHome::Canonical => format!("`{path}` remains pinned by a pin on `{canonical}`"),
-                PinHome::Branch if removed.covers(other) && path != other => {
-                    format!("`{other}` remains pinned")
+                PinHome::Canonical if !is_canonical => {
+                    format!("`{path}` remains pinned by a pin on `{canonical}`")
                 }
-                PinHome::Branch => format!("`{path}` remains pinned by the pin of `{other}`"),
+                PinHome::Branch if is_canonical => {
+                    let of = &one.pin.branch;
+                    format!(
+                        "`{path}` remains pinned by a pin in a commit of `{of}`: end it there, too"
+                    )
+                }
+                _ if removed.covers(other) && path != other => format!("`{other}` remains pinned"),
+                _ => format!("`{path}` remains pinned by the pin of `{other}`"),
             }
+        }));
+    }
+    for StoredPin { pin: new, .. } in &edit.written {
+        let longest = left
+            .iter()
+            .filter(|one| one.pin.is_active(reader.today()) && one.pin.covers(&new.path))
+            .filter(|one| names.is_some() || one.pin.branch == new.branch)
+            .max_by_key(|one| one.pin.until);
+        lines.extend(longest.filter(|one| one.pin.until > new.until).map(|one| {
+            let (path, other, until) = (&new.path, &one.pin.path, one.pin.until);
+            format!("`{path}` is pinned until {until} all the same, by the pin of `{other}`")
         }));
     }
     Ok(lines)
 }
 
-/// Returns the commit to build on, the branch whose pins change, and their change.
+/// Returns the commit to build on, the branch whose pins change if it is one, and their change.
 fn plan_request(
     repo: &Repo,
     context: &SyncContext,
     reader: &PinReader<'_>,
     request: &PinRequest,
     now: i64,
-) -> Result<(Head, Option<String>, PinEdit)> {
+) -> Result<(Head, Option<PinTarget>, PinEdit)> {
     let (target, edit) = match request {
         PinRequest::RemoveLapsed => {
             let head = repo.head()?;
-            let edit = plan_lapsed(context, reader, &head)?;
-            return Ok((head.clone(), head.branch, edit));
+            let edit = plan_lapsed(repo, context, reader, &head, now)?;
+            return Ok((head, None, edit));
         }
         PinRequest::Pin { paths, until, reason, branch } => {
-            let target = find_pin_target(repo, context, reader, branch.as_deref())?;
+            let target = find_pin_target(repo, context, reader, "pin", branch.as_deref())?;
             check_overlay(repo, paths)?;
             let by = repo.author(now)?.name;
             let (paths, until, reason) = (paths.clone(), *until, reason.clone());
@@ -169,12 +207,12 @@ fn plan_request(
             (target, edit)
         }
         PinRequest::Unpin { paths, branch } => {
-            let target = find_pin_target(repo, context, reader, branch.as_deref())?;
+            let target = find_pin_target(repo, context, reader, "unpin", branch.as_deref())?;
             let edit = plan_unpins(context, reader, &target, paths, now)?;
             (target, edit)
         }
     };
-    Ok((target.head, Some(target.branch), edit))
+    Ok((target.head.clone(), Some(target), edit))
 }
 
 /// Refuses paths at which `sync --no-commit` has written files: they are not the content of the branch, and the next
@@ -217,12 +255,13 @@ pub fn commit_pin_edit(
         let id = text.map(|text| repo.write_blob(text.as_bytes())).transpose()?;
         Ok((file, id.map(|id| TreeEntry { mode: FileMode::File, id })))
     };
+    let index = repo.read_index()?;
+    check_filters(repo, &index, edit)?;
     let changes = edit.file_changes().into_iter().map(write).collect::<Result<Vec<_>>>()?;
     let tree = repo.write_tree(Some(head.tree), &changes)?;
     if tree == head.tree {
         return Ok(None);
     }
-    let index = repo.read_index()?;
     let updates = plan_files(repo, head, &index, &changes)?;
     tools.disk.check_gate("write the commit").map_err(failed)?;
     let commit = repo.write_commit(&NewCommit {
@@ -263,6 +302,32 @@ pub fn commit_pin_edit(
     // Pruning can wait for another run.
     drop(backup::prune_backups(repo, now));
     Ok(Some(PinCommit { commit, backup: applied.backup }))
+}
+
+/// Refuses pins that would be stored in another form than they are read in: by a filter of `.gitattributes`, such as
+/// that of Git LFS, git would take each file for changed.
+fn check_filters(repo: &Repo, index: &Index, edit: &PinEdit) -> Result<()> {
+    let Some((file, text)) =
+        edit.file_changes().into_iter().find_map(|(file, text)| text.map(|text| (file, text)))
+    else {
+        return Ok(());
+    };
+    let store = |text: &str| {
+        let shown = repo.smudge_filters(index)?.smudge(&file, text.as_bytes())?;
+        repo.clean_filters(index)?.clean(&file, shown, index)
+    };
+    let refused = Error::unable(format!(
+        "a filter of `.gitattributes` changes what is in `{PINS_FOLDER}/`; nothing was changed"
+    ));
+    let refused = match store(&text) {
+        Ok(stored) if stored == text.as_bytes() => return Ok(()),
+        Ok(_) => refused,
+        Err(fault) => refused.with_detail(fault.message().to_owned()),
+    };
+    Err(refused.with_hint(format!(
+        "`{PINS_FOLDER}/*.toml -filter -working-tree-encoding` at the end of `.gitattributes` exempts it; \
+         commit that first"
+    )))
 }
 
 /// Plans the files and index entries. A file with changes that are not committed is an error: it would

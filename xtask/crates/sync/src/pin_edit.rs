@@ -12,13 +12,14 @@
 
 use super::context::{SYNC_BRANCH_PREFIX, SyncContext};
 use super::managed::ManagedPaths;
-use super::pin_reader::PinReader;
+use super::pin_reader::{MAX_PINS, PinReader};
 use super::pins::{BranchNames, StoredPin, is_pin_of, list_current};
+use std::collections::{BTreeMap, BTreeSet};
 use xtask_base::date::Date;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::words::{join_names, pluralize, quote_for_shell};
-use xtask_config::{Pin, PinHome};
+use xtask_config::{MAX_PIN_BYTES, Pin, PinHome};
 use xtask_git::{Head, Id, PathScope as _, Repo, TreeItem};
 
 /// How many pins are listed in an error.
@@ -35,7 +36,30 @@ pub struct PinTarget {
     pub names: BranchNames,
     pub home: PinHome,
     /// The tree with the content of the branch.
-    tree: Id,
+    pub(super) tree: Id,
+    /// What is known about the branch, replaced and ended pins included.
+    known: Vec<StoredPin>,
+}
+
+impl PinTarget {
+    /// Returns what is known about a path of the branch.
+    fn about(&self, path: &RepoPath) -> Vec<&StoredPin> {
+        self.known.iter().filter(|one| one.pin.path == *path && one.is_like(self.home)).collect()
+    }
+
+    /// Returns the pins that are not replaced and have not ended.
+    fn current(&self) -> Vec<StoredPin> {
+        let known = self.known.iter().filter(|one| one.is_like(self.home)).cloned();
+        list_current(known, Some(&self.names))
+    }
+
+    /// Returns the files of replaced pins that may go: those in the commit that name the branch as it is named now.
+    /// One with another name may be merged into the branch of that name.
+    fn own_files(&self, about: &[&StoredPin]) -> Vec<RepoPath> {
+        let names = [&self.branch, &self.names.local];
+        let own = about.iter().filter(|one| one.home == self.home);
+        own.filter(|one| names.contains(&&one.pin.branch)).map(|one| one.file.clone()).collect()
+    }
 }
 
 /// What a new pin says.
@@ -91,11 +115,12 @@ impl PinEdit {
 }
 
 /// Finds the branch whose pins change: the checked-out one; on the canonical branch the one named by
-/// `--branch`.
+/// `--branch`. `command` is `pin` or `unpin`, for errors.
 pub fn find_pin_target(
     repo: &Repo,
     context: &SyncContext,
     reader: &PinReader<'_>,
+    command: &str,
     named: Option<&str>,
 ) -> Result<PinTarget> {
     let head = repo.head()?;
@@ -111,23 +136,27 @@ pub fn find_pin_target(
         .with_hint("`git switch -c NAME` makes a branch here, `git branch -m NAME` renames this one"));
     }
     if branch == *canonical {
-        let Some(named) = named else { return Err(unnamed_error(canonical)) };
+        let Some(named) = named else { return Err(unnamed_error(canonical, command)) };
         let named = named.strip_prefix("refs/heads/").unwrap_or(named).to_owned();
         if context.is_reserved_branch(&named) {
             return Err(reserved_error(context, &named));
         }
+        check_canonical_head(repo, context, &head)?;
         let names = BranchNames::only(&named);
         let tree = find_branch_tree(repo, context, &named)?;
         let tree = tree.unwrap_or(head.tree);
-        return Ok(PinTarget { head, branch: named, names, home: PinHome::Canonical, tree });
+        let all = reader.read_tree(head.tree, canonical)?;
+        let known = StoredPin::list(&all, PinHome::Canonical);
+        let known = known.filter(|one| is_pin_of(&one.pin, Some(&names))).collect();
+        return Ok(PinTarget { head, branch: named, names, home: PinHome::Canonical, tree, known });
     }
     if let Some(named) = named {
         return Err(Error::usage(format!(
             "`--branch` is for the canonical branch, and `{branch}` is checked out; nothing was changed"
         ))
         .with_hint(format!(
-            "leave out `--branch` to pin on `{branch}`; or `git switch {canonical}`, then pin with \
-             `--branch {}` there",
+            "leave out `--branch` to {command} on `{branch}`; or `git switch {canonical}`, then {command} \
+             with `--branch {}` there",
             quote_for_shell(named)
         )));
     }
@@ -139,14 +168,31 @@ pub fn find_pin_target(
             "`{branch}` is protected: only pins on `{canonical}` apply there; nothing was changed"
         ))
         .with_hint(format!(
-            "`git switch {canonical}`, then `cargo xtask pin PATH --branch {} --reason …`",
-            quote_for_shell(&branch)
+            "`git switch {canonical}`, then `cargo xtask {command} PATH --branch {}{}`",
+            quote_for_shell(&branch),
+            if command == "pin" { " --reason …" } else { "" }
         )));
     }
+    let (_, known) = reader.read_statements(context, &head)?;
     let names = reader.branch_names(context, &branch);
     let tree = head.tree;
     let branch = choose_name(repo, &names);
-    Ok(PinTarget { head, branch, names, home: PinHome::Branch, tree })
+    Ok(PinTarget { head, branch, names, home: PinHome::Branch, tree, known })
+}
+
+/// Refuses a canonical branch on which a pin would have no effect: one that counts is ahead, or another.
+fn check_canonical_head(repo: &Repo, context: &SyncContext, head: &Head) -> Result<()> {
+    let counts = context.canonical.commit;
+    if head.commit == counts || repo.is_ancestor(counts, head.commit)? {
+        return Ok(());
+    }
+    let (branch, reference) = (&context.config.branch, &context.canonical.reference);
+    let short = reference.trim_start_matches("refs/remotes/").trim_start_matches("refs/heads/");
+    Err(Error::unable(format!(
+        "`{branch}` has not the last commit of `{short}`, which counts: what is pinned here would have no \
+         effect; nothing was changed"
+    ))
+    .with_hint("`git pull` brings it up to date"))
 }
 
 /// Returns the name that new pins of a branch hold: the one in this clone, which stays when the branch gets
@@ -158,11 +204,14 @@ fn choose_name(repo: &Repo, names: &BranchNames) -> String {
     upstream.unwrap_or(&names.local).clone()
 }
 
-fn unnamed_error(canonical: &str) -> Error {
+fn unnamed_error(canonical: &str, command: &str) -> Error {
     Error::usage(format!(
         "`{canonical}` is the canonical branch: its content is what others follow; nothing was changed"
     ))
-    .with_hint("`--branch BRANCH` names the branch that keeps its content, e.g. `--branch main`")
+    .with_hint(match command {
+        "unpin" => "`--branch BRANCH` names the branch whose pin ends, e.g. `--branch main`",
+        _ => "`--branch BRANCH` names the branch that keeps its content, e.g. `--branch main`",
+    })
 }
 
 fn reserved_error(context: &SyncContext, branch: &str) -> Error {
@@ -226,15 +275,9 @@ pub fn plan_pins(
         )));
     }
     check_paths(repo, context, target, &new.paths)?;
-    let today = reader.today();
-    let present = read_own_pins(context, reader, target)?;
-    let current = list_current(present.iter().cloned());
+    let current = target.current();
     let mut edit = PinEdit::default();
     for path in &new.paths {
-        let about: Vec<&StoredPin> = present
-            .iter()
-            .filter(|one| one.pin.branch == target.branch && one.pin.path == *path)
-            .collect();
         let says_same = |one: &StoredPin| {
             let Pin { branch, path: of, until, reason, .. } = &one.pin;
             (branch, of, until, reason) == (&target.branch, path, &new.until, &new.reason)
@@ -244,6 +287,8 @@ pub fn plan_pins(
         if is_there {
             continue;
         }
+        let about = target.about(path);
+        let replaced = about.iter().map(|one| one.pin.last_day()).max();
         let pin = Pin {
             branch: target.branch.clone(),
             path: path.clone(),
@@ -252,15 +297,40 @@ pub fn plan_pins(
             by: new.by.clone(),
             since: choose_moment(new.now, &about),
             ended: false,
+            replaced_until: replaced.filter(|day| *day > new.until),
         };
-        edit.files.extend(about.iter().map(|one| one.file.clone()));
+        edit.files.extend(target.own_files(&about));
         edit.written.push(StoredPin { file: pin.file_path(), pin, home: target.home });
     }
+    check_size(&edit, reader, target)?;
     if !edit.written.is_empty() {
-        edit.remove_lapsed(&present, target, &new.paths, today);
+        edit.remove_lapsed(target, &new.paths, reader.today());
     }
     edit.message = render_pin_message(target, &edit.written, &edit.removed, new);
     Ok(edit)
+}
+
+/// Refuses what could not be read back.
+fn check_size(edit: &PinEdit, reader: &PinReader<'_>, target: &PinTarget) -> Result<()> {
+    for StoredPin { pin, .. } in &edit.written {
+        let size = pin.render().len();
+        if size as u64 > MAX_PIN_BYTES {
+            return Err(Error::usage(format!(
+                "the pin of `{}` would have {size} bytes; {MAX_PIN_BYTES} at most are read; nothing was changed",
+                pin.path
+            ))
+            .with_hint("pin a folder above it, or give a shorter reason"));
+        }
+    }
+    let present = reader.read_tree(target.head.tree, &target.branch)?.len();
+    let count = present.saturating_sub(edit.files.len()) + edit.written.len();
+    if count > MAX_PINS {
+        return Err(Error::usage(format!(
+            "there would be {count} pins; {MAX_PINS} at most are read; nothing was changed"
+        ))
+        .with_hint("pin the folder that they are in"));
+    }
+    Ok(())
 }
 
 /// Returns when a statement is made: after all that are known about its branch and path, whatever the clocks say.
@@ -276,37 +346,18 @@ pub fn plan_unpins(
     paths: &[RepoPath],
     now: i64,
 ) -> Result<PinEdit> {
-    let present = read_own_pins(context, reader, target)?;
-    let current = list_current(present.iter().cloned());
-    let is_pinned = |path: &RepoPath| {
-        current.iter().any(|one| one.pin.path == *path && target.names.is_own(&one.pin.branch))
-    };
+    let current = target.current();
+    let is_pinned = |path: &RepoPath| current.iter().any(|one| one.pin.path == *path);
     let unknown: Vec<&RepoPath> = paths.iter().filter(|path| !is_pinned(path)).collect();
     if !unknown.is_empty() {
         return Err(unknown_pin_error(context, reader, target, &current, &unknown));
     }
     let today = reader.today();
     let mut edit = PinEdit::default();
-    let is_asked =
-        |one: &&StoredPin| paths.contains(&one.pin.path) && target.names.is_own(&one.pin.branch);
-    for ending in current.iter().filter(is_asked) {
-        let about: Vec<&StoredPin> = present
-            .iter()
-            .filter(|one| {
-                (&one.pin.branch, &one.pin.path) == (&ending.pin.branch, &ending.pin.path)
-            })
-            .collect();
-        edit.files.extend(about.iter().map(|one| one.file.clone()));
-        // It counts as long as what it ends.
-        let until = about.iter().map(|one| one.pin.until).max().unwrap_or(ending.pin.until);
-        let pin =
-            Pin { until, ended: true, since: choose_moment(now, &about), ..ending.pin.clone() };
-        if !pin.is_over(today) {
-            edit.ended.push(StoredPin { file: pin.file_path(), pin, home: target.home });
-        }
-        edit.removed.push(ending.clone());
+    for ending in current.iter().filter(|one| paths.contains(&one.pin.path)) {
+        edit.end_pin(ending, target, now, today);
     }
-    edit.remove_lapsed(&present, target, paths, today);
+    edit.remove_lapsed(target, paths, today);
     let lapsed: Vec<&StoredPin> =
         edit.removed.iter().filter(|one| !paths.contains(&one.pin.path)).collect();
     let mut names: Vec<String> = paths.iter().map(ToString::to_string).collect();
@@ -318,27 +369,90 @@ pub fn plan_unpins(
 }
 
 impl PinEdit {
-    /// Adds the removal of what has lapsed on the branch itself, besides what is about `paths`.
-    fn remove_lapsed(
-        &mut self,
-        present: &[StoredPin],
-        target: &PinTarget,
-        paths: &[RepoPath],
-        today: Date,
-    ) {
-        let is_over = |one: &&StoredPin| {
-            one.pin.is_over(today)
-                && target.names.is_own(&one.pin.branch)
-                && !paths.contains(&one.pin.path)
+    /// Adds the end of a pin, which counts as long as what it ends.
+    fn end_pin(&mut self, ending: &StoredPin, target: &PinTarget, now: i64, today: Date) {
+        let about = target.about(&ending.pin.path);
+        self.files.extend(target.own_files(&about));
+        let until = about.iter().map(|one| one.pin.last_day()).max().unwrap_or(ending.pin.until);
+        let pin = Pin {
+            branch: target.branch.clone(),
+            until,
+            ended: true,
+            since: choose_moment(now, &about),
+            replaced_until: None,
+            ..ending.pin.clone()
         };
-        let over: Vec<StoredPin> = present.iter().filter(is_over).cloned().collect();
+        if today <= until {
+            self.ended.push(StoredPin { file: pin.file_path(), pin, home: target.home });
+        }
+        self.removed.push(ending.clone());
+    }
+
+    /// Adds the removal of what has lapsed on the branch itself, besides what is about `paths`.
+    fn remove_lapsed(&mut self, target: &PinTarget, paths: &[RepoPath], today: Date) {
+        let present = target.known.iter().filter(|one| one.home == target.home);
+        let mut over = list_removable(present, today);
+        over.retain(|one| !paths.contains(&one.pin.path));
         self.files.extend(over.iter().map(|one| one.file.clone()));
-        self.removed.extend(list_current(over));
+        self.removed.extend(list_current(over, None));
     }
 }
 
-/// Plans the removal of all that has lapsed in the commit, of whatever branch: nothing depends on it.
-pub fn plan_lapsed(context: &SyncContext, reader: &PinReader<'_>, head: &Head) -> Result<PinEdit> {
+/// Returns the pins on which nothing depends any more: neither on them, nor on another about the same path of the same
+/// branch, which would count instead.
+fn list_removable<'p>(
+    present: impl IntoIterator<Item = &'p StoredPin>,
+    today: Date,
+) -> Vec<StoredPin> {
+    let mut groups: BTreeMap<(&str, &RepoPath), Vec<&StoredPin>> = BTreeMap::new();
+    for one in present {
+        groups.entry((&one.pin.branch, &one.pin.path)).or_default().push(one);
+    }
+    let over = groups.into_values().filter(|all| all.iter().all(|one| one.pin.last_day() < today));
+    over.flatten().cloned().collect()
+}
+
+/// Returns the branches whose pins a commit may end: the branch itself; on the canonical branch all that it names.
+fn list_targets(
+    repo: &Repo,
+    context: &SyncContext,
+    reader: &PinReader<'_>,
+    head: &Head,
+    home: PinHome,
+    all: &[StoredPin],
+) -> Result<Vec<PinTarget>> {
+    let target = |branch: String, names: BranchNames, known: Vec<StoredPin>| PinTarget {
+        head: head.clone(),
+        branch,
+        names,
+        home,
+        tree: head.tree,
+        known,
+    };
+    if home == PinHome::Branch {
+        let (names, known) = reader.read_statements(context, head)?;
+        return Ok(names
+            .map(|names| target(choose_name(repo, &names), names, known))
+            .into_iter()
+            .collect());
+    }
+    let named: BTreeSet<&String> = all.iter().map(|one| &one.pin.branch).collect();
+    let of = |name: &String| all.iter().filter(|one| one.pin.branch == *name).cloned().collect();
+    Ok(named
+        .into_iter()
+        .map(|name| target(name.clone(), BranchNames::only(name), of(name)))
+        .collect())
+}
+
+/// Plans the removal of all that has lapsed in the commit, of whatever branch: nothing depends on it. A lapsed pin of
+/// the branch itself that replaces a longer one has to stay, and ends.
+pub fn plan_lapsed(
+    repo: &Repo,
+    context: &SyncContext,
+    reader: &PinReader<'_>,
+    head: &Head,
+    now: i64,
+) -> Result<PinEdit> {
     let Some(branch) = &head.branch else {
         return Err(Error::usage(
             "HEAD is detached: pins are removed on a branch; nothing was changed",
@@ -353,13 +467,28 @@ pub fn plan_lapsed(context: &SyncContext, reader: &PinReader<'_>, head: &Head) -
     if context.is_reserved_branch(branch) && !is_canonical {
         return Err(reserved_error(context, branch));
     }
-    let home = if is_canonical { PinHome::Canonical } else { PinHome::Branch };
-    let all = reader.read_tree(head.tree, branch)?;
-    let over = all.iter().filter(|(pin, _)| pin.is_over(reader.today()));
-    let over: Vec<StoredPin> =
-        over.map(|(pin, file)| StoredPin { pin: pin.clone(), file: file.clone(), home }).collect();
-    let files = over.iter().map(|one| one.file.clone()).collect();
-    let removed = list_current(over);
+    let (home, today) = match is_canonical {
+        true => (PinHome::Canonical, reader.today()),
+        false => (PinHome::Branch, reader.today()),
+    };
+    let all: Vec<StoredPin> =
+        StoredPin::list(&reader.read_tree(head.tree, branch)?, home).collect();
+    let over = list_removable(&all, today);
+    let mut edit = PinEdit {
+        files: over.iter().map(|one| one.file.clone()).collect(),
+        removed: list_current(over, None),
+        ..PinEdit::default()
+    };
+    for target in list_targets(repo, context, reader, head, home, &all)? {
+        let mut lapsed = target.current();
+        lapsed.retain(|one| {
+            one.pin.until < today && one.home == home && !edit.files.contains(&one.file)
+        });
+        for one in &lapsed {
+            edit.end_pin(one, &target, now, today);
+        }
+    }
+    let removed = &edit.removed;
     let names: Vec<String> = removed.iter().map(|one| one.pin.path.to_string()).collect();
     let listed: Vec<String> =
         removed.iter().map(|one| format!("{} of {}", one.pin.path, one.pin.branch)).collect();
@@ -367,25 +496,8 @@ pub fn plan_lapsed(context: &SyncContext, reader: &PinReader<'_>, head: &Head) -
         1 => format!("Remove the lapsed pin of {}", names[0]),
         many => format!("Remove {} that have lapsed", pluralize(many, "pin")),
     };
-    let message = render_message(&subject, &listed, &[]);
-    Ok(PinEdit { files, removed, message, ..PinEdit::default() })
-}
-
-/// Returns the pins of the branch in the tree that is committed on.
-fn read_own_pins(
-    context: &SyncContext,
-    reader: &PinReader<'_>,
-    target: &PinTarget,
-) -> Result<Vec<StoredPin>> {
-    let place = target.head.branch.as_deref().unwrap_or(&context.config.branch);
-    let all = reader.read_tree(target.head.tree, place)?;
-    let own = all.iter().filter(|(pin, _)| is_pin_of(pin, Some(&target.names)));
-    let stored = own.map(|(pin, file)| StoredPin {
-        pin: pin.clone(),
-        file: file.clone(),
-        home: target.home,
-    });
-    Ok(stored.collect())
+    edit.message = render_message(&subject, &listed, &[]);
+    Ok(edit)
 }
 
 /// What a path of a pin names.
@@ -468,15 +580,6 @@ fn unknown_pin_error(
         if names.len() == 1 { "is" } else { "are" }
     ));
     for path in unknown {
-        let of_upstream =
-            |one: &&StoredPin| one.pin.path == **path && !target.names.is_own(&one.pin.branch);
-        if let Some(other) = present.iter().find(of_upstream) {
-            error = error.with_hint(format!(
-                "its pin is of the upstream, `{}`: end it on that branch; here it applies until \
-                 `git push -u` or `git branch --unset-upstream` makes this one another branch",
-                other.pin.branch
-            ));
-        }
         if let Some(above) = present.iter().find(|one| path.is_below(&one.pin.path)) {
             let folder = &above.pin.path;
             let typed = quote_for_shell(&folder.to_string());
@@ -527,7 +630,7 @@ fn render_pin_message(
 
 fn describe_branch(target: &PinTarget) -> String {
     match target.home {
-        PinHome::Branch => String::new(),
+        PinHome::Branch | PinHome::Upstream => String::new(),
         PinHome::Canonical => format!(" on {}", target.branch),
     }
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::context::SyncContext;
-use super::pins::{BranchNames, BranchPins, StoredPin, is_pin_of};
+use super::pins::{BranchNames, BranchPins, StoredPin, is_pin_of, list_current};
 use xtask_base::date::Date;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
@@ -47,6 +47,8 @@ pub struct PinReader<'r> {
     /// By the id of the folder.
     folders: RefCell<BTreeMap<Id, FolderContent>>,
     files: RefCell<BTreeMap<Id, Pin>>,
+    /// Whether the branches of a remote are fetched to the usual refs.
+    usual_remotes: RefCell<BTreeMap<String, bool>>,
 }
 
 /// The pins in the folder of a tree, with their files.
@@ -93,6 +95,7 @@ impl<'r> PinReader<'r> {
             trees: RefCell::default(),
             folders: RefCell::default(),
             files: RefCell::default(),
+            usual_remotes: RefCell::default(),
         }
     }
 
@@ -102,10 +105,24 @@ impl<'r> PinReader<'r> {
         self.today
     }
 
-    /// Returns the pins of a branch, those that have lapsed included: in its commit, on the canonical branch, and in
-    /// the commits of its upstream that it has not merged yet. A malformed file in one of the trees is a usage error
-    /// that names file, line and branch.
+    /// Returns the pins of a branch, those that have lapsed included. A malformed file in one of the trees is a usage
+    /// error that names file, line and branch.
     pub fn read_branch(&self, context: &SyncContext, head: &Head) -> Result<BranchPins> {
+        let (names, all) = self.read_statements(context, head)?;
+        if all.is_empty() {
+            return Ok(BranchPins::none(self.today));
+        }
+        Ok(BranchPins::new(all, names.as_ref(), self.today))
+    }
+
+    /// Returns the names of a branch and all pins about it, replaced and ended ones included: on the canonical branch,
+    /// in its own commit, and in the commits of its upstream that it has not merged yet. Without pins no names are
+    /// looked up.
+    pub fn read_statements(
+        &self,
+        context: &SyncContext,
+        head: &Head,
+    ) -> Result<(Option<BranchNames>, Vec<StoredPin>)> {
         let name = &context.config.branch;
         let canonical = self.read_tree(context.canonical.tree, name)?;
         let is_protected = head.branch.as_ref().is_some_and(|name| context.is_protected(name));
@@ -118,21 +135,53 @@ impl<'r> PinReader<'r> {
             false => self.read_upstream(context, head, &own)?,
         };
         if canonical.is_empty() && own.is_empty() && upstream.is_empty() {
-            return Ok(BranchPins::none(self.today));
+            return Ok((None, Vec::new()));
         }
         let names = head.branch.as_ref().map(|name| self.branch_names(context, name));
-        let homes =
-            [(canonical, PinHome::Canonical), (own, PinHome::Branch), (upstream, PinHome::Branch)];
-        let mut pins = Vec::new();
-        for (folder, home) in &homes {
-            let ours = folder.iter().filter(|(pin, _)| is_pin_of(pin, names.as_ref()));
-            pins.extend(ours.map(|(pin, file)| StoredPin {
-                pin: pin.clone(),
-                file: file.clone(),
-                home: *home,
-            }));
+        let all = StoredPin::list(&canonical, PinHome::Canonical)
+            .chain(StoredPin::list(&own, PinHome::Branch))
+            .chain(StoredPin::list(&upstream, PinHome::Upstream))
+            .filter(|stored| is_pin_of(&stored.pin, names.as_ref()))
+            .collect();
+        Ok((names, all))
+    }
+
+    /// Describes the pins of other branches in a commit that cover a path of `written`, where the branch that they name
+    /// may be this one: no branch here or at the remote has that name, or this one had it before.
+    pub fn describe_others(
+        &self,
+        context: &SyncContext,
+        head: &Head,
+        today: Date,
+        written: &[&RepoPath],
+    ) -> Result<Vec<String>> {
+        let Some(name) = head.branch.as_ref().filter(|_| !written.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let all = self.read_tree(head.tree, name)?;
+        let names = self.branch_names(context, name);
+        let others = StoredPin::list(&all, PinHome::Branch).filter(|one| {
+            one.pin.branch != context.config.branch && !names.contains(&one.pin.branch)
+        });
+        let mut lines = Vec::new();
+        for StoredPin { pin, .. } in list_current(others, None) {
+            let Some(path) = written.iter().find(|path| pin.covers(path)) else { continue };
+            let other = &pin.branch;
+            let is_gone = || -> Result<bool> {
+                let remote = format!("refs/remotes/{}/{other}", context.config.remote);
+                let local = format!("refs/heads/{other}");
+                Ok(self.repo.resolve_ref(&local)?.is_none()
+                    && self.repo.resolve_ref(&remote)?.is_none())
+            };
+            let had_name = || self.repo.former_names(name).contains(other);
+            if pin.is_active(today) && (is_gone()? || had_name()) {
+                lines.push(format!(
+                    "`{path}` is pinned for `{other}` in this commit: if `{name}` is that branch, renamed, \
+                     `cargo xtask undo` brings its content back, and `cargo xtask pin` keeps it"
+                ));
+            }
         }
-        Ok(BranchPins::new(pins, self.today))
+        Ok(lines)
     }
 
     /// Returns the names by which pins apply to the local branch `name`. A branch that was made from
@@ -145,27 +194,54 @@ impl<'r> PinReader<'r> {
         let upstream = self.upstream_name(context, name).filter(|upstream| upstream != name);
         let is_free = |former: &String| {
             let reference = format!("refs/heads/{former}");
-            *former != name && matches!(self.repo.resolve_ref(&reference), Ok(None))
+            *former != name
+                && upstream.as_ref() != Some(former)
+                && matches!(self.repo.resolve_ref(&reference), Ok(None))
         };
         let former = self.repo.former_names(name).into_iter().filter(is_free).collect();
         BranchNames { local: name.to_owned(), upstream, former }
+    }
+
+    /// Returns the remote of a local branch and the name that the branch has there; `None` if it follows a branch of
+    /// this clone, or one that is protected or reserved, or nothing.
+    fn find_followed(&self, context: &SyncContext, name: &str) -> Option<(String, String)> {
+        let merge = self.repo.config_value(&format!("branch.{name}.merge"))?;
+        let remote = self.repo.config_value(&format!("branch.{name}.remote"))?;
+        let followed = merge.strip_prefix("refs/heads/")?;
+        let is_other =
+            remote == "." || context.is_protected(followed) || context.is_reserved_branch(followed);
+        (!is_other).then(|| (remote, followed.to_owned()))
     }
 
     /// Returns the name of the branch that a local one follows at the remote of the canonical branch. A branch that
     /// was made from a protected or reserved one and follows it is not that branch, and one that follows a branch of
     /// this clone or of another remote is another one.
     fn upstream_name(&self, context: &SyncContext, name: &str) -> Option<String> {
-        let merge = self.repo.config_value(&format!("branch.{name}.merge"))?;
-        let remote = self.repo.config_value(&format!("branch.{name}.remote"))?;
-        let upstream = merge.strip_prefix("refs/heads/")?;
-        let is_branch = remote == context.config.remote
-            && !context.is_protected(upstream)
-            && !context.is_reserved_branch(upstream);
-        is_branch.then(|| upstream.to_owned())
+        let (remote, followed) = self.find_followed(context, name)?;
+        (remote == context.config.remote).then_some(followed)
     }
 
-    /// Returns the pins of the upstream of a local branch, or of the branch of the same name at the remote, as last
-    /// fetched; none if `own`, those of the branch, are as new: then it has merged that commit.
+    /// Returns the last fetched commit of the branch that a local one follows, or else of the one of the same name at
+    /// the remote of the canonical branch, with its ref.
+    fn find_upstream(&self, context: &SyncContext, name: &str) -> Result<Option<(String, Id)>> {
+        let (remote, followed) = match self.find_followed(context, name) {
+            Some(found) => found,
+            None => (context.config.remote.clone(), name.to_owned()),
+        };
+        let is_usual = *self
+            .usual_remotes
+            .borrow_mut()
+            .entry(remote.clone())
+            .or_insert_with(|| self.repo.has_usual_refspec(&remote));
+        if !is_usual && let Some(found) = self.repo.upstream(name)? {
+            return Ok(Some(found));
+        }
+        let reference = format!("refs/remotes/{remote}/{followed}");
+        Ok(self.repo.resolve_ref(&reference)?.map(|commit| (reference, commit)))
+    }
+
+    /// Returns the pins of the upstream of a local branch; none if `own`, those of the branch, are as new: then it has
+    /// merged that commit.
     fn read_upstream(
         &self,
         context: &SyncContext,
@@ -175,11 +251,10 @@ impl<'r> PinReader<'r> {
         let Some(name) = head.branch.as_ref().filter(|_| self.place == BranchPlace::Local) else {
             return Ok(FolderPins::default());
         };
-        let upstream = self.upstream_name(context, name);
-        let upstream = upstream.as_ref().unwrap_or(name);
-        let reference = format!("refs/remotes/{}/{upstream}", context.config.remote);
-        let commit = self.repo.resolve_ref(&reference)?.filter(|commit| *commit != head.commit);
-        let Some(commit) = commit else { return Ok(FolderPins::default()) };
+        let found = self.find_upstream(context, name)?;
+        let Some((reference, commit)) = found.filter(|(_, commit)| *commit != head.commit) else {
+            return Ok(FolderPins::default());
+        };
         let short = reference.trim_start_matches("refs/remotes/");
         let pins = self.read_tree(self.repo.tree_of(commit)?, short)?;
         let is_known = pins.iter().all(|pin| own.contains(pin));
@@ -289,8 +364,7 @@ impl PinFault {
         let error = Error::usage(format!("malformed pin on `{place}`: {}", shown.join("; ")));
         let error = others.iter().cloned().fold(error, Error::with_detail);
         error.with_hint(format!(
-            "correct `{file}` on `{place}` and commit it, or remove it: `git rm {file}`, then commit; \
-             `cargo xtask pin PATH …` makes a new one"
+            "remove it on `{place}`: `git rm {file}`, then commit; `cargo xtask pin PATH …` makes a new one"
         ))
     }
 }

@@ -10,14 +10,12 @@ use serde::Serialize;
 use super::context::SyncContext;
 use super::pin_edit::{PinCoverage, find_coverage, find_named_tree};
 use super::pin_reader::PinReader;
-use super::pins::{
-    BranchNames, StoredPin, describe_days_left, is_ending_soon, is_pin_of, list_current,
-};
+use super::pins::{StoredPin, describe_days_left, is_ending_soon, is_pin_of, list_current};
 use xtask_base::date::Date;
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
 use xtask_base::words::{pluralize, sanitize_line};
-use xtask_config::{Pin, PinHome};
+use xtask_config::PinHome;
 use xtask_git::{Head, Id, Repo};
 use xtask_report::{BOLD, DIM, GREEN, YELLOW, join_lines, short_id};
 
@@ -65,6 +63,8 @@ pub struct PinLine {
     pub state: PinState,
     /// Whether it is on the canonical branch.
     pub canonical: bool,
+    /// Whether it is only in commits of the upstream, as last fetched, that the branch has not merged yet.
+    pub unmerged: bool,
     /// Why it has no effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -90,6 +90,7 @@ impl PinLine {
             since: Date::from_seconds(pin.since),
             state,
             canonical: *home == PinHome::Canonical,
+            unmerged: *home == PinHome::Upstream,
             note: None,
         }
     }
@@ -110,7 +111,11 @@ impl PinLine {
             width => format!("{:<width$}  ", self.branch),
         };
         let left = describe_days_left(today, *until);
-        let place = if self.canonical { ", on the canonical branch" } else { "" };
+        let place = match (self.canonical, self.unmerged) {
+            (true, _) => ", on the canonical branch",
+            (_, true) => ", at the upstream, not merged yet",
+            _ => "",
+        };
         let note = note.as_ref().map_or(String::new(), |note| format!(": {note}"));
         let path = path.to_string();
         format!(
@@ -281,29 +286,35 @@ fn list_pins_of(
     let branch = head.branch.as_deref();
     let place = branch.unwrap_or("HEAD");
     let is_canonical = branch == Some(context.config.branch.as_str());
-    let names = match branch {
-        Some(name) if !is_canonical => Some(reader.branch_names(context, name)),
-        _ => None,
-    };
     let mut lines = Vec::new();
-    let canonical = reader.read_tree(context.canonical.tree, &context.config.branch)?;
-    for stored in select_current(&canonical, names.as_ref(), PinHome::Canonical) {
-        let tree = find_tree_of(repo, context, head, &names, &stored.pin)?;
-        lines.push(judge_pin(repo, context, &stored, tree, today)?);
-    }
-    if is_canonical || head.tree == context.canonical.tree {
+    if is_canonical {
+        let all = reader.read_tree(context.canonical.tree, &context.config.branch)?;
+        for stored in list_current(StoredPin::list(&all, PinHome::Canonical), None) {
+            let tree = find_named_tree(repo, context, &stored.pin.branch)?;
+            lines.push(judge_pin(repo, context, &stored, tree, today)?);
+        }
         return Ok(lines);
     }
-    let own = reader.read_tree(head.tree, place)?;
-    for stored in select_current(&own, names.as_ref(), PinHome::Branch) {
-        let line = judge_pin(repo, context, &stored, Some(head.tree), today)?;
-        lines.push(match branch.is_some_and(|name| context.is_protected(name)) {
-            true => line.with_note(format!(
+    let (names, all) = reader.read_statements(context, head)?;
+    for stored in list_current(all, names.as_ref()) {
+        let tree = match (&names, stored.home) {
+            (None, PinHome::Canonical) => find_named_tree(repo, context, &stored.pin.branch)?,
+            _ => Some(head.tree),
+        };
+        lines.push(judge_pin(repo, context, &stored, tree, today)?);
+    }
+    if let Some(name) = branch.filter(|name| context.is_protected(name)) {
+        let names = reader.branch_names(context, name);
+        let own = reader.read_tree(head.tree, place)?;
+        let own = StoredPin::list(&own, PinHome::Branch);
+        let own = own.filter(|one| is_pin_of(&one.pin, Some(&names)));
+        for stored in list_current(own, Some(&names)) {
+            let line = judge_pin(repo, context, &stored, Some(head.tree), today)?;
+            lines.push(line.with_note(format!(
                 "`{place}` is protected: only pins on `{}` apply",
                 context.config.branch
-            )),
-            false => line,
-        });
+            )));
+        }
     }
     lines.sort_by(|one, two| one.path.cmp(&two.path));
     Ok(lines)
@@ -319,7 +330,7 @@ fn list_orphaned(
     let own = head.branch.as_ref().map(|name| reader.branch_names(context, name));
     let all = reader.read_tree(head.tree, head.branch.as_deref().unwrap_or("HEAD"))?;
     let mut lines = Vec::new();
-    for stored in select_current(&all, None, PinHome::Branch) {
+    for stored in list_current(StoredPin::list(&all, PinHome::Branch), None) {
         let name = &stored.pin.branch;
         let is_own = own.as_ref().is_some_and(|own| own.contains(name));
         let is_canonical = head.tree == context.canonical.tree;
@@ -329,30 +340,6 @@ fn list_orphaned(
         }
     }
     Ok(lines)
-}
-
-/// Returns the current pins of a tree that are of a branch with these names.
-fn select_current(
-    all: &[(Pin, RepoPath)],
-    names: Option<&BranchNames>,
-    home: PinHome,
-) -> Vec<StoredPin> {
-    let ours = all.iter().filter(|(pin, _)| is_pin_of(pin, names));
-    list_current(ours.map(|(pin, file)| StoredPin { pin: pin.clone(), file: file.clone(), home }))
-}
-
-/// Returns the tree with the content that a canonical pin is about; `None` if its branch is not here.
-fn find_tree_of(
-    repo: &Repo,
-    context: &SyncContext,
-    head: &Head,
-    names: &Option<BranchNames>,
-    pin: &Pin,
-) -> Result<Option<Id>> {
-    if names.is_some() {
-        return Ok(Some(head.tree));
-    }
-    find_named_tree(repo, context, &pin.branch)
 }
 
 /// Returns the line of a pin, with the reason if it has no effect.

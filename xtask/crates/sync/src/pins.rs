@@ -9,6 +9,7 @@
 //! feature/a  scripts    until 2026-11-30   has lapsed
 //! ```
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -29,12 +30,30 @@ pub struct StoredPin {
     pub home: PinHome,
 }
 
+impl StoredPin {
+    /// Returns pins of a tree as those of a home.
+    pub fn list(pins: &[(Pin, RepoPath)], home: PinHome) -> impl Iterator<Item = StoredPin> {
+        pins.iter().map(move |(pin, file)| StoredPin { pin: pin.clone(), file: file.clone(), home })
+    }
+
+    /// Returns whether pins of `home` replace it: those of the canonical branch are pins of their own.
+    #[must_use]
+    pub fn is_like(&self, home: PinHome) -> bool {
+        (self.home == PinHome::Canonical) == (home == PinHome::Canonical)
+    }
+}
+
 /// Why a path is pinned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PinMark {
     /// The last day on which the pin applies.
     pub until: Date,
     pub reason: String,
+    /// The pin's own path: the same, or a folder above.
+    pub path: RepoPath,
+    /// The branch that it names.
+    pub branch: String,
+    pub home: PinHome,
 }
 
 impl fmt::Display for PinMark {
@@ -50,7 +69,7 @@ pub struct BranchNames {
     pub local: String,
     /// The name of its upstream branch, if it is another one.
     pub upstream: Option<String>,
-    /// The names that it had in this clone before it was renamed, which no branch has now.
+    /// The names that it had in this clone before it was renamed, which no branch here has now.
     pub former: Vec<String>,
 }
 
@@ -64,13 +83,8 @@ impl BranchNames {
     /// Returns whether `name` is one of them.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        self.is_own(name) || self.upstream.as_deref() == Some(name)
-    }
-
-    /// Returns whether `name` is no other branch's: that of the upstream may be.
-    #[must_use]
-    pub fn is_own(&self, name: &str) -> bool {
-        self.local == name || self.former.iter().any(|former| former == name)
+        let others = self.upstream.iter().chain(&self.former);
+        self.local == name || others.into_iter().any(|other| other == name)
     }
 }
 
@@ -80,15 +94,22 @@ pub fn is_pin_of(pin: &Pin, names: Option<&BranchNames>) -> bool {
     names.is_none_or(|names| names.contains(&pin.branch))
 }
 
-/// Returns the newest of the pins about each branch and path, in each commit that holds some, without those
-/// that have ended.
+/// Returns the newest of the pins about each path of a branch, on the branch and on the canonical one,
+/// without those that have ended. By whatever of its `names` a pin knows the branch, it is that one;
+/// without names each pin is of the branch that it names.
 #[must_use]
-pub fn list_current(all: impl IntoIterator<Item = StoredPin>) -> Vec<StoredPin> {
-    let mut newest: BTreeMap<(PinHome, String, RepoPath), StoredPin> = BTreeMap::new();
+pub fn list_current(
+    all: impl IntoIterator<Item = StoredPin>,
+    names: Option<&BranchNames>,
+) -> Vec<StoredPin> {
+    let mut newest: BTreeMap<(bool, String, RepoPath), StoredPin> = BTreeMap::new();
     for stored in all {
-        let key = (stored.home, stored.pin.branch.clone(), stored.pin.path.clone());
-        // Two that were made in the same second: whoever reads them decides the same.
-        let rank = |stored: &StoredPin| (stored.pin.since, stored.pin.until, stored.file.clone());
+        let branch = names.map_or(&stored.pin.branch, |names| &names.local).clone();
+        let key = (stored.home == PinHome::Canonical, branch, stored.pin.path.clone());
+        // Two that were made in the same second: whoever reads them decides the same. One that is
+        // merged is no longer only at the upstream.
+        let rank =
+            |one: &StoredPin| (one.pin.since, one.pin.until, one.file.clone(), Reverse(one.home));
         if newest.get(&key).is_none_or(|other| rank(other) < rank(&stored)) {
             newest.insert(key, stored);
         }
@@ -107,8 +128,8 @@ pub struct BranchPins {
 impl BranchPins {
     /// Creates the pins of a branch from all about it, which `is_pin_of` has selected.
     #[must_use]
-    pub fn new(all: Vec<StoredPin>, today: Date) -> BranchPins {
-        let mut pins = list_current(all);
+    pub fn new(all: Vec<StoredPin>, names: Option<&BranchNames>, today: Date) -> BranchPins {
+        let mut pins = list_current(all, names);
         pins.sort_by(|one, two| {
             (&one.pin.path, two.pin.until).cmp(&(&two.pin.path, one.pin.until))
         });
@@ -143,8 +164,9 @@ impl BranchPins {
     /// Returns why `path` is pinned, if it is.
     #[must_use]
     pub fn mark(&self, path: &RepoPath) -> Option<PinMark> {
-        let Pin { until, reason, .. } = &self.find(path)?.pin;
-        Some(PinMark { until: *until, reason: reason.clone() })
+        let StoredPin { pin, home, .. } = self.find(path)?;
+        let Pin { until, reason, path, branch, .. } = pin.clone();
+        Some(PinMark { until, reason, path, branch, home: *home })
     }
 
     /// Returns the pins that have lapsed, without those whose path another one still covers.
@@ -176,7 +198,7 @@ impl BranchPins {
         let typed = quote_for_shell(&path.to_string());
         let (days, place) = (describe_days_left(self.today, *until), place_options(stored));
         let at = match stored.home {
-            PinHome::Branch => String::new(),
+            PinHome::Branch | PinHome::Upstream => String::new(),
             PinHome::Canonical => format!(" (of `{branch}`, on the canonical branch)"),
         };
         format!(
@@ -227,7 +249,7 @@ impl BranchPins {
 /// Returns the options that name the commit of a pin: ` --branch main` on the canonical branch.
 fn place_options(stored: &StoredPin) -> String {
     match stored.home {
-        PinHome::Branch => String::new(),
+        PinHome::Branch | PinHome::Upstream => String::new(),
         PinHome::Canonical => format!(" --branch {}", quote_for_shell(&stored.pin.branch)),
     }
 }
@@ -263,6 +285,7 @@ mod tests {
             by: "Ada".to_owned(),
             since: 1_793_000_000,
             ended: false,
+            replaced_until: None,
         };
         StoredPin { file: pin.file_path(), pin, home: PinHome::Branch }
     }
@@ -274,7 +297,7 @@ mod tests {
 
     fn select_by(all: &[StoredPin], names: Option<&BranchNames>, today: &str) -> BranchPins {
         let pins = all.iter().filter(|stored| is_pin_of(&stored.pin, names)).cloned().collect();
-        BranchPins::new(pins, Date::parse(today).unwrap())
+        BranchPins::new(pins, names, Date::parse(today).unwrap())
     }
 
     #[test]
@@ -293,7 +316,6 @@ mod tests {
             assert_eq!(pins.mark(&path).is_some(), is_pinned, "{branch:?} {today}");
         }
         let names = BranchNames { upstream: Some("a".to_owned()), ..BranchNames::only("mine") };
-        assert!(!names.is_own("a"));
         assert!(select_by(&all, Some(&names), "2026-12-30").find(&path).is_some());
     }
 
@@ -319,6 +341,22 @@ mod tests {
         // The canonical branch speaks for itself.
         let canonical = StoredPin { home: PinHome::Canonical, ..old.clone() };
         assert_eq!(until(&[ended, canonical]), day("2026-12-30"));
+    }
+
+    #[test]
+    fn all_names_of_a_branch_are_one_branch() {
+        let (old, new) =
+            (stored("old", "setup/x", "2026-12-30"), stored("new", "setup/x", "2026-12-10"));
+        let new = StoredPin { pin: Pin { since: new.pin.since + 1, ..new.pin.clone() }, ..new };
+        let names = BranchNames { former: vec!["old".to_owned()], ..BranchNames::only("new") };
+        let until = |names: Option<&BranchNames>| {
+            let pins = select_by(&[old.clone(), new.clone()], names, "2026-12-01");
+            pins.mark(&RepoPath::new("setup/x")).map(|mark| mark.until.to_string())
+        };
+        assert_eq!(until(Some(&names)).as_deref(), Some("2026-12-10"));
+        assert_eq!(until(Some(&BranchNames::only("old"))).as_deref(), Some("2026-12-30"));
+        // A detached HEAD has the pins of two branches.
+        assert_eq!(until(None).as_deref(), Some("2026-12-30"));
     }
 
     #[test]

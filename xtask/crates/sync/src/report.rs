@@ -5,6 +5,8 @@
 //!   update     setup/format.toml  the canonical branch has changed it
 //! ```
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::classify::{ClassReason, PathClass};
@@ -12,7 +14,8 @@ use super::context::SyncContext;
 use super::pin_reader::PinReader;
 use super::plan::{PathAction, PlannedPath, WriteMode};
 use super::run::{PlannedSync, SyncOutcome};
-use xtask_base::words::pluralize;
+use xtask_base::path::RepoPath;
+use xtask_base::words::{join_names, pluralize};
 use xtask_git::Repo;
 use xtask_report::{BOLD, DIM, GREEN, RED, Verbosity, YELLOW, join_lines, short_id, short_ref};
 
@@ -156,6 +159,7 @@ impl SyncReport {
         let branch = planned.head.branch.clone();
         let mut report = SyncReport::empty(repo, &planned.context, planned.plan.mode);
         report.warnings.extend(planned.pins.describe_ending());
+        report.warnings.extend(planned.describe_other_pins(repo));
         if let Some(name) = &planned.head.branch {
             // The day does not matter for names.
             let names = PinReader::new(repo, 0).branch_names(&planned.context, name);
@@ -166,6 +170,7 @@ impl SyncReport {
 
     /// Adds commit, backup and conflict files of the run.
     pub fn record_outcome(&mut self, outcome: SyncOutcome) {
+        self.warnings.extend(describe_restored(&outcome.restored_pinned));
         self.commit = outcome.commit.map(|id| id.to_string());
         self.undo = outcome.backup;
         for (path, file) in outcome.conflicts {
@@ -326,4 +331,16 @@ pub enum SyncWorktreeLine {
         /// The error message.
         error: String,
     },
+}
+
+/// Describes the pinned paths at which the overlay was removed.
+#[must_use]
+pub fn describe_restored(paths: &BTreeSet<RepoPath>) -> Option<String> {
+    let names: Vec<String> = paths.iter().map(ToString::to_string).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "what `sync --no-commit` had written is replaced by the content of the branch, because it is pinned: {}",
+            join_names(&names, MAX_LINES)
+        )
+    })
 }

@@ -17,6 +17,7 @@ use super::context::{self, SyncContext};
 use super::managed::ManagedPaths;
 use super::merge::{self, MergeResults};
 use super::overlay::{Overlay, OverlayBase, OverlayFile};
+use super::overlay_removal::remove_overlay_where;
 use super::pin_reader::PinReader;
 use super::pins::BranchPins;
 use super::plan::{OverwritePolicy, PlannedPath, SyncPlan, WriteMode, build_plan};
@@ -134,6 +135,33 @@ pub enum SyncInspection {
     Planned(Box<PlannedSync>),
 }
 
+impl PlannedSync {
+    /// Describes written paths that are pinned in the commit for a branch that may be this one. What cannot be read is
+    /// reported by whatever reads the pins of this branch.
+    #[must_use]
+    pub fn describe_other_pins(&self, repo: &Repo) -> Vec<String> {
+        let written: Vec<&RepoPath> = self.plan.written_paths().map(PlannedPath::path).collect();
+        let reader = PinReader::new(repo, 0);
+        reader
+            .describe_others(&self.context, &self.head, self.pins.today(), &written)
+            .unwrap_or_default()
+    }
+
+    /// Returns the pinned paths at which an earlier sync has written files without committing them. They are not the
+    /// content of the branch, and go.
+    #[must_use]
+    pub fn pinned_overlay(&self) -> BTreeSet<RepoPath> {
+        let is_laid = |item: &&PlannedPath| {
+            let found = item.state.work.file();
+            let laid = self.scanned.overlay.paths.get(item.path());
+            item.class == PathClass::Pinned
+                && !item.action.is_write()
+                && laid.is_some_and(|laid| laid.is_unchanged(found))
+        };
+        self.plan.items.iter().filter(is_laid).map(|item| item.path().clone()).collect()
+    }
+}
+
 /// Outcome of a sync.
 #[derive(Debug, Default)]
 pub struct SyncOutcome {
@@ -144,6 +172,8 @@ pub struct SyncOutcome {
     pub conflicts: Vec<(RepoPath, PathBuf)>,
     /// Whether cleanup failed and is left to the next run.
     pub needs_cleanup: bool,
+    /// The pinned paths at which the content of the branch is again, instead of that of `sync --no-commit`.
+    pub restored_pinned: BTreeSet<RepoPath>,
 }
 
 /// Inspects the checked-out branch and builds a plan, without writing.
@@ -296,8 +326,25 @@ pub fn find_upstream_to_follow(
     })
 }
 
-/// Applies the plan. The caller holds the lock of the worktree.
+/// Applies the plan, and removes the overlay at pinned paths. The caller holds the lock of the worktree.
 pub fn apply_plan(
+    repo: &Repo,
+    decided: PlannedSync,
+    sync_options: &SyncOptions,
+    tools: &Tools<'_>,
+) -> Result<SyncOutcome> {
+    let pinned = decided.pinned_overlay();
+    let mut done = write_plan(repo, decided, sync_options, tools)?;
+    if !pinned.is_empty() {
+        let is_pinned = |path: &RepoPath| pinned.contains(path);
+        let removed = remove_overlay_where(repo, "drop the overlay", &is_pinned, tools)?;
+        done.backup = done.backup.or(removed.backup);
+        done.restored_pinned = pinned;
+    }
+    Ok(done)
+}
+
+fn write_plan(
     repo: &Repo,
     mut decided: PlannedSync,
     sync_options: &SyncOptions,

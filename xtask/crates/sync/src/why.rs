@@ -16,6 +16,7 @@ use super::plan::{PathAction, PlannedPath};
 use super::run::{SyncInspection, SyncOptions, inspect_checkout};
 use super::scan::ScanDepth;
 use super::upstream::is_sync_commit;
+use xtask_base::date::Date;
 use xtask_base::environment::format_ago;
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
@@ -139,9 +140,10 @@ fn explain_pins(pins: &BranchPins, path: &RepoPath) -> Vec<String> {
         let left = describe_days_left(pins.today(), *until);
         let place = match home {
             PinHome::Branch => "",
+            PinHome::Upstream => ", at the upstream, not merged yet",
             PinHome::Canonical => ", on the canonical branch",
         };
-        let by = sanitize_line(by, MAX_NAME);
+        let (by, since) = (sanitize_line(by, MAX_NAME), Date::from_seconds(*since));
         return vec![format!(
             "pin of `{pinned}`: until {until} ({left}), by {by} on {since}{place}: {reason}"
         )];
