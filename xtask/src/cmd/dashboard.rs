@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind as IoErrorKind, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::dashboard::server::{DashboardPort, bind_port, serve};
 use crate::dashboard::{GENERATOR, render_file};
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result, ResultExt as _};
-use xtask_base::files::Disk;
+use xtask_base::files::{CreateMode, Disk};
 use xtask_base::process::{ACTIVE_VAR, Program};
 use xtask_base::words::format_size;
 use xtask_base::worktree_paths::WorktreePaths;
@@ -50,11 +51,30 @@ fn write_page(session: &Session, repo: &Repo, args: &DashboardArgs, file: &Path)
     let file = session.world.cwd.join(file);
     check_target(&file)?;
     let page = render_file(repo, args.remote, &session.tools());
-    Disk::real()
-        .write_atomically(&file, page.as_bytes())
-        .with_context(|| format!("cannot write `{}`", file.display()))?;
+    write_file(&file, &page).with_context(|| format!("cannot write `{}`", file.display()))?;
     session.print_info(&format!("{} written, {}", file.display(), format_size(page.len() as u64)));
     Ok(SUCCESS)
+}
+
+/// Writes a page; one that is replaced keeps its permissions.
+fn write_file(file: &Path, page: &str) -> std::io::Result<()> {
+    let disk = Disk::real();
+    let Ok(meta) = std::fs::metadata(file) else {
+        return disk.write_atomically(file, page.as_bytes());
+    };
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(format!(".{}.new", std::process::id()));
+    let beside = Path::new(&beside);
+    let bits = CreateMode::Exact(meta.permissions().mode() & 0o777);
+    let written = disk
+        .remove_file(beside)
+        .and_then(|()| disk.create_file(beside, page.as_bytes(), bits))
+        .and_then(|()| disk.replace_file(beside, file));
+    if written.is_err() {
+        // The first failure is the one to report.
+        drop(disk.remove_file(beside));
+    }
+    written
 }
 
 /// Checks where the page is to be written before it is made.
@@ -176,15 +196,46 @@ pub(super) fn run_server(world: &Environment, args: &[OsString]) -> CommandResul
 
 /// Opens an address in a browser: by `BROWSER`, or what the system has for it.
 fn open_browser(world: &Environment, address: &str) {
-    let named = world.variable("BROWSER").map(str::to_owned);
-    let found = OPENERS.iter().find_map(|name| world.find_program(name));
-    let program = named.map(Into::into).or(found);
-    let opened = program.map(|program| Program::run_detached(&program, &world.cwd, &[address]));
-    match opened {
-        Some(Ok(())) => {}
-        Some(Err(failure)) => report::print_warning(&format!("cannot open a browser: {failure}")),
-        None => {
-            report::print_warning("cannot open a browser: no `xdg-open`, and `BROWSER` is not set")
-        }
+    let command = find_browser(world, address);
+    let opened = command.and_then(|(program, args)| {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        Program::run_detached(&program, &world.cwd, &args).map_err(|failure| failure.to_string())
+    });
+    if let Err(why) = opened {
+        report::print_warning(&format!("cannot open a browser: {why}"));
     }
+}
+
+/// Returns the program that opens an address, with its arguments. `BROWSER` is as other programs read it: commands
+/// separated by `:`, in which `%s` stands for the address; the first one that is there counts.
+fn find_browser(
+    world: &Environment,
+    address: &str,
+) -> std::result::Result<(PathBuf, Vec<String>), String> {
+    let find = |name: &str| match name.contains('/') {
+        true => Some(PathBuf::from(name)).filter(|program| program.is_file()),
+        false => world.find_program(name),
+    };
+    let Some(named) = world.variable("BROWSER").filter(|named| !named.trim().is_empty()) else {
+        let found = OPENERS.iter().find_map(|name| find(name));
+        return found
+            .map(|program| (program, vec![address.to_owned()]))
+            .ok_or_else(|| "no `xdg-open`, and `BROWSER` is not set".to_owned());
+    };
+    let parse = |command: &str| {
+        let mut words = command.split_whitespace();
+        let program = find(words.next()?)?;
+        let mut args: Vec<String> = words.map(|word| word.replace("%s", address)).collect();
+        if !command.contains("%s") {
+            args.push(address.to_owned());
+        }
+        Some((program, args))
+    };
+    // A path with a space is one program, too.
+    let whole = || find(named).map(|program| (program, vec![address.to_owned()]));
+    named
+        .split(':')
+        .find_map(parse)
+        .or_else(whole)
+        .ok_or_else(|| format!("`BROWSER` is `{named}`, and there is no such program"))
 }

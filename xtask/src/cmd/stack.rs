@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use super::session::Session;
 use xtask_base::error::{Error, Result};
 #[cfg(feature = "deploy")]
+use xtask_base::files::read_regular_file;
+#[cfg(feature = "deploy")]
 use xtask_config::DeployEngine;
 use xtask_config::{self as config, DEFAULT_LAYER, Layer};
 #[cfg(feature = "deploy")]
@@ -66,7 +68,7 @@ pub(super) fn read_deployed_layer(
         Ok(layer) => Ok((!runs_here()).then_some(layer)),
         Err(failure) => {
             let file = repo.root().join(config::layer_file_path(name));
-            let text = std::fs::read(file).unwrap_or_default();
+            let text = read_regular_file(&file, layers::MAX_LAYER_BYTES).unwrap_or_default();
             let is_deployed = String::from_utf8_lossy(&text).contains("[deploy");
             if is_deployed && !runs_here() { Err(failure) } else { Ok(None) }
         }

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
-use super::html::{encode_query, escape, escape_name};
+use super::html::{encode_query, escape, escape_name, strip_colours};
 use super::page::{PageTarget, Section, Tone, render_command};
 use xtask_base::environment::{format_ago, format_rfc3339};
 use xtask_base::words::{format_size, pluralize};
@@ -227,7 +227,7 @@ fn read_tail(file: &PathBuf) -> std::io::Result<(String, u64)> {
     open.seek(SeekFrom::Start(before))?;
     let mut bytes = Vec::new();
     open.take(MAX_LOG_BYTES).read_to_end(&mut bytes)?;
-    Ok((String::from_utf8_lossy(&bytes).into_owned(), before))
+    Ok((strip_colours(&String::from_utf8_lossy(&bytes)), before))
 }
 
 /// Renders results, the newest on the right, as bars: their class, and their height from 0 to 1.

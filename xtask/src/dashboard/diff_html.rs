@@ -15,6 +15,13 @@ pub(super) fn render_diff(repo: &Repo, canonical: Id, branch: Id, path: &RepoPat
     let name = escape_name(&path.to_string());
     let text = match repo.read_diff(canonical, branch, path) {
         Ok(text) => text,
+        // A look fetches nothing.
+        Err(_) if repo.is_partial() => {
+            return format!(
+                "<p class=\"soft\">The content of <code>{name}</code> was not fetched into this partial clone; \
+                 <code>cargo xtask diff</code> on the branch fetches and shows it.</p>"
+            );
+        }
         Err(failure) => {
             return format!("<p class=\"soft\">{name}: {}</p>", escape(&failure.to_string()));
         }

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use super::groups::{PathGroup, choose_groups, find_group};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
-use xtask_git::{CanonicalHistory, Head, Id, Repo, Tools, TreeEntry};
+use xtask_base::words::sanitize_line;
+use xtask_git::{CanonicalHistory, Head, Id, Repo, Tools, TreeEntry, Worktree};
 use xtask_sync::behind_history::{BranchState, count_behind_by_day};
 use xtask_sync::branch_overview::BranchReader;
 use xtask_sync::classify::{PathClass, classify_path};
@@ -25,6 +26,9 @@ use xtask_sync::upstream::is_sync_commit;
 /// The maximum number of sync commits that are skipped to find the last person.
 const MAX_SYNC_COMMITS: usize = 100;
 
+/// The longest name of an owner that is shown, in characters.
+const MAX_OWNER_CHARS: usize = 60;
+
 /// All branches beside the canonical one.
 pub(super) struct Drift {
     /// The canonical branch.
@@ -35,16 +39,20 @@ pub(super) struct Drift {
     pub(super) groups: Vec<PathGroup>,
     /// The branches, those that need attention first.
     pub(super) branches: Vec<BranchDrift>,
+    /// The worktrees whose HEAD is detached.
+    pub(super) detached: Vec<BranchDrift>,
     /// The number of branches that were behind, by day, the last of which is today; `None` if there are too many
     /// commits to tell.
-    pub(super) days: Option<Vec<usize>>,
+    pub(super) days: Result<Option<Vec<usize>>>,
     /// The remote whose branches these are, as last fetched; `None` for the branches of this clone.
     pub(super) remote: Option<String>,
 }
 
-/// A branch.
+/// A branch, or a worktree whose HEAD is detached.
 pub(super) struct BranchDrift {
     pub(super) name: String,
+    /// Whether it is no branch, but a worktree at a commit.
+    pub(super) is_detached: bool,
     pub(super) commit: Id,
     /// The author of the newest commit that is not one of sync.
     pub(super) owner: Option<String>,
@@ -52,6 +60,8 @@ pub(super) struct BranchDrift {
     pub(super) touched: Option<i64>,
     /// The worktree that has it checked out.
     pub(super) worktree: Option<PathBuf>,
+    /// Whether that one has no folder any more.
+    pub(super) is_worktree_gone: bool,
     /// Whether that is the worktree of this command.
     pub(super) is_current: bool,
     pub(super) is_protected: bool,
@@ -107,6 +117,17 @@ pub(super) fn shown_class(class: PathClass) -> PathClass {
     if class == PathClass::Sparse { PathClass::Behind } else { class }
 }
 
+/// Reads the worktree with this root, if its HEAD is detached.
+pub(super) fn read_one_worktree(
+    repo: &Repo,
+    context: &SyncContext,
+    root: &str,
+    tools: &Tools<'_>,
+) -> Result<Option<BranchDrift>> {
+    let all = inspect_worktrees(repo, context, &Wanted::Detached(root), tools)?;
+    Ok(all.into_iter().find_map(|found| found.into_detached(repo, context)))
+}
+
 /// Reads one branch, by its name; `None` if there is no such branch.
 pub(super) fn read_one_branch(
     repo: &Repo,
@@ -127,11 +148,12 @@ pub(super) fn read_one_branch(
     let once =
         repo.read_canonical_history(tip, &managed, managed.rules_digest(), tools.progress)?;
     let worktrees = match is_remote {
-        true => BTreeMap::new(),
-        false => inspect_worktrees(repo, context, Some(name), tools)?,
+        true => Vec::new(),
+        false => inspect_worktrees(repo, context, &Wanted::Branch(name), tools)?,
     };
     let commits = read_commits(repo, context, &once, is_remote, tools);
-    let mut reader = DriftReader { repo, context, worktrees, commits };
+    let mut reader =
+        DriftReader { repo, context, worktrees: by_branch(worktrees, repo).0, commits };
     Ok(Some(reader.read_branch(name, commit)))
 }
 
@@ -168,20 +190,28 @@ pub(super) fn read_drift(
         repo.read_canonical_history(tip, &managed, managed.rules_digest(), tools.progress)?;
     let known = repo.list_tree(context.canonical.tree, &managed)?;
     let worktrees = match is_remote {
-        true => BTreeMap::new(),
-        false => inspect_worktrees(repo, context, None, tools)?,
+        true => Vec::new(),
+        false => inspect_worktrees(repo, context, &Wanted::All, tools)?,
     };
+    let (worktrees, detached) = by_branch(worktrees, repo);
+    let mut detached: Vec<BranchDrift> =
+        detached.into_iter().filter_map(|found| found.into_detached(repo, context)).collect();
     let commits = read_commits(repo, context, &once, is_remote, tools);
     let mut reader = DriftReader { repo, context, worktrees, commits };
     let mut branches = reader.read_all(&branch_prefix(context, is_remote), tools)?;
     let all: Vec<RepoPath> = known
         .into_keys()
-        .chain(branches.iter().flat_map(|branch| branch.paths.iter().map(|one| one.path.clone())))
+        .chain(
+            branches
+                .iter()
+                .chain(&detached)
+                .flat_map(|branch| branch.paths.iter().map(|one| one.path.clone())),
+        )
         .collect::<std::collections::BTreeSet<_>>()
         .into_iter()
         .collect();
     let groups = choose_groups(all.iter());
-    for path in branches.iter_mut().flat_map(|branch| &mut branch.paths) {
+    for path in branches.iter_mut().chain(&mut detached).flat_map(|branch| &mut branch.paths) {
         path.group = find_group(&groups, &path.path);
     }
     branches.sort_by_cached_key(BranchDrift::sort_key);
@@ -194,8 +224,9 @@ pub(super) fn read_drift(
         managed: all.len(),
         groups,
         // Commits that are missing leave out the chart, and nothing else.
-        days: days.unwrap_or(None),
+        days,
         branches,
+        detached,
         remote: is_remote.then(|| context.config.remote.clone()),
     })
 }
@@ -211,21 +242,91 @@ fn to_branch_state(branch: &BranchDrift) -> BranchState {
 /// What a worktree has checked out, and how it differs.
 struct CheckedOut {
     root: PathBuf,
+    /// `None` if its HEAD is detached.
+    branch: Option<String>,
+    is_gone: bool,
     /// The paths that are not in sync there, with uncommitted changes; or why it could not be inspected.
     paths: Result<Vec<PathDrift>>,
 }
 
-/// Inspects each worktree that has a branch checked out, or only that of one branch.
+/// Which worktrees are inspected.
+enum Wanted<'a> {
+    All,
+    /// Those that have a branch checked out.
+    Branch(&'a str),
+    /// The one with this root, if its HEAD is detached.
+    Detached(&'a str),
+}
+
+impl Wanted<'_> {
+    fn contains(&self, tree: &Worktree) -> bool {
+        match self {
+            Wanted::All => true,
+            Wanted::Branch(name) => tree.branch.as_deref() == Some(name),
+            Wanted::Detached(root) => tree.branch.is_none() && tree.root.to_string_lossy() == *root,
+        }
+    }
+}
+
+impl CheckedOut {
+    /// Returns the worktree as a row, if its HEAD is detached and it is there.
+    fn into_detached(self, repo: &Repo, context: &SyncContext) -> Option<BranchDrift> {
+        if self.branch.is_some() || self.is_gone {
+            return None;
+        }
+        let head = repo.open_worktree(&self.root).and_then(|there| there.head());
+        let commit = head.as_ref().map_or(repo.null_id(), |head| head.commit);
+        if commit == context.canonical.commit && self.paths.as_ref().is_ok_and(Vec::is_empty) {
+            return None;
+        }
+        let (owner, touched) = find_owner(repo, context, commit).unzip();
+        let (paths, fault) = match self.paths {
+            Ok(paths) => (paths, None),
+            Err(failure) => (Vec::new(), Some(failure.to_string())),
+        };
+        Some(BranchDrift {
+            name: "detached HEAD".to_owned(),
+            is_detached: true,
+            commit,
+            owner,
+            touched,
+            is_current: self.root == repo.root(),
+            worktree: Some(self.root),
+            is_worktree_gone: false,
+            is_protected: false,
+            paths,
+            fault,
+        })
+    }
+}
+
+/// Returns the worktrees by branch, and those whose HEAD is detached. Of two with the same branch, this one counts.
+fn by_branch(all: Vec<CheckedOut>, repo: &Repo) -> (BTreeMap<String, CheckedOut>, Vec<CheckedOut>) {
+    let (mut branches, mut detached) = (BTreeMap::new(), Vec::new());
+    for found in all {
+        match found.branch.clone() {
+            Some(branch) if found.root == repo.root() => {
+                branches.insert(branch, found);
+            }
+            Some(branch) => {
+                branches.entry(branch).or_insert(found);
+            }
+            None => detached.push(found),
+        }
+    }
+    (branches, detached)
+}
+
+/// Inspects the worktrees that are wanted.
 fn inspect_worktrees(
     repo: &Repo,
     context: &SyncContext,
-    only: Option<&str>,
+    wanted: &Wanted<'_>,
     tools: &Tools<'_>,
-) -> Result<BTreeMap<String, CheckedOut>> {
-    let mut found = BTreeMap::new();
+) -> Result<Vec<CheckedOut>> {
+    let mut found = Vec::new();
     for tree in repo.list_worktrees()? {
-        let Some(branch) = tree.branch else { continue };
-        if only.is_some_and(|only| only != branch) {
+        if !wanted.contains(&tree) {
             continue;
         }
         let paths = if tree.is_there {
@@ -233,7 +334,8 @@ fn inspect_worktrees(
         } else {
             Err(Error::unable("the folder of its worktree is gone (`git worktree prune`)"))
         };
-        found.insert(branch, CheckedOut { root: tree.root, paths });
+        let Worktree { root, branch, is_there, .. } = tree;
+        found.push(CheckedOut { root, branch, is_gone: !is_there, paths });
     }
     Ok(found)
 }
@@ -265,10 +367,12 @@ fn inspect_worktree(
 fn unreadable_branch(repo: &Repo, name: String, why: String) -> BranchDrift {
     BranchDrift {
         name,
+        is_detached: false,
         commit: repo.null_id(),
         owner: None,
         touched: None,
         worktree: None,
+        is_worktree_gone: false,
         is_current: false,
         is_protected: false,
         paths: Vec::new(),
@@ -292,7 +396,7 @@ impl DriftReader<'_> {
         for (name, commit) in refs {
             tools.progress.advance(1);
             // `HEAD` of a remote only points to another of its branches.
-            if name == "HEAD" || self.context.is_reserved_branch(&name) {
+            if name == "HEAD" && prefix != "refs/heads/" || self.context.is_reserved_branch(&name) {
                 continue;
             }
             branches.push(match commit {
@@ -307,27 +411,28 @@ impl DriftReader<'_> {
     fn read_branch(&mut self, name: &str, commit: Id) -> BranchDrift {
         let checked_out = self.worktrees.remove(name);
         let worktree = checked_out.as_ref().map(|found| found.root.clone());
+        let is_worktree_gone = checked_out.as_ref().is_some_and(|found| found.is_gone);
         let (inspected, fault) = match checked_out.map(|found| found.paths) {
             Some(Ok(paths)) => (Some(paths), None),
             Some(Err(failure)) => (None, Some(failure.to_string())),
             None => (None, None),
         };
-        let (paths, fault) = match inspected {
-            Some(paths) => (paths, fault),
-            // The commit of the branch is known even if its worktree is not.
-            None => match self.read_commit_paths(name, commit) {
-                Ok(paths) => (paths, fault),
-                Err(failure) => (Vec::new(), Some(failure.to_string())),
-            },
+        // The commit of the branch is known even if its worktree is not.
+        let (paths, fault) = match (self.read_commit_paths(name, commit), inspected) {
+            (Ok(committed), Some(there)) => (add_edits(committed, there), fault),
+            (Ok(committed), None) => (committed, fault),
+            (Err(failure), there) => (there.unwrap_or_default(), Some(failure.to_string())),
         };
-        let (owner, touched) = self.find_owner(commit).unzip();
+        let (owner, touched) = find_owner(self.repo, self.context, commit).unzip();
         BranchDrift {
             name: name.to_owned(),
+            is_detached: false,
             commit,
             owner,
             touched,
             is_current: worktree.as_deref() == Some(self.repo.root()),
             worktree,
+            is_worktree_gone,
             is_protected: self.context.is_protected(name),
             paths,
             fault,
@@ -350,16 +455,34 @@ impl DriftReader<'_> {
         };
         Ok(states.into_iter().map(path).collect())
     }
+}
 
-    /// Returns the author and the time of the newest commit that is not one of sync.
-    fn find_owner(&self, commit: Id) -> Option<(String, i64)> {
-        let mut at = self.repo.read_commit(commit).ok()?;
-        for _ in 0..MAX_SYNC_COMMITS {
-            if !is_sync_commit(&at, &self.context.config.identity) {
-                break;
-            }
-            at = self.repo.read_commit(*at.parents.first()?).ok()?;
+/// Returns the paths of a worktree, and those at which its branch is behind although somebody has edited them: an edit
+/// brings no branch up to date.
+fn add_edits(committed: Vec<PathDrift>, there: Vec<PathDrift>) -> Vec<PathDrift> {
+    let is_edit = |path: &PathDrift| {
+        there.iter().any(|other| {
+            other.path == path.path
+                && matches!(other.class, PathClass::Edited | PathClass::Untracked)
+        })
+    };
+    let behind = committed.into_iter();
+    let mut all: Vec<PathDrift> = behind
+        .filter(|path| shown_class(path.class) == PathClass::Behind && is_edit(path))
+        .collect();
+    all.extend(there);
+    all.sort_by(|one, two| one.path.cmp(&two.path));
+    all
+}
+
+/// Returns the author and the time of the newest commit that is not one of sync.
+fn find_owner(repo: &Repo, context: &SyncContext, commit: Id) -> Option<(String, i64)> {
+    let mut at = repo.read_commit(commit).ok()?;
+    for _ in 0..MAX_SYNC_COMMITS {
+        if !is_sync_commit(&at, &context.config.identity) {
+            break;
         }
-        Some((at.author.name, at.author.seconds))
+        at = repo.read_commit(*at.parents.first()?).ok()?;
     }
+    Some((sanitize_line(&at.author.name, MAX_OWNER_CHARS), at.author.seconds))
 }

@@ -6,13 +6,14 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt as _;
 
 use super::chart::{render_bar, render_days};
 use super::drift::{BranchDrift, Drift, shown_class};
 use super::html::{encode_query, escape, escape_message, escape_name, quote_word};
 use super::page::{PageTarget, render_command};
 use xtask_base::environment::{format_ago, format_rfc3339};
-use xtask_base::words::{pluralize, quote_for_shell};
+use xtask_base::words::pluralize;
 use xtask_config::PinHome;
 use xtask_sync::behind_history::DAYS;
 use xtask_sync::classify::PathClass;
@@ -120,7 +121,7 @@ pub(super) fn render_drift(
     }
     html.push_str("</p>");
     html.push_str(&render_trend(drift, now));
-    if drift.branches.is_empty() {
+    if drift.branches.is_empty() && drift.detached.is_empty() {
         return html;
     }
     html.push_str(&render_filter(drift, filter, target));
@@ -152,9 +153,18 @@ fn css_class(name: &str) -> String {
 }
 
 fn render_trend(drift: &Drift, now: i64) -> String {
-    let Some(days) = &drift.days else {
-        return "<p class=\"soft\">There are too many commits to show how many branches were behind each day.</p>"
-            .to_owned();
+    let days = match &drift.days {
+        Ok(Some(days)) => days,
+        Ok(None) => {
+            return "<p class=\"soft\">There are too many commits to show how many branches were behind each day.</p>"
+                .to_owned();
+        }
+        Err(failure) => {
+            return format!(
+                "<p class=\"soft\">How many branches were behind each day is not known: {}</p>",
+                escape_message(&failure.to_string())
+            );
+        }
     };
     let day = |ago: usize| format_rfc3339(now - ago as i64 * 86_400)[..10].to_owned();
     let (first, last) = (day(DAYS - 1), day(0));
@@ -233,6 +243,11 @@ fn render_table(drift: &Drift, filter: &BranchFilter, now: i64, target: PageTarg
     );
     let mut shown = 0;
     let mut calm = Vec::new();
+    for (at, branch) in drift.detached.iter().enumerate() {
+        if filter.accepts(branch, now) {
+            html.push_str(&render_row(drift, branch, at, now, target));
+        }
+    }
     for (at, branch) in drift.branches.iter().enumerate() {
         if !filter.accepts(branch, now) {
             continue;
@@ -272,9 +287,13 @@ fn render_table(drift: &Drift, filter: &BranchFilter, now: i64, target: PageTarg
 
 /// Returns the address of what is shown of a branch.
 fn branch_link(branch: &BranchDrift, at: usize, target: PageTarget) -> String {
-    match target {
-        PageTarget::Server => format!("/branch?n={}", encode_query(&branch.name)),
-        PageTarget::File => format!("#b{at}"),
+    match (target, &branch.worktree) {
+        (PageTarget::Server, Some(root)) if branch.is_detached => {
+            format!("/branch?worktree={}", encode_query(&root.to_string_lossy()))
+        }
+        (PageTarget::Server, _) => format!("/branch?n={}", encode_query(&branch.name)),
+        (PageTarget::File, _) if branch.is_detached => format!("#w{at}"),
+        (PageTarget::File, _) => format!("#b{at}"),
     }
 }
 
@@ -296,6 +315,9 @@ fn render_row(
     let mut tags = String::new();
     if branch.is_current {
         tags.push_str(" <span class=\"tag\">here</span>");
+    } else if let Some(root) = branch.worktree.as_ref().filter(|_| branch.is_detached) {
+        let root = escape_name(&root.to_string_lossy());
+        tags.push_str(&format!(" <span class=\"soft\">in {root}</span>"));
     } else if branch.worktree.is_some() {
         tags.push_str(" <span class=\"tag\">worktree</span>");
     }
@@ -316,8 +338,12 @@ fn render_row(
     let touched = branch.touched.unwrap_or(0);
     let age = branch.touched.map_or("–".to_owned(), |at| format_ago(now, at));
     let mut row = format!(
-        "<tr data-t=\"{touched}\"><th scope=\"row\"><a href=\"{link}\">{}</a>{tags}<td>{}<td>{age}",
-        escape_name(&branch.name),
+        "<tr data-t=\"{touched}\"><th scope=\"row\">{}{tags}<td>{}<td>{age}",
+        match branch.name.contains('\u{fffd}') {
+            // A name that is no UTF-8 is not that of the branch: no page has it.
+            true => format!("<span>{}</span>", escape_name(&branch.name)),
+            false => format!("<a href=\"{link}\">{}</a>", escape_name(&branch.name)),
+        },
         escape_name(branch.owner.as_deref().unwrap_or("–")),
     );
     for (group, cell) in drift.groups.iter().zip(cells) {
@@ -340,25 +366,24 @@ fn render_row(
 /// Renders the details of branches for a file, those that need attention first, as far as there is room.
 pub(super) fn render_details(drift: &Drift, now: i64) -> String {
     let mut html = String::new();
-    for (at, branch) in drift.branches.iter().enumerate() {
-        if branch.paths.is_empty() && branch.fault.is_none() {
+    let rows = drift.detached.iter().enumerate().map(|(at, row)| (format!("w{at}"), row));
+    let branches = drift.branches.iter().enumerate().map(|(at, row)| (format!("b{at}"), row));
+    for (id, branch) in rows.chain(branches) {
+        if branch.paths.is_empty() && branch.fault.is_none() && !branch.is_detached {
             continue;
         }
-        let body = render_branch(branch, &drift.canonical, now);
+        let body = render_branch(branch, &drift.canonical, drift.remote.is_some(), now);
         let body = if html.len() + body.len() > MAX_DETAIL_BYTES {
             format!(
                 "<p>{} not in sync; this file has no room for them:</p>{}",
                 pluralize(branch.paths.len(), "path"),
-                render_command(&format!(
-                    "git switch {} && cargo xtask status -v",
-                    quote_word(branch.name.as_bytes())
-                ))
+                render_command(&format!("{} status -v", command_prefix(branch)))
             )
         } else {
             body
         };
         html.push_str(&format!(
-            "<section class=\"detail\" id=\"b{at}\"><h3>{}</h3>{body}<p><a href=\"#drift\">Back to all branches</a></p></section>\n",
+            "<section class=\"detail\" id=\"{id}\"><h3>{}</h3>{body}<p><a href=\"#drift\">Back to all branches</a></p></section>\n",
             escape_name(&branch.name)
         ));
     }
@@ -366,7 +391,12 @@ pub(super) fn render_details(drift: &Drift, now: i64) -> String {
 }
 
 /// Renders what is known of a branch: its state, the commands that mend it, and its paths by class and reason.
-pub(super) fn render_branch(branch: &BranchDrift, canonical: &str, now: i64) -> String {
+pub(super) fn render_branch(
+    branch: &BranchDrift,
+    canonical: &str,
+    is_remote: bool,
+    now: i64,
+) -> String {
     let mut html = String::new();
     if let Some(fault) = &branch.fault {
         html.push_str(&format!(
@@ -382,7 +412,7 @@ pub(super) fn render_branch(branch: &BranchDrift, canonical: &str, now: i64) -> 
             &branch.commit.to_string()[..10]
         ));
     }
-    for (what, command) in list_commands(branch, canonical) {
+    for (what, command) in list_commands(branch, canonical, is_remote) {
         html.push_str(&format!("<p>{what}:</p>{}", render_command(&command)));
     }
     let mut by_reason: BTreeMap<(usize, &str), Vec<String>> = BTreeMap::new();
@@ -405,29 +435,45 @@ pub(super) fn render_branch(branch: &BranchDrift, canonical: &str, now: i64) -> 
     html
 }
 
+/// Returns how a command about a branch begins: where the branch is, or after it is checked out here.
+pub(super) fn command_prefix(branch: &BranchDrift) -> String {
+    let name = quote_word(branch.name.as_bytes());
+    match &branch.worktree {
+        Some(_) if branch.is_current => "cargo xtask".to_owned(),
+        Some(_) if branch.is_worktree_gone => {
+            format!("git worktree prune && git switch {name} && cargo xtask")
+        }
+        Some(root) => format!("cargo xtask -C {}", quote_word(root.as_os_str().as_bytes())),
+        None => format!("git switch {name} && cargo xtask"),
+    }
+}
+
 /// Returns the commands that would bring a branch up to date, each with what it does.
-fn list_commands(branch: &BranchDrift, canonical: &str) -> Vec<(&'static str, String)> {
+fn list_commands(
+    branch: &BranchDrift,
+    canonical: &str,
+    is_remote: bool,
+) -> Vec<(&'static str, String)> {
     let name = quote_word(branch.name.as_bytes());
     // What begins like an option is none.
     let named = if branch.name.starts_with('-') { format!("-- {name}") } else { name.clone() };
-    let there = match &branch.worktree {
-        Some(_) if branch.is_current => "cargo xtask".to_owned(),
-        Some(root) => format!("cargo xtask -C {}", quote_for_shell(&root.display().to_string())),
-        None => format!("git switch {name} && cargo xtask"),
-    };
+    let there = command_prefix(branch);
+    // From a worktree that is gone git has to be told first.
+    let forget = if branch.is_worktree_gone { "git worktree prune && " } else { "" };
+    let remote = if is_remote { " --remote --push" } else { "" };
     let mut commands = Vec::new();
     if branch.count(PathClass::Behind) > 0 {
         commands.push(if branch.is_protected {
             (
                 "It is protected: this commits the update to a side branch, to be merged",
-                format!("cargo xtask propagate {named}"),
+                format!("{forget}cargo xtask propagate{remote} {named}"),
             )
-        } else if branch.worktree.is_some() {
+        } else if branch.worktree.is_some() && !branch.is_worktree_gone {
             ("This brings it up to date", format!("{there} sync"))
         } else {
             (
                 "This brings it up to date, without checking it out",
-                format!("cargo xtask propagate {named}"),
+                format!("{forget}cargo xtask propagate{remote} {named}"),
             )
         });
     }

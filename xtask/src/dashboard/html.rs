@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use xtask_base::error::Error;
 use xtask_base::words;
 
 /// Escapes text for the content of an element and for a quoted attribute. Control characters, which HTML does not
@@ -59,6 +60,35 @@ pub(super) fn escape_message(text: &str) -> String {
         is_code = !is_code;
     }
     html
+}
+
+/// Renders why something cannot be shown: each fault, and what to do about it.
+#[must_use]
+pub(super) fn render_failure(failure: &Error) -> String {
+    let faults: String =
+        failure.details().iter().map(|one| format!("<li>{}", escape_message(one))).collect();
+    let hints = failure.hints().iter().map(|hint| format!("<p>{}</p>", escape_message(hint)));
+    let faults = if faults.is_empty() { faults } else { format!("<ul>{faults}</ul>") };
+    format!("{faults}{}", hints.collect::<String>())
+}
+
+/// Removes the sequences by which programs colour their output (ECMA-48, `CSI … m`), which a page does not show.
+pub(super) fn strip_colours(text: &str) -> String {
+    let mut rest = text;
+    let mut plain = String::with_capacity(text.len());
+    while let Some((before, after)) = rest.split_once("\u{1b}[") {
+        plain.push_str(before);
+        let end = after.find(|c: char| !(c.is_ascii_digit() || c == ';'));
+        rest = match end {
+            Some(end) if after[end..].starts_with('m') => &after[end + 1..],
+            _ => {
+                plain.push_str("\u{1b}[");
+                after
+            }
+        };
+    }
+    plain.push_str(rest);
+    plain
 }
 
 /// Quotes a name for a command that people copy. Bytes that a page cannot show are escapes in `$'…'`, which bash and
@@ -160,5 +190,11 @@ mod tests {
         for broken in ["n=%", "n=%2", "n=%zz", "n=%ff", "", "m=1"] {
             assert_eq!(query_value(broken, "n"), None, "{broken}");
         }
+    }
+
+    #[test]
+    fn colours_are_left_out() {
+        assert_eq!(strip_colours("\u{1b}[1;31mred\u{1b}[0m \u{1b}[2J"), "red \u{1b}[2J");
+        assert_eq!(strip_colours("\u{1b}["), "\u{1b}[");
     }
 }

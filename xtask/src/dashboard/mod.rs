@@ -24,7 +24,7 @@ mod services;
 
 use self::drift::{BranchDrift, Drift, read_drift};
 use self::drift_html::{BranchFilter, count_branches, render_details, render_drift};
-use self::html::{escape, escape_message};
+use self::html::{escape_message, escape_name, render_failure};
 pub use self::page::GENERATOR;
 use self::page::{PageHead, PageTarget, Section, Tone, render_command, render_page};
 use xtask_base::environment::format_rfc3339;
@@ -78,8 +78,8 @@ fn read_sections(
     #[cfg(feature = "deploy")]
     sections.push(deploys::render_deploys(repo, tools.world));
     let drift = drift.ok().and_then(Result::ok);
-    let context = context.as_ref().ok();
-    if let Some(context) = context {
+    let context = context.as_ref();
+    if let Ok(context) = context {
         let rules = repository::render_rules(repo, context, now);
         sections.push(or_failed(("rules", "Branch rules"), rules));
     }
@@ -95,12 +95,8 @@ fn or_failed((id, title): (&'static str, &'static str), section: Result<Section>
         title,
         tone: Tone::Bad,
         summary: escape_message(&failure.to_string()),
-        body: render_hints(&failure),
+        body: render_failure(&failure),
     })
-}
-
-fn render_hints(failure: &Error) -> String {
-    failure.hints().iter().map(|hint| format!("<p>{}</p>", escape_message(hint))).collect()
 }
 
 fn render_drift_section(
@@ -128,11 +124,11 @@ fn render_drift_section(
             section(tone, describe_drift(drift), body)
         }
         Ok(Err(failure)) => {
-            section(Tone::Bad, escape_message(&failure.to_string()), render_hints(failure))
+            section(Tone::Bad, escape_message(&failure.to_string()), render_failure(failure))
         }
         // Without a canonical branch there is nothing to compare with, which somebody should know.
         Err(failure) => {
-            section(Tone::Wait, escape_message(failure.message()), render_hints(failure))
+            section(Tone::Wait, escape_message(failure.message()), render_failure(failure))
         }
     }
 }
@@ -150,10 +146,15 @@ fn describe_drift(drift: &Drift) -> String {
                 counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
             format!("{all}: {}", words.join(", "))
         }
-        Some(first) => format!(
-            "{} of {all} behind, most of all <code>{}</code>",
-            behind.len(),
-            escape(&first.name)
-        ),
+        Some(first) => {
+            let faults = drift.branches.iter().filter(|branch| branch.fault.is_some()).count();
+            let faults =
+                if faults > 0 { format!(", {faults} not inspected") } else { String::new() };
+            format!(
+                "{} of {all} behind, most of all <code>{}</code>{faults}",
+                behind.len(),
+                escape_name(&first.name)
+            )
+        }
     }
 }

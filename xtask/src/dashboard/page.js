@@ -94,16 +94,25 @@ function showTone() {
 
 // What needs attention about the services comes and goes with their state.
 function showAttention(tone, summary) {
+  const words = { off: "nothing to show", good: "good", wait: "attention", bad: "trouble" };
   const list = at("attention").querySelector("ul");
-  let item = at("attention-services");
-  if (!list || (tone !== "bad" && tone !== "wait")) { if (item) item.hidden = true; return; }
-  const line = parse(`<ul><li id="attention-services"><span class="dot ${tone}"></span><a href="#services">Services</a>: ${summary}</li></ul>`).querySelector("li");
-  if (item) patch(item, line); else list.prepend(line);
+  const item = at("attention-services");
+  if (tone === "bad" || tone === "wait") {
+    const line = parse(`<ul><li id="attention-services"><span class="dot ${tone}"></span><span class="unseen">${words[tone]}: </span><a href="#services">Services</a>: ${summary}</li></ul>`).querySelector("li");
+    if (item) patch(item, line); else list.prepend(line);
+  } else if (item) {
+    item.remove();
+  }
+  at("attention-title").textContent = list.children.length > 0 ? "Needs attention" : "Nothing needs attention";
+  const link = document.querySelector("nav a[href='#services']");
+  link.querySelector(".dot").className = `dot ${tone}`;
+  link.querySelector(".unseen").textContent = `: ${words[tone]}`;
 }
 
 // The services of this worktree, as long as somebody sees the page.
 const services = at("services-body");
 if (services && location.protocol.startsWith("http") && location.pathname === "/") {
+  const events = at("services-time").dataset.events;
   let source = null;
   const note = document.createElement("p");
   note.className = "soft";
@@ -111,7 +120,7 @@ if (services && location.protocol.startsWith("http") && location.pathname === "/
   services.after(note);
   const listen = () => {
     if (source || document.hidden) return;
-    source = new EventSource("/events");
+    source = new EventSource(events);
     source.addEventListener("services", (event) => {
       const { tone, summary, body } = JSON.parse(event.data);
       const fresh = parse(`<div><p class="summary"><span class="dot ${tone}"></span>${summary}</p>${body}</div>`).firstChild;
@@ -124,7 +133,7 @@ if (services && location.protocol.startsWith("http") && location.pathname === "/
       note.textContent = "";
     });
     source.onerror = () => {
-      note.textContent = "The dashboard does not answer: what you see is old. “cargo xtask dashboard” starts it again.";
+      note.textContent = "The dashboard of this worktree does not answer, or too many of its pages are open: what you see is old. “cargo xtask dashboard” starts it again.";
     };
   };
   document.addEventListener("visibilitychange", () => {

@@ -8,9 +8,9 @@
 //! ```
 
 use super::diff_html::{MAX_DIFFS, render_diff};
-use super::drift::{BranchDrift, read_one_branch};
-use super::drift_html::{BranchFilter, render_branch};
-use super::html::{escape_message, escape_name, query_value, quote_word};
+use super::drift::{BranchDrift, PathDrift, read_one_branch, read_one_worktree};
+use super::drift_html::{BranchFilter, command_prefix, render_branch};
+use super::html::{escape_message, escape_name, query_value, quote_word, render_failure};
 use super::page::{PageTarget, render_command, render_page, render_subpage};
 #[cfg(feature = "services")]
 use super::service_log::ShownLog;
@@ -58,8 +58,12 @@ pub fn render_target(
             RenderedPage { status: 200, html }
         }
         "/branch" => {
-            let name = value("n");
-            subpage(&name, render_branch_page(repo, &name, is_remote, tools))
+            let (name, root) = (value("n"), value("worktree"));
+            let (title, wanted) = match root.is_empty() || is_remote {
+                true => (name.clone(), WantedBranch::Branch(&name)),
+                false => (format!("detached HEAD in {root}"), WantedBranch::Worktree(&root)),
+            };
+            subpage(&title, render_branch_page(repo, &wanted, is_remote, tools))
         }
         #[cfg(feature = "checks")]
         "/run" => {
@@ -79,29 +83,48 @@ pub fn render_target(
     }
 }
 
+/// Which page of a branch is asked for.
+enum WantedBranch<'a> {
+    Branch(&'a str),
+    /// A worktree whose HEAD is detached.
+    Worktree(&'a str),
+}
+
 /// Renders the page of one branch: what differs, why, what mends it, and the differences.
 fn render_branch_page(
     repo: &Repo,
-    name: &str,
+    wanted: &WantedBranch<'_>,
     is_remote: bool,
     tools: &Tools<'_>,
 ) -> (u16, String) {
     let found = context::read_context(repo).and_then(|context| {
-        let branch = read_one_branch(repo, &context, name, is_remote, tools)?;
+        let branch = match wanted {
+            WantedBranch::Branch(name) => read_one_branch(repo, &context, name, is_remote, tools)?,
+            WantedBranch::Worktree(root) => read_one_worktree(repo, &context, root, tools)?,
+        };
         Ok((context, branch))
     });
     let (context, branch) = match found {
         Ok((context, Some(branch))) => (context, branch),
         Ok((_, None)) => return (404, "<p>There is no such branch.</p>".to_owned()),
-        Err(failure) => return (500, format!("<p>{}</p>", escape_message(&failure.to_string()))),
+        Err(failure) => {
+            let why = escape_message(&failure.to_string());
+            return (500, format!("<p>{why}</p>{}", render_failure(&failure)));
+        }
     };
-    let mut html = render_branch(&branch, &context.config.branch, tools.world.now_seconds());
-    if branch.paths.is_empty() && branch.fault.is_none() {
-        html.push_str("<p>It is in sync.</p>");
+    let now = tools.world.now_seconds();
+    let mut html = render_branch(&branch, &context.config.branch, is_remote, now);
+    if branch.paths.is_empty() {
+        if branch.fault.is_none() {
+            html.push_str("<p>It is in sync.</p>");
+        }
         return (200, html);
     }
+    let there = command_prefix(&branch);
+    let name = Some(branch.name.as_str()).filter(|_| !branch.is_detached);
     html.push_str("<h2 id=\"paths\">Why</h2>");
-    for path in branch.paths.iter().take(MAX_EXPLAINED) {
+    let paths = unique_paths(&branch);
+    for path in paths.iter().take(MAX_EXPLAINED) {
         let lines = explain_commit_path(repo, &context, name, branch.commit, &path.path, tools);
         let lines = lines.map_or_else(
             |failure| escape_message(&failure.to_string()),
@@ -111,31 +134,33 @@ fn render_branch_page(
             "<details open><summary><code>{}</code>: {}</summary><ul>{lines}</ul>{}</details>",
             escape_name(&path.path.to_string()),
             escape_message(&path.reason),
-            render_command(&format!("cargo xtask why {}", quote_word(path.path.as_bytes())))
+            render_command(&format!("{there} why {}", quote_word(path.path.as_bytes())))
         ));
     }
-    if branch.paths.len() > MAX_EXPLAINED {
-        html.push_str(&format!(
-            "<p class=\"soft\">And {} more.</p>",
-            branch.paths.len() - MAX_EXPLAINED
-        ));
+    if paths.len() > MAX_EXPLAINED {
+        html.push_str(&format!("<p class=\"soft\">And {} more.</p>", paths.len() - MAX_EXPLAINED));
     }
     html.push_str(&render_diffs(repo, context.canonical.commit, &branch));
     (200, html)
+}
+
+/// Returns each path once: one that is behind and edited is in two classes.
+fn unique_paths(branch: &BranchDrift) -> Vec<&PathDrift> {
+    let mut paths: Vec<&PathDrift> = branch.paths.iter().collect();
+    paths.dedup_by_key(|path| &path.path);
+    paths
 }
 
 fn render_diffs(repo: &Repo, canonical: xtask_git::Id, branch: &BranchDrift) -> String {
     let mut html = String::from(
         "<h2>Difference from the canonical version</h2><p class=\"soft\">Lines with <code>+</code> are the branch's.</p>",
     );
-    for path in branch.paths.iter().take(MAX_DIFFS) {
+    let paths = unique_paths(branch);
+    for path in paths.iter().take(MAX_DIFFS) {
         html.push_str(&render_diff(repo, canonical, branch.commit, &path.path));
     }
-    if branch.paths.len() > MAX_DIFFS {
-        html.push_str(&format!(
-            "<p class=\"soft\">And {} more.</p>",
-            branch.paths.len() - MAX_DIFFS
-        ));
+    if paths.len() > MAX_DIFFS {
+        html.push_str(&format!("<p class=\"soft\">And {} more.</p>", paths.len() - MAX_DIFFS));
     }
     html
 }

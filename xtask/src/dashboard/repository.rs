@@ -3,7 +3,7 @@
 use super::html::{escape, escape_message, escape_name};
 use super::page::{PageTarget, Section, Tone, render_command};
 use crate::canonical_checks::find_wanted_hooks;
-use xtask_base::error::Result;
+use xtask_base::error::{Error, Result};
 use xtask_base::words::pluralize;
 use xtask_branches::check::{CheckVerdict, CheckedBranch, check_branch};
 use xtask_branches::facts::BranchInspector;
@@ -24,11 +24,12 @@ const MAX_BROKEN: usize = 100;
 /// Renders the section about the hooks of this worktree.
 pub(super) fn render_hooks(
     repo: &Repo,
-    context: Option<&SyncContext>,
+    context: Result<&SyncContext, &Error>,
     tools: &Tools<'_>,
 ) -> Result<Section> {
-    let wanted = find_wanted_hooks(repo, context)?;
-    let health = inspect_hooks(repo, tools.world, Ok(context), VerifyDepth::Metadata, &wanted)?;
+    let wanted = find_wanted_hooks(repo, context.ok())?;
+    let context = context.map(Some);
+    let health = inspect_hooks(repo, tools.world, context, VerifyDepth::Metadata, &wanted)?;
     let tone = match health.verdict() {
         HooksVerdict::Installed => Tone::Good,
         HooksVerdict::NotInstalled(_) => Tone::Off,

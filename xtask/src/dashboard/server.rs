@@ -20,6 +20,8 @@ use super::page::{PageTarget, content_policy};
 use super::service_log::ShownLog;
 #[cfg(feature = "services")]
 use super::services::{UsageSamples, render_services, sample_services};
+#[cfg(feature = "services")]
+use xtask_base::environment::format_rfc3339;
 use xtask_base::environment::{Environment, read_monotonic_clock};
 use xtask_base::error::Result;
 #[cfg(feature = "services")]
@@ -106,13 +108,15 @@ pub fn bind_port(
             first..=first + (MAX_PORTS - 1)
         }
     };
+    // It may have taken a later port while the first one was in use.
+    let is_own = |port: &u16| *port != 0 && read_owner(*port).is_some_and(|owner| owner == own);
+    if let Some(port) = ports.clone().find(is_own) {
+        return Ok(DashboardPort::Running(port));
+    }
     let mut failure = None;
     for port in ports {
         match HttpServer::bind(port) {
             Ok(server) => return Ok(DashboardPort::Bound(server)),
-            Err(_) if port != 0 && read_owner(port).is_some_and(|owner| owner == own) => {
-                return Ok(DashboardPort::Running(port));
-            }
             Err(cause) => failure = failure.or(Some(cause)),
         }
     }
@@ -122,6 +126,15 @@ pub fn bind_port(
         }
         None => HttpServer::bind(0).map(DashboardPort::Bound),
     }
+}
+
+/// Returns by what the pages of a worktree ask for events, so that those of no other worktree come, which may serve at
+/// the same address later.
+#[cfg(feature = "services")]
+pub(super) fn worktree_key(folders: &WorktreePaths) -> String {
+    use std::os::unix::ffi::OsStrExt as _;
+    let place = xtask_base::digest::hash_bytes(folders.root.as_os_str().as_bytes());
+    xtask_base::digest::to_hex(&place)[..16].to_owned()
 }
 
 /// Returns the first port that a worktree tries.
@@ -286,6 +299,10 @@ fn answer_request(dashboard: &Arc<Dashboard>, request: &HttpRequest) -> HttpRepl
         "/favicon.ico" => return HttpReply::text(404, "the icon is in the page\n"),
         _ => dashboard.note_visit(),
     }
+    #[cfg(feature = "services")]
+    if query_value(&request.query, "of").is_some_and(|of| of != worktree_key(&dashboard.folders)) {
+        return HttpReply::text(409, "the page is of another worktree; load it again\n");
+    }
     match request.path.as_str() {
         #[cfg(feature = "services")]
         "/events" => follow_services(dashboard),
@@ -322,11 +339,13 @@ fn follow_services(dashboard: &Arc<Dashboard>) -> HttpReply {
             body: section.body,
         };
         let data = serde_json::to_string(&event).ok()?;
+        // The time alone is no news.
+        let shown = data.replace(&format_rfc3339(dashboard.world.now_seconds()), "");
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        if *last == data {
+        if *last == shown {
             return None;
         }
-        last.clone_from(&data);
+        *last = shown;
         Some(ServerEvent { name: "services", data, id: None })
     };
     HttpReply::events(EventStream { interval: SERVICES_INTERVAL, next: Arc::new(next) })

@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::html::{encode_query, escape, escape_message, escape_name};
+use super::html::{encode_query, escape, escape_message, escape_name, render_failure};
 use super::page::{PageTarget, Section, Tone, render_command};
+use super::server::worktree_key;
 use xtask_base::environment::{Environment, format_ago, format_rfc3339};
 use xtask_base::error::Result;
 use xtask_base::words::{format_size, pluralize, quote_for_shell};
@@ -144,7 +145,12 @@ pub(super) fn render_services(
                 counts = (counts.0 + ready, counts.1 + status.services.len());
                 tone = tone.max(Tone::Good);
             }
-            troubles.extend(describe_troubles(status));
+            troubles.extend(describe_troubles(status, target));
+        }
+        if let Err(failure) = &view.layer {
+            let name = escape_name(&view.name);
+            let why = escape_message(&failure.to_string());
+            troubles.push(format!("layer <code>{name}</code> cannot be read: {why}"));
         }
         if let Some(Err(failure)) = &view.status {
             troubles.push(escape_message(&failure.to_string()));
@@ -155,24 +161,41 @@ pub(super) fn render_services(
         tone = Tone::Bad;
     }
     let summary = match (views.is_empty(), counts, troubles.is_empty()) {
+        _ if !folders.root.is_dir() => "the worktree is gone".to_owned(),
         (true, ..) => "no layer in <code>deployment/</code>".to_owned(),
         (_, (_, 0), true) => "nothing runs".to_owned(),
         (_, (ready, all), true) => format!("{ready} of {} ready", pluralize(all, "service")),
         (_, _, false) => troubles.join("; "),
     };
+    let events = match target {
+        PageTarget::Server => format!(" data-events=\"/events?of={}\"", worktree_key(folders)),
+        PageTarget::File => String::new(),
+    };
     body.push_str(&format!(
-        "<p class=\"soft\">As of <time datetime=\"{time}\">{time}</time>.</p>",
+        "<p class=\"soft\" id=\"services-time\"{events}>As of <time datetime=\"{time}\">{time}</time>.</p>",
         time = format_rfc3339(now)
     ));
     Section { id: "services", title: "Services", tone, summary, body }
 }
 
+/// Returns the part of an error that may be in a file, which people mail: what a program printed may hold values of
+/// variables, and stands behind the second colon.
+fn shorten_error(error: &str, target: PageTarget) -> String {
+    if target == PageTarget::Server {
+        return error.to_owned();
+    }
+    match error.match_indices(": ").nth(1) {
+        Some((at, _)) => format!("{} …", &error[..at]),
+        None => error.to_owned(),
+    }
+}
+
 /// Describes each service that is not well, with its reason.
-fn describe_troubles(status: &StackStatus) -> Vec<String> {
+fn describe_troubles(status: &StackStatus, target: PageTarget) -> Vec<String> {
     let describe = |row: &ServiceStatus| {
         let fault = row.fault()?;
-        let why =
-            row.error.as_ref().map_or(String::new(), |why| format!(": {}", escape_message(why)));
+        let why = row.error.as_ref().map(|why| escape_message(&shorten_error(why, target)));
+        let why = why.map_or(String::new(), |why| format!(": {why}"));
         Some(format!("<code>{}</code> is {fault}{why}", escape_name(&row.service)))
     };
     let mut troubles: Vec<String> = status.services.iter().filter_map(describe).collect();
@@ -197,7 +220,9 @@ fn render_layer(view: &LayerView, samples: &UsageSamples, now: i64, target: Page
     match &view.status {
         Some(Ok(status)) => {
             if let Some(supervisor) = &status.supervisor {
-                let links = supervisor.status_port.map_or(String::new(), |port| {
+                // Where a file is read, no such server runs.
+                let port = supervisor.status_port.filter(|_| target == PageTarget::Server);
+                let links = port.map_or(String::new(), |port| {
                     format!(
                         ": <a href=\"http://localhost:{port}/status\" rel=\"noreferrer\">status as JSON</a>, \
                          <a href=\"http://localhost:{port}/metrics\" rel=\"noreferrer\">metrics</a>"
@@ -219,8 +244,10 @@ fn render_layer(view: &LayerView, samples: &UsageSamples, now: i64, target: Page
                 )));
             }
             html.push_str("</div>");
-            let verb = if status.is_up() { "stop" } else { "start" };
-            html.push_str(&render_command(&format!("cargo xtask {verb}{flag}")));
+            if status.is_up() || view.layer.is_ok() {
+                let verb = if status.is_up() { "stop" } else { "start" };
+                html.push_str(&render_command(&format!("cargo xtask {verb}{flag}")));
+            }
         }
         Some(Err(failure)) => {
             html.push_str(&format!(
@@ -228,6 +255,7 @@ fn render_layer(view: &LayerView, samples: &UsageSamples, now: i64, target: Page
                 escape_message(&failure.to_string())
             ));
         }
+        None if view.layer.is_err() => html.push_str("<p>Not running.</p>"),
         None => {
             html.push_str("<p>Not running. This starts it:</p>");
             html.push_str(&render_command(&format!("cargo xtask start{flag}")));
@@ -236,8 +264,9 @@ fn render_layer(view: &LayerView, samples: &UsageSamples, now: i64, target: Page
     match &view.layer {
         Ok(layer) => html.push_str(&render_values(layer, target)),
         Err(failure) => html.push_str(&format!(
-            "<p class=\"trouble\">Its file: {}</p>",
-            escape_message(&failure.to_string())
+            "<div class=\"trouble\">Its file: {}{}</div>",
+            escape_message(&failure.to_string()),
+            render_failure(failure)
         )),
     }
     html
@@ -253,9 +282,10 @@ fn render_table(
     let mut html = format!(
         "<div class=\"frame\" role=\"region\" aria-label=\"Services of {0}\" tabindex=\"0\"><table class=\"cards\">\
          <caption>Services of layer {0}</caption><thead><tr>\
-         <th scope=\"col\">Service</th><th scope=\"col\">State</th><th scope=\"col\">Log</th><th scope=\"col\">Address</th>\
-         <th scope=\"col\">Why</th><th scope=\"col\">Memory</th><th scope=\"col\">CPU</th>\
-         <th scope=\"col\">Up for</th><th scope=\"col\">Restarts</th><th scope=\"col\">What it is</th></tr></thead><tbody>",
+         <th scope=\"col\">Service</th><th scope=\"col\">State</th><th scope=\"col\">Why</th>\
+         <th scope=\"col\">What it is</th><th scope=\"col\">Log</th><th scope=\"col\">Address</th>\
+         <th scope=\"col\">Memory</th><th scope=\"col\">CPU</th><th scope=\"col\">Up for</th>\
+         <th scope=\"col\">Restarts</th></tr></thead><tbody>",
         escape_name(&view.name)
     );
     for row in &status.services {
@@ -289,14 +319,14 @@ fn render_service(
         view.layer.as_ref().map_or_else(|_| String::new(), |layer| describe_service(layer, row));
     format!(
         "<tr><th scope=\"row\">{name}<td data-l=\"State\"><span class=\"dot {tone}\"></span>{}{degraded}, {}\
-         <td data-l=\"Log\">{}<td data-l=\"Address\">{}<td class=\"wrap\" data-l=\"Why\">{}<td data-l=\"Memory\">{} {memory}\
-         <td data-l=\"CPU\">{} {cpu}<td data-l=\"Up for\">{}<td class=\"wrap\" data-l=\"Restarts\">{restarts}\
-         <td class=\"wrap\" data-l=\"What it is\">{run}</tr>\n",
+         <td class=\"wrap\" data-l=\"Why\">{}<td class=\"wrap\" data-l=\"What it is\">{run}\
+         <td data-l=\"Log\">{}<td data-l=\"Address\">{}<td data-l=\"Memory\">{} {memory}\
+         <td data-l=\"CPU\">{} {cpu}<td data-l=\"Up for\">{}<td class=\"wrap\" data-l=\"Restarts\">{restarts}</tr>\n",
         row.state,
         row.health.name(),
+        render_reasons(row, target),
         render_log_link(view, row, &log, target),
-        render_address(row),
-        render_reasons(row),
+        render_address(row, target),
         row.memory.map_or("–".to_owned(), format_size),
         row.cpu.map_or("–".to_owned(), |cpu| format!("{cpu:.1} %")),
         row.uptime_ms.map_or("–".to_owned(), format_uptime),
@@ -319,10 +349,11 @@ fn describe_service(layer: &Layer, row: &ServiceStatus) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join("<br>")
 }
 
-/// Renders the address: a link only if it speaks HTTP and serves.
-fn render_address(row: &ServiceStatus) -> String {
+/// Renders the address: a link only if it speaks HTTP and serves, and only where it leads there.
+fn render_address(row: &ServiceStatus, target: PageTarget) -> String {
+    let is_link = target == PageTarget::Server && row.state.is_serving();
     match (&row.address, row.port) {
-        (Some(address), _) if address.starts_with("http://") && row.state.is_serving() => {
+        (Some(address), _) if address.starts_with("http://") && is_link => {
             let address = escape(address);
             format!("<a href=\"{address}\" rel=\"noreferrer\">{address}</a>")
         }
@@ -333,8 +364,9 @@ fn render_address(row: &ServiceStatus) -> String {
 }
 
 /// Renders the last error, warnings and what the last stop had to kill.
-fn render_reasons(row: &ServiceStatus) -> String {
-    let mut reasons: Vec<String> = row.error.iter().map(|why| escape_message(why)).collect();
+fn render_reasons(row: &ServiceStatus, target: PageTarget) -> String {
+    let errors = row.error.iter().map(|why| escape_message(&shorten_error(why, target)));
+    let mut reasons: Vec<String> = errors.collect();
     if row.fault().is_none() && row.pid.is_some() {
         // A good restart does not make it unsaid.
         reasons.iter_mut().for_each(|why| *why = format!("before its last start: {why}"));
@@ -438,6 +470,15 @@ fn render_sparkline(values: &[f64], most: f64, label: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_has_nothing_that_a_program_printed() {
+        let said = "health check failed: `test` exited with code 1: token=x: y";
+        assert_eq!(shorten_error(said, PageTarget::Server), said);
+        let shown = shorten_error(said, PageTarget::File);
+        assert_eq!(shown, "health check failed: `test` exited with code 1 …");
+        assert_eq!(shorten_error("exited with code 1", PageTarget::File), "exited with code 1");
+    }
 
     #[test]
     fn what_is_no_number_breaks_no_line() {

@@ -362,3 +362,178 @@ fn the_end_of_a_huge_log_is_there_at_once() {
     assert!(found.contains("<mark>needle</mark> 1") && !found.contains("\nlast"), "{found}");
     assert!(found.contains("1 line with <code>NEEDLE</code> in its last 8"), "{found}");
 }
+
+#[test]
+fn figures_are_those_of_all_branches_and_worktrees() {
+    let lab = Lab::new();
+    let repo = shop(&lab);
+    // Behind, and edited in a worktree: an edit brings no branch up to date.
+    repo.git(&["worktree", "add", "-q", "../late", "feature/late"]);
+    lab.place("late").write("setup/a", "edited\n");
+    // In two worktrees: this one counts.
+    repo.git(&["switch", "-q", "feature/own"]);
+    repo.git(&["worktree", "add", "-q", "--force", "../twin", "feature/own"]);
+    repo.git(&["update-ref", "refs/heads/HEAD", "main"]);
+    repo.git(&["worktree", "add", "-q", "--detach", "../apart", "main"]);
+    lab.place("apart").write("setup/b", "edited there\n");
+    let page = repo.xtask(&["dashboard", "--html", "-"]).success().out;
+    let text = text_of(&page);
+    let status = repo.xtask(&["status", "--all", "--json"]).success().json();
+    let behind =
+        status["branches"].as_array().unwrap().iter().filter(|one| {
+            one["behind"].as_u64() > Some(0) && one["branch"] != "orchestration-tools"
+        });
+    assert!(text.contains(&format!("{} of 6 branches behind", behind.count())), "{text}");
+    assert!(page.contains("feature/own</a> <span class=\"tag\">here</span>"), "{page}");
+    let row = page.split("feature/late</a>").nth(1).unwrap().split("</tr>").next().unwrap();
+    assert!(row.contains("<b class=behind>1</b><b class=edited>1</b>"), "{row}");
+    let apart = page.split("detached HEAD</a>").nth(1).unwrap().split("</tr>").next().unwrap();
+    assert!(apart.contains("/apart") && apart.contains("<b class=edited>1</b>"), "{apart}");
+    let serving = Serving::start(&repo, &["--port", &port().to_string()]);
+    let page = serving.ask("/");
+    let link = page.split("/branch?worktree=").nth(1).unwrap().split('"').next().unwrap();
+    let apart = serving.ask(&format!("/branch?worktree={link}"));
+    assert!(apart.contains("the file has uncommitted changes"), "{apart}");
+    assert!(serving.ask("/branch?worktree=%2Fnowhere").starts_with("HTTP/1.1 404 "));
+}
+
+#[test]
+fn commands_to_copy_do_what_the_page_says() {
+    let lab = Lab::new();
+    let repo = shop(&lab);
+    let hub = lab.path("hub");
+    repo.git(&["init", "-q", "--bare", hub.as_str()]);
+    repo.git(&["remote", "add", "origin", hub.as_str()]);
+    repo.git(&["push", "-q", "--all", "origin"]);
+    repo.git(&["worktree", "add", "-q", "../gone", "feature/late"]);
+    std::fs::remove_dir_all(lab.path("gone").as_str()).unwrap();
+    let serving = Serving::start(&repo, &["--port", &port().to_string()]);
+    let late = serving.ask("/branch?n=feature%2Flate");
+    let command = "git worktree prune &amp;&amp; cargo xtask propagate feature/late</code>";
+    assert!(late.contains(command), "{late}");
+    let own = serving.ask("/branch?n=feature%2Fown");
+    assert!(own.contains("git switch feature/own &amp;&amp; cargo xtask why setup/a"), "{own}");
+    let page = repo.xtask(&["dashboard", "--remote", "--html", "-"]).success().out;
+    assert!(page.contains("cargo xtask propagate --remote --push feature/late</code>"), "{page}");
+    repo.xtask(&["propagate", "--remote", "--push", "feature/late", "--yes"]).success();
+    repo.git(&["worktree", "prune"]);
+    repo.xtask(&["propagate", "feature/late"]).success();
+}
+
+#[test]
+fn what_cannot_be_read_says_why_and_keeps_nothing_waiting() {
+    let lab = Lab::new();
+    let repo = shop(&lab);
+    repo.write("deployment/bad.toml", "[service.api]\nrun = 'true'\nports = 1\n");
+    repo.write("deployment/huge.toml", "#".repeat(2 << 20));
+    std::os::unix::fs::symlink("/dev/zero", repo.dir.join("deployment/zero.toml")).unwrap();
+    let pipe = repo.dir.join("deployment/pipe.toml");
+    repo.run("mkfifo", &[pipe.as_str()], &[]).success();
+    let page = repo.xtask(&["dashboard", "--html", "-"]).success().out;
+    let text = text_of(&page);
+    let attention = page.split("id=\"attention\"").nth(1).unwrap().split("</section>").next();
+    assert!(attention.unwrap().contains("layer <code>bad</code> cannot be read"), "{text}");
+    for words in ["bad.toml:3: unknown key", "not a regular file", "larger than 1.0 MB"] {
+        assert!(text.contains(words), "`{words}` in\n{text}");
+    }
+    assert!(!text.contains("cargo xtask start --layer bad"), "{text}");
+    for layer in ["zero", "pipe", "huge"] {
+        repo.xtask(&["start", "--layer", layer]).status(3).says("cannot read");
+    }
+    // A server that has met them still ends.
+    let mut serving = Serving::start(&repo, &["--port", &port().to_string(), "--idle", "300ms"]);
+    assert!(serving.ask("/about").contains("200 OK"));
+    assert!(serving.child.wait().unwrap().success());
+    // Rules that cannot be read.
+    repo.canonical(&[("setup/sync.toml", Some("[managed]\ninclude = 1\n"))]);
+    let page = repo.xtask(&["dashboard", "--html", "-"]).success().out;
+    assert!(!page.contains("there is no canonical branch"), "{}", text_of(&page));
+    assert!(page.contains(":2: <code>managed.include</code> must be a list"), "{}", text_of(&page));
+}
+
+#[test]
+fn events_are_those_of_the_worktree_of_the_page() {
+    let lab = Lab::new();
+    let repo = shop(&lab);
+    let serving = Serving::start(&repo, &["--port", &port().to_string()]);
+    let page = serving.ask("/");
+    let events = page.split("data-events=\"").nth(1).unwrap().split('"').next().unwrap();
+    assert!(events.starts_with("/events?of="), "{events}");
+    repo.git(&["worktree", "add", "-q", "--detach", "../other"]);
+    let other = Serving::start(&lab.place("other"), &["--port", &port().to_string()]);
+    assert!(other.ask(events).starts_with("HTTP/1.1 409 "));
+    assert!(!other.ask("/").contains(events));
+}
+
+#[test]
+fn a_second_start_finds_the_first_wherever_it_is() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.git(&["worktree", "add", "-q", "--detach", "../tree"]);
+    let tree = lab.place("tree");
+    let first = Serving::start(&tree, &[]).port;
+    let Ok(taken) = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, first)) else { return };
+    let serving = Serving::start(&tree, &[]);
+    assert_ne!(serving.port, first);
+    drop(taken);
+    tree.xtask(&["dashboard"]).success().says(&serving.url("/")).says("runs there already");
+}
+
+#[test]
+fn a_look_at_a_partial_clone_fetches_no_content() {
+    let lab = Lab::new();
+    let repo = shop(&lab);
+    let hub = lab.path("hub");
+    repo.git(&["clone", "-q", "--bare", ".", hub.as_str()]);
+    lab.place("hub").git(&["config", "uploadpack.allowFilter", "true"]);
+    let url = format!("file://{}", hub.as_str());
+    lab.place(".").git(&["clone", "-q", "--filter=blob:none", &url, "part"]);
+    let part = lab.place("part");
+    part.git(&["branch", "-q", "feature/own", "origin/feature/own"]);
+    let packs = || part.git(&["count-objects", "-v"]);
+    part.xtask(&["status", "--all"]);
+    let before = packs();
+    let serving = Serving::start(&part, &["--port", &port().to_string()]);
+    let page = serving.ask("/branch?n=feature%2Fown");
+    assert!(page.contains("was not fetched into this partial clone"), "{page}");
+    assert_eq!(packs(), before);
+}
+
+#[test]
+fn a_page_that_is_replaced_keeps_its_permissions() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.xtask(&["dashboard", "--html", "page.html"]).success();
+    let file = repo.dir.join("page.html");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    repo.xtask(&["dashboard", "--html", "page.html"]).success();
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(repo.git(&["status", "--porcelain"]), "?? page.html\n");
+}
+
+#[test]
+fn the_browser_is_the_one_that_is_named() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    repo.write("browse", "#!/bin/sh\nprintf '%s\\n' \"$@\" > asked\n");
+    repo.run("chmod", &["+x", "browse"], &[]).success();
+    let wait = |words: &str| {
+        crate::wrong_hits::wait_for("the browser", || {
+            repo.has("asked") && repo.read("asked").ends_with(words)
+        });
+        std::fs::remove_file(repo.dir.join("asked")).unwrap();
+    };
+    let serving = Serving::start(&repo, &["--port", &port().to_string()]);
+    let words = ["dashboard", "--open", "--port", &serving.port.to_string()];
+    for (browser, asked) in [
+        ("./browse --new", format!("--new\n{}\n", serving.url("/"))),
+        ("nowhere:./browse --at=%s", format!("--at={}\n", serving.url("/"))),
+    ] {
+        repo.run(program().as_str(), &words, &[("BROWSER", browser)]).success();
+        wait(&asked);
+    }
+    repo.run(program().as_str(), &words, &[("BROWSER", "/no/where")])
+        .success()
+        .says("`BROWSER` is `/no/where`, and there is no such program");
+}

@@ -150,6 +150,16 @@ fn services_and_logs_are_followed_as_they_change() {
     browser.wait_for(&format!("{row}.includes('api is failed')"));
     browser.wait_for("document.title.startsWith('✗ ') && document.querySelector('link[rel=icon]').href.includes('c62128')");
     browser.wait_for("document.getElementById('attention').innerText.includes('api is failed')");
+    let nav = "document.querySelector(\"nav a[href='#services']\").textContent";
+    assert_eq!(browser.eval(nav), json!("Services: trouble"));
+    let title = "document.getElementById('attention-title').textContent";
+    assert_eq!(browser.eval(title), json!("Needs attention"));
+    let calm = "(() => { const list = document.querySelector('#attention ul').cloneNode(true); \
+         document.querySelector('#attention ul').replaceChildren(); showAttention('good', ''); \
+         const said = document.getElementById('attention-title').textContent; \
+         document.querySelector('#attention ul').replaceWith(list); showAttention('bad', 'api is failed'); return said; })()";
+    assert_eq!(browser.eval(calm), json!("Nothing needs attention"));
+    assert_eq!(browser.eval(title), json!("Needs attention"));
     assert_eq!(browser.eval("document.querySelector('#values-local').open"), json!(true));
     assert_eq!(browser.eval("document.activeElement.id"), json!("log-local-ticker"));
     browser.wait_for(&format!("{row}.includes(\"it says 'tick' for ever\")"));

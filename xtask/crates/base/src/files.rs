@@ -13,12 +13,14 @@
 //! ```
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{CWD, RenameFlags};
+
+use super::words::format_size;
 
 /// The kind of a step, passed to the gate before the step runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,6 +302,22 @@ fn make_folders_writable(path: &Path) {
         let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
         open.extend(entries.map(|entry| entry.path()));
     }
+}
+
+/// Reads a file that people write by hand, behind a symlink or not. What is no regular file, such as a pipe or a device,
+/// is an error, and so is one of more than `max` bytes.
+pub fn read_regular_file(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    // Opening a pipe would block.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max {
+        let what = format!("it is larger than {}", format_size(max));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+    }
+    Ok(bytes)
 }
 
 /// The identity of a file while it exists: its device and inode. Two paths with the same one lead to one file.

@@ -10,11 +10,13 @@ use super::stacks::{self, StackRole};
 use super::target::{CurrentLink, DeployTarget, TargetOwnership};
 use xtask_base::environment::{Environment, format_ago, format_rfc3339};
 use xtask_base::error::Result;
+use xtask_base::files::read_regular_file;
 use xtask_base::words::pluralize;
 use xtask_config::{DeployConfig, DeployEngine, Layer, layer_file_path};
 use xtask_git::{Id, Repo};
 use xtask_report::{DeployedLine, short_id};
 use xtask_services::client;
+use xtask_services::layers::MAX_LAYER_BYTES;
 use xtask_services::status::ReportedState;
 
 /// Deploy status of a layer.
@@ -69,8 +71,11 @@ fn build_deployed_line(
         Ok(found) => found.deploy?,
         Err(failure) => {
             // An invalid layer without `[deploy]` is reported by the commands that use it.
-            let text = std::fs::read_to_string(repo.root().join(layer_file_path(layer))).ok()?;
-            return text.contains("[deploy").then(|| unknown("", failure.message().to_owned()));
+            let file = repo.root().join(layer_file_path(layer));
+            let text = read_regular_file(&file, MAX_LAYER_BYTES).ok()?;
+            return String::from_utf8_lossy(&text)
+                .contains("[deploy")
+                .then(|| unknown("", failure.message().to_owned()));
         }
     };
     let found = match read_deploy_status(repo, layer, &deploy, world) {

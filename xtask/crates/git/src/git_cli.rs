@@ -388,6 +388,8 @@ impl Repo {
             .git_command(fixed.into_iter().chain(rest))
             .args([OsStr::from_bytes(path.as_bytes())])
             .env("GIT_OPTIONAL_LOCKS", "0")
+            // A look fetches no content that a partial clone has left out.
+            .env("GIT_NO_LAZY_FETCH", "1")
             .run_with_timeout(DIFF_TIMEOUT)?;
         if !asked.status.success() {
             return Err(Error::unable("cannot show the change").with_detail(asked.stderr));

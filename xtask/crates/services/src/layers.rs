@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use xtask_base::error::{Error, Result};
+use xtask_base::files::read_regular_file;
 use xtask_config::{DEPLOYMENT_FOLDER, Layer, layer_file_path};
+
+/// The largest file of a layer that is read, in bytes: far more than anybody writes.
+pub const MAX_LAYER_BYTES: u64 = 1 << 20;
 
 /// Returns the names of the layers in `deployment/`, sorted.
 #[must_use]
@@ -30,7 +34,7 @@ pub fn read_layer_with_texts(root: &Path, name: &str) -> Result<(Layer, BTreeMap
     let texts = RefCell::new(BTreeMap::new());
     let read = |layer: &str| {
         let file = layer_file_path(layer);
-        match std::fs::read(root.join(&file)) {
+        match read_regular_file(&root.join(&file), MAX_LAYER_BYTES) {
             Ok(bytes) => match String::from_utf8(bytes) {
                 Ok(text) => {
                     texts.borrow_mut().insert(layer.to_owned(), text.clone());

@@ -295,6 +295,7 @@ impl ServiceLog {
     /// counts as a line.
     pub fn read_lines(&self, from: u64, to: u64) -> io::Result<Vec<LogLine>> {
         let marks = self.read_timestamps();
+        let modified_ms = std::cell::LazyCell::new(|| self.modified_ms());
         let mut lines = Vec::new();
         let mut expected = from;
         for (mut at, bytes) in self.read_range(from, to)? {
@@ -309,7 +310,7 @@ impl ServiceLog {
                 at += line.len() as u64;
                 // The first timestamp after the line was written dates it.
                 let mark = marks.partition_point(|(length, _)| *length < at);
-                let at_ms = marks.get(mark).map_or_else(|| self.modified_ms(), |(_, time)| *time);
+                let at_ms = marks.get(mark).map_or_else(|| *modified_ms, |(_, time)| *time);
                 let line = line.strip_suffix(b"\n").unwrap_or(line);
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
                 let text = String::from_utf8_lossy(line).into_owned();

@@ -13,9 +13,13 @@
 
 use super::managed::ManagedPaths;
 use xtask_base::error::{Error, Result, ResultExt as _};
+use xtask_base::files::read_regular_file;
 use xtask_base::path::RepoPath;
 use xtask_config::{BRANCHES_FILE, BranchesConfig, SYNC_FILE, SyncConfig};
 use xtask_git::{BranchPattern, CanonicalCommit, FileMode, Id, Repo};
+
+/// The largest configuration file that is read from the working tree, in bytes: far more than anybody writes.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// Git setting with the name of the canonical branch, if not the default.
 pub const BRANCH_SETTING: &str = "xtask.canonicalBranch";
@@ -391,7 +395,8 @@ fn read_worktree_text(repo: &Repo, file: &str) -> Result<Option<String>> {
     if !is_plain {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(path.to_disk_path(repo.root()))
-        .with_context(|| format!("cannot read `{file}`"))?;
+    let failed = || format!("cannot read `{file}`");
+    let bytes = read_regular_file(&path.to_disk_path(repo.root()), MAX_CONFIG_BYTES);
+    let text = String::from_utf8(bytes.with_context(failed)?).with_context(failed)?;
     Ok(Some(text))
 }

@@ -233,8 +233,12 @@ impl<'r> PinReader<'r> {
             .borrow_mut()
             .entry(remote.clone())
             .or_insert_with(|| self.repo.has_usual_refspec(&remote));
-        if !is_usual && let Some(found) = self.repo.upstream(name)? {
-            return Ok(Some(found));
+        if !is_usual {
+            let found = self.repo.upstream(name)?;
+            // A remote may be a bare URL, which has no refs here.
+            if found.is_some() || remote != context.config.remote {
+                return Ok(found);
+            }
         }
         let reference = format!("refs/remotes/{remote}/{followed}");
         Ok(self.repo.resolve_ref(&reference)?.map(|commit| (reference, commit)))

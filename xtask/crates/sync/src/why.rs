@@ -63,18 +63,18 @@ pub fn explain_path(
     Ok(join_lines(&lines))
 }
 
-/// Explains the history of a path on a branch that need not be checked out: its rule, and the last commits that changed
+/// Explains the history of a path on a branch (`None` for a detached HEAD) that need not be checked out: its rule, and the last commits that changed
 /// it, as plain text.
 pub fn explain_commit_path(
     repo: &Repo,
     context: &SyncContext,
-    branch: &str,
+    branch: Option<&str>,
     tip: Id,
     path: &RepoPath,
     tools: &Tools<'_>,
 ) -> Result<Vec<String>> {
-    let managed = ManagedPaths::new(&context.config, Some(branch));
-    let mut lines = vec![describe_rule(&managed, path, false, Some(branch))];
+    let managed = ManagedPaths::new(&context.config, branch);
+    let mut lines = vec![describe_rule(&managed, path, false, branch)];
     let history = explain_history(repo, context, tip, path, true, tools)?;
     lines.extend(history.iter().map(|line| strip_styles(line)));
     Ok(lines)
