@@ -128,9 +128,9 @@ pub fn bind_port(
     }
 }
 
+#[cfg(feature = "services")]
 /// Returns by what the pages of a worktree ask for events, so that those of no other worktree come, which may serve at
 /// the same address later.
-#[cfg(feature = "services")]
 pub(super) fn worktree_key(folders: &WorktreePaths) -> String {
     use std::os::unix::ffi::OsStrExt as _;
     let place = xtask_base::digest::hash_bytes(folders.root.as_os_str().as_bytes());
