@@ -34,7 +34,19 @@ impl Wanted {
                 "--from" => wanted.from = path(),
                 "--save" => wanted.save = path(),
                 "--plot" => wanted.plot = path(),
-                _ if arg.starts_with("--") => {}
+                _ if arg.starts_with('-') => {
+                    let is_help = arg == "--help" || arg == "-h";
+                    let what = if is_help {
+                        "usage".to_owned()
+                    } else {
+                        format!("unknown option `{arg}`")
+                    };
+                    println!(
+                        "{what}: cargo xbench -- [NAME…] [--fleet DIR] [--save FILE] [--from FILE] [--plot DIR]\n\
+                         all rows, or those whose name holds NAME; docs/benchmarks.md says what they measure"
+                    );
+                    std::process::exit(if is_help { 0 } else { 2 });
+                }
                 _ => wanted.rows.push(arg),
             }
         }
