@@ -5,7 +5,7 @@
 //! feature/menu   Ada    3 days ago    3 behind           1 customised
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::chart::{render_bar, render_days};
@@ -197,14 +197,13 @@ fn render_filter(drift: &Drift, filter: &BranchFilter, target: PageTarget) -> St
         format!("<option value=\"{days}\"{chosen}>{words}</option>")
     })
     .collect();
+    let present: BTreeSet<String> = drift.branches.iter().flat_map(list_states).collect();
     let states: String = [NOT_INSPECTED]
         .into_iter()
         .chain(SHOWN_CLASSES.iter().map(|(_, name)| *name))
         .chain([IN_SYNC])
         .map(|name| (css_class(name), name))
-        .filter(|(state, _)| {
-            drift.branches.iter().any(|branch| list_states(branch).contains(state))
-        })
+        .filter(|(state, _)| present.contains(state))
         .map(|(state, name)| {
             let chosen = if state == filter.state { " selected" } else { "" };
             format!("<option value=\"{state}\"{chosen}>{name}</option>")
