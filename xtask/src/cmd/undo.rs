@@ -61,7 +61,7 @@ pub(super) fn run(session: &Session, args: &UndoArgs) -> CommandResult {
     }
     if !undone.pinned.is_empty() {
         report::print_warning(&format!(
-            "{} pinned since, and kept; `cargo xtask unpin PATH` ends a pin:",
+            "{} pinned, and kept; `cargo xtask unpin PATH` ends a pin:",
             pluralize(undone.pinned.len(), "path")
         ));
         for path in &undone.pinned {

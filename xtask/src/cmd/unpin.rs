@@ -20,7 +20,10 @@ pub(super) fn run(session: &Session, args: &UnpinArgs) -> CommandResult {
     };
     let changed = change_pins(&repo, &request, args.dry_run, &session.tools())?;
     if changed.removed.is_empty() && !args.json {
-        session.print_info("no pin has lapsed; nothing to do");
+        session.print_info(match args.lapsed {
+            true => "no pin has lapsed; nothing to do",
+            false => "it has lapsed, and is only at the upstream; nothing to do",
+        });
     }
     print_pin_report(session, &repo, &changed, args.json)?;
     if changed.commit.is_some() && !changed.is_still_covered && !args.json {

@@ -228,7 +228,7 @@ fn undo_leaves_what_was_pinned_since() {
     let id = repo.git(&["for-each-ref", "--format=%(refname:lstrip=3)", "refs/xtask/backup"]);
     let id = id.lines().last().unwrap().to_owned();
     pin(&repo, "setup/b").success();
-    repo.xtask(&["undo", &id]).status(1).says("1 path pinned since, and kept").says("setup/b");
+    repo.xtask(&["undo", &id]).status(1).says("1 path pinned, and kept").says("setup/b");
     assert_eq!(repo.read("setup/b"), "b2\n");
     assert!(!repo.dir.join("setup/new").exists());
     // What `--force` has replaced in spite of the pin comes back.
@@ -258,6 +258,19 @@ fn an_overlay_goes_where_a_pin_comes() {
     repo.xtask(&["undo"]).success();
     assert_eq!(repo.read("setup/b"), "b2\n");
 
+    // As much if it was touched since; but what is staged is somebody's decision, which a commit asks for again.
+    repo.run("touch", &["setup/b"], &[]).success();
+    repo.git(&["add", "setup/b"]);
+    let staged = "is staged at a pinned path: `setup/b`";
+    repo.xtask(&["sync"]).success().says(staged);
+    repo.xtask(&["sync"]).success().says(staged);
+    assert_eq!(repo.read("setup/b"), "b2\n");
+    repo.git(&["reset", "-q"]);
+    repo.run("touch", &["-d", "2001-01-01", "setup/b"], &[]).success();
+    repo.xtask(&["sync"]).success().says("because it is pinned: `setup/b`");
+    assert_eq!(repo.read("setup/b"), "b1\n");
+    repo.xtask(&["undo"]).success();
+
     // A hook does the same; what somebody has changed since stays.
     repo.install_hooks().success();
     repo.git(&["switch", "-q", "--detach"]);
@@ -267,6 +280,123 @@ fn an_overlay_goes_where_a_pin_comes() {
     repo.write("setup/b", "b2, and mine\n");
     repo.xtask(&["sync"]).success();
     assert_eq!(repo.read("setup/b"), "b2, and mine\n");
+}
+
+#[test]
+fn a_commit_takes_no_overlay_for_pinned_content() {
+    let lab = Lab::new();
+    let (repo, two) = two_clones(&lab);
+    repo.install_hooks().success();
+    repo.xtask(&["sync", "--no-commit"]).success();
+    pin(&two, "setup/b").success();
+    two.git(&["push", "-q"]);
+    repo.git(&["fetch", "-q"]);
+    let head = repo.head();
+    let said = repo.try_git(&["commit", "-qam", "work"]);
+    assert!(said.err.contains("`setup/b` is pinned, and what is staged is not"), "{}", said.err);
+    assert_eq!(repo.head(), head);
+    repo.git(&["restore", "--staged", "--worktree", "--", "setup/b"]);
+    repo.write("src/app", "work\n");
+    repo.git(&["commit", "-qam", "work"]);
+    assert_eq!(repo.git(&["show", "HEAD:setup/b"]), "b1\n");
+}
+
+#[test]
+fn what_somebody_wrote_over_an_overlay_can_be_pinned() {
+    let lab = Lab::new();
+    let repo = own(&lab);
+    repo.xtask(&["sync", "--no-commit"]).success();
+    pin(&repo, "setup/b").status(3).says("was written by `sync --no-commit`");
+    repo.write("setup/b", "of our own\n");
+    repo.git(&["commit", "-qm", "ours", "--", "setup/b"]);
+    pin(&repo, "setup/b").success();
+    // Or committed as it was.
+    repo.git(&["add", "setup/new"]);
+    repo.git(&["commit", "-qm", "as it is", "--", "setup/new"]);
+    pin(&repo, "setup/new").success();
+    assert_eq!(repo.read("setup/b"), "of our own\n");
+}
+
+#[test]
+fn what_force_replaced_comes_back_whatever_the_clocks_say() {
+    let lab = Lab::new();
+    let (repo, two) = two_clones(&lab);
+    // The pin is only at the upstream, and was made by a clock that is ahead.
+    state(&two, 9_000_000_000, "2999-01-01", None, false);
+    two.git(&["push", "-q"]);
+    repo.write("src/app", "work\n");
+    repo.commit("work");
+    repo.git(&["fetch", "-q"]);
+    repo.xtask(&["sync", "--force", "setup/b"]).success();
+    assert_eq!(repo.read("setup/b"), "b2\n");
+    repo.xtask(&["undo"]).success();
+    assert_eq!(repo.read("setup/b"), "b1\n");
+    // And to sync again by undoing that is no way around the pin.
+    repo.xtask(&["undo"]).status(1).says("1 path pinned, and kept");
+    assert_eq!(repo.read("setup/b"), "b1\n");
+}
+
+#[test]
+fn what_came_with_the_main_branch_raises_no_alarm() {
+    let lab = Lab::new();
+    let (repo, _) = two_clones(&lab);
+    pin(&repo, "setup/b").success();
+    repo.git(&["switch", "-q", "main"]);
+    repo.git(&["merge", "-q", "feature"]);
+    repo.git(&["push", "-q", "origin", "main", ":feature"]);
+    repo.git(&["branch", "-q", "-D", "feature"]);
+    repo.git(&["switch", "-q", "-c", "later"]);
+    repo.xtask(&["sync", "--dry-run"]).success().never_says("is pinned for");
+    assert_eq!(class_of(&repo, "setup/b"), "behind update");
+}
+
+#[test]
+fn a_pin_at_the_upstream_alone_is_made_again_and_a_lapsed_one_is_left() {
+    let lab = Lab::new();
+    let (repo, two) = two_clones(&lab);
+    pin(&two, "setup/b").success();
+    two.git(&["push", "-q"]);
+    repo.git(&["fetch", "-q"]);
+    pin(&repo, "setup/b").success().says("1 path pinned");
+    repo.git(&["update-ref", "-d", "refs/remotes/origin/feature"]);
+    assert_eq!(class_of(&repo, "setup/b"), "pinned keep");
+    write_pin(&two, "feature", "setup/a", "2020-01-01");
+    two.git(&["push", "-q"]);
+    repo.git(&["fetch", "-q"]);
+    repo.xtask(&["status"]).success().says("pin of `setup/a` at the upstream lapsed");
+    repo.xtask(&["unpin", "setup/a"]).success().says("only at the upstream; nothing to do");
+}
+
+#[test]
+fn the_branch_that_git_pushes_to_is_read() {
+    // It follows the main branch, and is pushed to a fork.
+    let lab = Lab::new();
+    let (repo, two) = two_clones(&lab);
+    pin(&two, "setup/b").success();
+    two.git(&["push", "-q"]);
+    let hub = lab.path("hub");
+    repo.git(&["remote", "add", "fork", hub.as_str()]);
+    repo.git(&["fetch", "-q", "fork"]);
+    repo.git(&["update-ref", "-d", "refs/remotes/origin/feature"]);
+    repo.git(&["branch", "-q", "-u", "origin/main"]);
+    assert_eq!(class_of(&repo, "setup/b"), "behind update");
+    repo.git(&["config", "remote.pushDefault", "fork"]);
+    assert_eq!(class_of(&repo, "setup/b"), "pinned keep");
+}
+
+#[test]
+fn what_cannot_be_replaced_is_said_and_blocks_nothing() {
+    let lab = Lab::new();
+    let repo = own(&lab);
+    // The last moment that a file may hold: 9998-12-31T23:59:59Z.
+    state(&repo, 253_370_764_799 - 1_546_300_800, "2999-01-01", None, false);
+    let before = repo.scene();
+    repo.xtask(&["unpin", "setup/b"])
+        .status(2)
+        .says("cannot be replaced")
+        .says("git rm .sync-pins/");
+    pin(&repo, "setup/b").status(2).says("`since` must be before 9999");
+    assert_eq!(repo.scene(), before);
 }
 
 #[test]
@@ -301,10 +431,19 @@ fn pins_that_would_be_of_no_use_are_refused() {
     repo.commit("attributes");
     pin(&repo, "setup/b").status(3).says("a filter of `.gitattributes` changes");
     assert_eq!(repo.status(), "");
-    repo.write(".gitattributes", "*.toml filter=up\n.sync-pins/*.toml -filter\n");
-    repo.commit("exempt");
-    pin(&repo, "setup/b").success();
-    assert_eq!(repo.status(), "");
+    // As the hint says.
+    let exempt = ".sync-pins/*.toml -filter !working-tree-encoding\n";
+    for given in ["filter=up", "working-tree-encoding=UTF-16"] {
+        repo.write(".gitattributes", format!("*.toml {given}\n"));
+        repo.commit("attributes");
+        pin(&repo, "setup/b").status(3).says(exempt.trim());
+        repo.write(".gitattributes", format!("*.toml {given}\n{exempt}"));
+        repo.commit("exempt");
+        pin(&repo, "setup/b").success();
+        repo.xtask(&["unpin", "setup/b"]).success();
+        assert_eq!(repo.status(), "", "{given}");
+        repo.git(&["reset", "-q", "--hard", "HEAD~2"]);
+    }
 
     repo.xtask(&["pin", ".", "--reason", "x"]).status(2).says("name a file or folder in it");
     // A shorter pin of what a folder pins for longer.

@@ -24,7 +24,7 @@ use xtask_sync::hook_policy::{
     is_unrelated_branch,
 };
 use xtask_sync::plan::{SyncPlan, WriteMode};
-use xtask_sync::report::describe_restored;
+use xtask_sync::report::describe_pinned_overlay;
 use xtask_sync::rollback;
 use xtask_sync::run::{
     HintStyle, PlannedSync, SyncInspection, SyncOptions, apply_plan, check_repo_ready,
@@ -246,7 +246,7 @@ fn write_files(
     let kept = KeptNotes::new(&decided, &context);
     let others = decided.describe_other_pins(repo);
     let done = apply_plan(repo, *decided, &write_options(mode), tools)?;
-    let mut lines: Vec<String> = describe_restored(&done.restored_pinned).into_iter().collect();
+    let mut lines = describe_pinned_overlay(&done);
     if files.is_empty() {
         return Ok(lines);
     }

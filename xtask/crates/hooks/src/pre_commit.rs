@@ -19,6 +19,7 @@ use xtask_git::Tools;
 use xtask_git::{FileMode, Id, PathPatterns, PathScope, Repo, StagedChange, TreeEntry};
 use xtask_sync::context::{self, SyncContext};
 use xtask_sync::managed::ManagedPaths;
+use xtask_sync::overlay::read_overlay;
 use xtask_sync::pin_reader::PinReader;
 
 /// The largest file that is accepted, in bytes: 50 MB, the size at which GitHub begins to warn (100 MB is refused).
@@ -58,6 +59,7 @@ pub fn check_staged(repo: &Repo, index: &Path, tools: &Tools<'_>) -> Result<Comm
     let tree = repo.head().ok().map(|head| head.tree);
     let changes = repo.staged_changes(index, tree)?;
     verdict.faults.extend(find_staged_faults(repo, &context, branch.as_deref(), &changes)?);
+    verdict.faults.extend(find_pinned_overlay(repo, &context, &changes, tools)?);
     // Commits that a rebase or a cherry-pick recreates were reported when they were first made.
     if repo.current_operation().is_none()
         && let Some(branch) = branch.filter(|branch| *branch != context.config.branch)
@@ -102,6 +104,35 @@ fn find_staged_faults(
         }
     }
     Ok(faults)
+}
+
+/// Finds pinned paths of which the commit takes what `sync --no-commit` wrote for the content of the branch.
+fn find_pinned_overlay(
+    repo: &Repo,
+    context: &SyncContext,
+    changes: &[StagedChange],
+    tools: &Tools<'_>,
+) -> Result<Option<String>> {
+    // A damaged record is reported by whatever writes it.
+    let Ok(overlay) = read_overlay(repo) else { return Ok(None) };
+    let is_laid = |change: &&StagedChange| {
+        overlay.paths.get(&change.path).is_some_and(|laid| laid.written == change.after)
+    };
+    let laid: Vec<&StagedChange> = changes.iter().filter(is_laid).collect();
+    let Ok(head) = repo.head() else { return Ok(None) };
+    if laid.is_empty() {
+        return Ok(None);
+    }
+    let reader = PinReader::new(repo, tools.world.now_seconds());
+    let Ok(pins) = reader.read_branch(context, &head) else { return Ok(None) };
+    let pinned = laid.into_iter().map(|change| &change.path).find(|path| pins.find(path).is_some());
+    Ok(pinned.map(|path| {
+        format!(
+            "`{path}` is pinned, and what is staged is not the content of the branch but what \
+             `sync --no-commit` wrote: `git restore --staged --worktree -- {path}` brings it back, \
+             `cargo xtask unpin` ends the pin"
+        )
+    }))
 }
 
 /// Describes the managed files of which `branch` gets a version of its own.

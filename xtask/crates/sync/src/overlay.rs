@@ -48,6 +48,14 @@ impl OverlayFile {
         }
     }
 
+    /// Returns whether `file` has the content that sync wrote, also if it was touched or copied since: nobody's work is
+    /// lost with it.
+    #[must_use]
+    pub fn has_written_content(&self, file: Option<&WorktreeFile>) -> bool {
+        let is_equal = self.written.is_some() && file.map(|file| file.entry) == self.written;
+        is_equal || self.is_unchanged(file)
+    }
+
     /// Like `is_unchanged`, but reads the stat data from disk.
     #[must_use]
     pub fn is_unchanged_on_disk(&self, repo: &Repo, path: &RepoPath) -> bool {

@@ -1,7 +1,7 @@
 //! Removal of a worktree's overlay. For example, `setup/a` that `sync --no-commit` wrote gets the content of its
 //! index entry again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply;
 use super::backup::{self, BackupInput};
@@ -19,6 +19,8 @@ use xtask_git::{IndexStatus, PathCache, Repo, WorktreeItem};
 pub struct RemovedOverlay {
     /// Number of restored files.
     pub count: usize,
+    /// The restored files.
+    pub restored: BTreeSet<RepoPath>,
     /// Files that stay because the user changed them.
     pub kept: Vec<RepoPath>,
     /// Backup with which `undo` brings the overlay back.
@@ -28,14 +30,23 @@ pub struct RemovedOverlay {
 /// Removes the overlay: each unchanged file goes back to its index entry, or to the user's work
 /// that `--force` replaced.
 pub fn remove_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<RemovedOverlay> {
-    remove_overlay_where(repo, "drop the overlay", &|_| true, tools)
+    remove_overlay_where(repo, &|_| true, false, tools)
 }
 
-/// Removes the files of the overlay at some paths, e.g. at those that are pinned now.
-pub(super) fn remove_overlay_where(
+/// Removes the files of the overlay at paths that are pinned now. What stays in spite of that, because it is staged or
+/// changed, remains known as one of the overlay.
+pub(super) fn remove_pinned_overlay(
     repo: &Repo,
-    purpose: &str,
+    pinned: &BTreeSet<RepoPath>,
+    tools: &Tools<'_>,
+) -> Result<RemovedOverlay> {
+    remove_overlay_where(repo, &|path| pinned.contains(path), true, tools)
+}
+
+fn remove_overlay_where(
+    repo: &Repo,
     is_wanted: &dyn Fn(&RepoPath) -> bool,
+    remembers_kept: bool,
     tools: &Tools<'_>,
 ) -> Result<RemovedOverlay> {
     let overlay = overlay::read_overlay(repo)?;
@@ -48,7 +59,7 @@ pub(super) fn remove_overlay_where(
     let index = repo.read_index()?;
     let mut filters = repo.clean_filters(&index)?;
     let mut path_cache = PathCache::default();
-    let (mut changes, mut kept) = (Vec::new(), Vec::new());
+    let (mut changes, mut kept, mut seen) = (Vec::new(), Vec::new(), overlay.clone());
     for (path, laid) in wanted {
         let staged = repo.staged_status(&index, path)?;
         let work =
@@ -61,31 +72,40 @@ pub(super) fn remove_overlay_where(
         let work = predict_after_removal(repo, path, work, &goes)?;
         match reverse_overlay_file(repo, path, laid, staged, &work) {
             FileRemoval::AsBefore => {}
-            FileRemoval::Update(change) => changes.push(change),
+            FileRemoval::Update(change) => {
+                // `undo` brings it back as one of the overlay, also if it was touched since.
+                if let (Some(laid), Some(found)) = (seen.paths.get_mut(path), work.file()) {
+                    laid.stat = Some(found.stat);
+                }
+                changes.push(change);
+            }
             FileRemoval::Keep => kept.push(path.clone()),
         }
     }
     let count = changes.len();
+    if count == 0 && remembers_kept {
+        return Ok(RemovedOverlay { kept, ..RemovedOverlay::default() });
+    }
+    let restored: BTreeSet<RepoPath> = changes.iter().map(|change| change.path.clone()).collect();
+    let purpose = "drop the overlay".to_owned();
     let intent = BackupInput {
-        purpose,
+        purpose: &purpose,
         head: &head,
         head_move: None,
         changes: &changes,
         index: &index,
-        overlay: &overlay,
+        overlay: &seen,
         now: tools.world.now_seconds(),
     };
     let backup = (count > 0).then(|| backup::save_backup(repo, &intent)).transpose()?;
-    let paths = others.into_iter().map(|(path, laid)| (path.clone(), *laid)).collect();
-    let transaction = Transaction {
-        purpose: purpose.to_owned(),
-        changes,
-        head: None,
-        overlay: Some(Overlay { paths }),
-        backup,
-    };
+    let stays =
+        |path: &RepoPath| others.contains_key(path) || remembers_kept && !restored.contains(path);
+    let left = overlay.paths.iter().filter(|(path, _)| stays(path));
+    let paths = left.map(|(path, laid)| (path.clone(), *laid)).collect();
+    let transaction =
+        Transaction { purpose, changes, head: None, overlay: Some(Overlay { paths }), backup };
     let applied = apply::apply_transaction(&tools.apply_context(repo), &transaction, Some(index))?;
-    Ok(RemovedOverlay { count, kept, backup: applied.backup })
+    Ok(RemovedOverlay { count, restored, kept, backup: applied.backup })
 }
 
 /// What is done about one file of an overlay.
@@ -119,7 +139,7 @@ fn reverse_overlay_file(
         OverlayBase::ReplacedWork(Some(entry)) => !repo.has_object(entry.id),
         _ => false,
     };
-    if !laid.is_unchanged(found) || is_lost {
+    if !laid.has_written_content(found) || is_lost {
         return FileRemoval::Keep;
     }
     FileRemoval::Update(PathUpdate {

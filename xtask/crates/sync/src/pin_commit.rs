@@ -5,7 +5,7 @@
 use super::apply;
 use super::backup::{self, BackupInput};
 use super::context::SyncContext;
-use super::overlay;
+use super::overlay::{self, OverlayFile};
 use super::pin_edit::{
     NewPins, PinEdit, PinTarget, find_pin_target, plan_lapsed, plan_pins, plan_unpins,
 };
@@ -18,6 +18,7 @@ use super::worktree_lock::LockWorktree as _;
 use xtask_base::date::Date;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
+use xtask_base::words::quote_for_shell;
 use xtask_config::{PINS_FOLDER, PinHome};
 use xtask_git::{
     FileMode, Head, Id, Index, IndexStatus, NewCommit, PathCache, Repo, Tools, TreeEntry,
@@ -199,7 +200,7 @@ fn plan_request(
         }
         PinRequest::Pin { paths, until, reason, branch } => {
             let target = find_pin_target(repo, context, reader, "pin", branch.as_deref())?;
-            check_overlay(repo, paths)?;
+            check_overlay(repo, &target.head, paths)?;
             let by = repo.author(now)?.name;
             let (paths, until, reason) = (paths.clone(), *until, reason.clone());
             let new = NewPins { paths, until, reason, by, now };
@@ -217,14 +218,41 @@ fn plan_request(
 
 /// Refuses paths at which `sync --no-commit` has written files: they are not the content of the branch, and the next
 /// commit would take them for it.
-fn check_overlay(repo: &Repo, paths: &[RepoPath]) -> Result<()> {
+fn check_overlay(repo: &Repo, head: &Head, paths: &[RepoPath]) -> Result<()> {
     let overlay = overlay::read_overlay(repo)?;
-    let is_asked = |file: &&RepoPath| paths.iter().any(|path| file == &path || file.is_below(path));
-    let Some(file) = overlay.paths.keys().find(is_asked) else { return Ok(()) };
+    if overlay.paths.is_empty() {
+        return Ok(());
+    }
+    let index = repo.read_index()?;
+    let mut filters = repo.clean_filters(&index)?;
+    let mut path_cache = PathCache::default();
+    let mut is_laid = |file: &RepoPath, laid: &OverlayFile| -> Result<bool> {
+        if !paths.iter().any(|path| file == path || file.is_below(path)) {
+            return Ok(false);
+        }
+        let committed = repo.entry_at(head.tree, file)?;
+        let work =
+            repo.read_worktree_item(file, committed, &mut path_cache, &mut filters, &index)?;
+        let found = work.file();
+        // Somebody may have written or committed it since.
+        Ok(laid.has_written_content(found) && found.map(|found| found.entry) != committed)
+    };
+    let mut laid = None;
+    for (file, one) in &overlay.paths {
+        if is_laid(file, one)? {
+            laid = Some(file);
+            break;
+        }
+    }
+    let Some(file) = laid else { return Ok(()) };
     Err(Error::unable(format!(
         "`{file}` was written by `sync --no-commit`: it is not the content of this branch; nothing was changed"
     ))
-    .with_hint("`cargo xtask undo` restores the content of the branch; pin it then"))
+    .with_hint(format!(
+        "`cargo xtask undo` takes that back, or `git restore --staged --worktree -- {}` for a file that the \
+         branch has; pin it then",
+        quote_for_shell(&file.to_string())
+    )))
 }
 
 /// A committed change of pins.
@@ -325,7 +353,7 @@ fn check_filters(repo: &Repo, index: &Index, edit: &PinEdit) -> Result<()> {
         Err(fault) => refused.with_detail(fault.message().to_owned()),
     };
     Err(refused.with_hint(format!(
-        "`{PINS_FOLDER}/*.toml -filter -working-tree-encoding` at the end of `.gitattributes` exempts it; \
+        "`{PINS_FOLDER}/*.toml -filter !working-tree-encoding` at the end of `.gitattributes` exempts it; \
          commit that first"
     )))
 }

@@ -283,7 +283,9 @@ pub fn plan_pins(
             (branch, of, until, reason) == (&target.branch, path, &new.until, &new.reason)
         };
         // Who pinned it first, and when, is worth more than who repeats it.
-        let is_there = current.iter().chain(&edit.written).any(says_same);
+        // One that is only at the upstream may go with it.
+        let known = current.iter().filter(|one| one.home != PinHome::Upstream);
+        let is_there = known.chain(&edit.written).any(says_same);
         if is_there {
             continue;
         }
@@ -312,14 +314,26 @@ pub fn plan_pins(
 
 /// Refuses what could not be read back.
 fn check_size(edit: &PinEdit, reader: &PinReader<'_>, target: &PinTarget) -> Result<()> {
-    for StoredPin { pin, .. } in &edit.written {
-        let size = pin.render().len();
+    for StoredPin { pin, .. } in edit.written.iter().chain(&edit.ended) {
+        let (text, path) = (pin.render(), &pin.path);
+        let size = text.len();
         if size as u64 > MAX_PIN_BYTES {
+            let what = if pin.ended { "end of the pin" } else { "pin" };
             return Err(Error::usage(format!(
-                "the pin of `{}` would have {size} bytes; {MAX_PIN_BYTES} at most are read; nothing was changed",
-                pin.path
+                "the {what} of `{path}` would have {size} bytes; {MAX_PIN_BYTES} at most are read; nothing was changed"
             ))
             .with_hint("pin a folder above it, or give a shorter reason"));
+        }
+        let source = pin.file_path().to_string();
+        if let Err(fault) = Pin::parse(&source, text.as_bytes()) {
+            let why = fault.details().first().map_or(fault.message(), String::as_str).to_owned();
+            let others = target.about(path).into_iter().map(|one| one.file.to_string());
+            let others: Vec<String> = others.collect();
+            return Err(Error::usage(format!(
+                "what there is about `{path}` cannot be replaced; nothing was changed"
+            ))
+            .with_detail(why)
+            .with_hint(format!("remove it, and commit: `git rm {}`", others.join(" "))));
         }
     }
     let present = reader.read_tree(target.head.tree, &target.branch)?.len();
@@ -357,6 +371,7 @@ pub fn plan_unpins(
     for ending in current.iter().filter(|one| paths.contains(&one.pin.path)) {
         edit.end_pin(ending, target, now, today);
     }
+    check_size(&edit, reader, target)?;
     edit.remove_lapsed(target, paths, today);
     let lapsed: Vec<&StoredPin> =
         edit.removed.iter().filter(|one| !paths.contains(&one.pin.path)).collect();
@@ -372,7 +387,7 @@ impl PinEdit {
     /// Adds the end of a pin, which counts as long as what it ends.
     fn end_pin(&mut self, ending: &StoredPin, target: &PinTarget, now: i64, today: Date) {
         let about = target.about(&ending.pin.path);
-        self.files.extend(target.own_files(&about));
+        let files = target.own_files(&about);
         let until = about.iter().map(|one| one.pin.last_day()).max().unwrap_or(ending.pin.until);
         let pin = Pin {
             branch: target.branch.clone(),
@@ -382,6 +397,11 @@ impl PinEdit {
             replaced_until: None,
             ..ending.pin.clone()
         };
+        // A lapsed one at the upstream is over, and its file is removed there.
+        if today > until && files.is_empty() {
+            return;
+        }
+        self.files.extend(files);
         if today <= until {
             self.ended.push(StoredPin { file: pin.file_path(), pin, home: target.home });
         }

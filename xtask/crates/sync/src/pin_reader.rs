@@ -155,26 +155,32 @@ impl<'r> PinReader<'r> {
         today: Date,
         written: &[&RepoPath],
     ) -> Result<Vec<String>> {
-        let Some(name) = head.branch.as_ref().filter(|_| !written.is_empty()) else {
-            return Ok(Vec::new());
-        };
+        let asks = |name: &&String| !written.is_empty() && !context.is_protected(name);
+        let Some(name) = head.branch.as_ref().filter(asks) else { return Ok(Vec::new()) };
         let all = self.read_tree(head.tree, name)?;
         let names = self.branch_names(context, name);
         let others = StoredPin::list(&all, PinHome::Branch).filter(|one| {
             one.pin.branch != context.config.branch && !names.contains(&one.pin.branch)
         });
         let mut lines = Vec::new();
-        for StoredPin { pin, .. } in list_current(others, None) {
+        for StoredPin { pin, file, .. } in list_current(others, None) {
             let Some(path) = written.iter().find(|path| pin.covers(path)) else { continue };
+            if !pin.is_active(today) || self.is_shared(context, &file)? {
+                continue;
+            }
             let other = &pin.branch;
             let is_gone = || -> Result<bool> {
                 let remote = format!("refs/remotes/{}/{other}", context.config.remote);
                 let local = format!("refs/heads/{other}");
-                Ok(self.repo.resolve_ref(&local)?.is_none()
+                // Of branches that are not fetched nothing is known.
+                let remote_name = &context.config.remote;
+                let is_known = !self.repo.has_remote(remote_name) || self.is_usual(remote_name);
+                Ok(is_known
+                    && self.repo.resolve_ref(&local)?.is_none()
                     && self.repo.resolve_ref(&remote)?.is_none())
             };
             let had_name = || self.repo.former_names(name).contains(other);
-            if pin.is_active(today) && (is_gone()? || had_name()) {
+            if is_gone()? || had_name() {
                 lines.push(format!(
                     "`{path}` is pinned for `{other}` in this commit: if `{name}` is that branch, renamed, \
                      `cargo xtask undo` brings its content back, and `cargo xtask pin` keeps it"
@@ -221,19 +227,44 @@ impl<'r> PinReader<'r> {
         (remote == context.config.remote).then_some(followed)
     }
 
+    /// Returns whether the branches of a remote are fetched to the usual refs.
+    fn is_usual(&self, remote: &str) -> bool {
+        let mut known = self.usual_remotes.borrow_mut();
+        *known.entry(remote.to_owned()).or_insert_with(|| self.repo.has_usual_refspec(remote))
+    }
+
+    /// Returns whether a protected branch has this file of a pin: then it came from there by a merge.
+    fn is_shared(&self, context: &SyncContext, file: &RepoPath) -> Result<bool> {
+        let remote = format!("refs/remotes/{}/", context.config.remote);
+        for prefix in ["refs/heads/", remote.as_str()] {
+            for (name, commit) in self.repo.refs_below(prefix)? {
+                if context.is_protected(name.strip_prefix(prefix).unwrap_or(&name))
+                    && self.repo.entry_at(self.repo.tree_of(commit)?, file)?.is_some()
+                {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns the remote to which git pushes a branch that follows none of its own.
+    fn find_push_remote(&self, context: &SyncContext, name: &str) -> String {
+        let set =
+            |key: &str| self.repo.config_value(key).filter(|found| self.repo.has_remote(found));
+        set(&format!("branch.{name}.pushRemote"))
+            .or_else(|| set("remote.pushDefault"))
+            .unwrap_or_else(|| context.config.remote.clone())
+    }
+
     /// Returns the last fetched commit of the branch that a local one follows, or else of the one of the same name at
-    /// the remote of the canonical branch, with its ref.
+    /// the remote to which it is pushed, with its ref.
     fn find_upstream(&self, context: &SyncContext, name: &str) -> Result<Option<(String, Id)>> {
-        let (remote, followed) = match self.find_followed(context, name) {
-            Some(found) => found,
-            None => (context.config.remote.clone(), name.to_owned()),
-        };
-        let is_usual = *self
-            .usual_remotes
-            .borrow_mut()
-            .entry(remote.clone())
-            .or_insert_with(|| self.repo.has_usual_refspec(&remote));
-        if !is_usual {
+        let found = self.find_followed(context, name);
+        let is_followed = found.is_some();
+        let (remote, followed) =
+            found.unwrap_or_else(|| (self.find_push_remote(context, name), name.to_owned()));
+        if !self.is_usual(&remote) && is_followed {
             let found = self.repo.upstream(name)?;
             // A remote may be a bare URL, which has no refs here.
             if found.is_some() || remote != context.config.remote {

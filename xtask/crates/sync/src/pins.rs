@@ -237,6 +237,11 @@ impl BranchPins {
         let line = |stored: &StoredPin| {
             let Pin { path, until, .. } = &stored.pin;
             let (typed, place) = (quote_for_shell(&path.to_string()), place_options(stored));
+            if stored.home == PinHome::Upstream {
+                return format!(
+                    "pin of `{path}` at the upstream lapsed on {until}: sync follows the canonical branch there again"
+                );
+            }
             format!(
                 "pin of `{path}` lapsed on {until}: sync follows the canonical branch there again; \
                  `cargo xtask unpin {typed}{place}` removes it"

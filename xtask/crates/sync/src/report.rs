@@ -170,7 +170,7 @@ impl SyncReport {
 
     /// Adds commit, backup and conflict files of the run.
     pub fn record_outcome(&mut self, outcome: SyncOutcome) {
-        self.warnings.extend(describe_restored(&outcome.restored_pinned));
+        self.warnings.extend(describe_pinned_overlay(&outcome));
         self.commit = outcome.commit.map(|id| id.to_string());
         self.undo = outcome.backup;
         for (path, file) in outcome.conflicts {
@@ -333,14 +333,26 @@ pub enum SyncWorktreeLine {
     },
 }
 
-/// Describes the pinned paths at which the overlay was removed.
+/// Describes the pinned paths at which the overlay was removed, and those at which it stays.
 #[must_use]
-pub fn describe_restored(paths: &BTreeSet<RepoPath>) -> Option<String> {
-    let names: Vec<String> = paths.iter().map(ToString::to_string).collect();
-    (!names.is_empty()).then(|| {
-        format!(
+pub fn describe_pinned_overlay(outcome: &SyncOutcome) -> Vec<String> {
+    let names = |paths: &BTreeSet<RepoPath>| -> Vec<String> {
+        paths.iter().map(ToString::to_string).collect()
+    };
+    let (restored, staged) = (names(&outcome.restored_pinned), names(&outcome.staged_pinned));
+    let mut lines = Vec::new();
+    if !restored.is_empty() {
+        lines.push(format!(
             "what `sync --no-commit` had written is replaced by the content of the branch, because it is pinned: {}",
-            join_names(&names, MAX_LINES)
-        )
-    })
+            join_names(&restored, MAX_LINES)
+        ));
+    }
+    if !staged.is_empty() {
+        lines.push(format!(
+            "what `sync --no-commit` had written is staged at a pinned path: {}; `git restore --staged --worktree -- \
+             PATH` brings the content of the branch back",
+            join_names(&staged, MAX_LINES)
+        ));
+    }
+    lines
 }

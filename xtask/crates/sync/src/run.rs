@@ -17,7 +17,7 @@ use super::context::{self, SyncContext};
 use super::managed::ManagedPaths;
 use super::merge::{self, MergeResults};
 use super::overlay::{Overlay, OverlayBase, OverlayFile};
-use super::overlay_removal::remove_overlay_where;
+use super::overlay_removal::remove_pinned_overlay;
 use super::pin_reader::PinReader;
 use super::pins::BranchPins;
 use super::plan::{OverwritePolicy, PlannedPath, SyncPlan, WriteMode, build_plan};
@@ -156,7 +156,8 @@ impl PlannedSync {
             let laid = self.scanned.overlay.paths.get(item.path());
             item.class == PathClass::Pinned
                 && !item.action.is_write()
-                && laid.is_some_and(|laid| laid.is_unchanged(found))
+                && found.map(|found| found.entry) != item.state.head
+                && laid.is_some_and(|laid| laid.has_written_content(found))
         };
         self.plan.items.iter().filter(is_laid).map(|item| item.path().clone()).collect()
     }
@@ -174,6 +175,8 @@ pub struct SyncOutcome {
     pub needs_cleanup: bool,
     /// The pinned paths at which the content of the branch is again, instead of that of `sync --no-commit`.
     pub restored_pinned: BTreeSet<RepoPath>,
+    /// The pinned paths at which that of `sync --no-commit` stays, because it is staged.
+    pub staged_pinned: BTreeSet<RepoPath>,
 }
 
 /// Inspects the checked-out branch and builds a plan, without writing.
@@ -336,10 +339,10 @@ pub fn apply_plan(
     let pinned = decided.pinned_overlay();
     let mut done = write_plan(repo, decided, sync_options, tools)?;
     if !pinned.is_empty() {
-        let is_pinned = |path: &RepoPath| pinned.contains(path);
-        let removed = remove_overlay_where(repo, "drop the overlay", &is_pinned, tools)?;
+        let removed = remove_pinned_overlay(repo, &pinned, tools)?;
         done.backup = done.backup.or(removed.backup);
-        done.restored_pinned = pinned;
+        done.staged_pinned = &pinned - &removed.restored;
+        done.restored_pinned = removed.restored;
     }
     Ok(done)
 }

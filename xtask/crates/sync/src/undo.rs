@@ -1,7 +1,7 @@
 //! Undo of a run, from its backup.
 //!
-//! Each path that still is as the run left it gets its exact previous bytes; a path changed or pinned
-//! since is kept. The branch moves back if it has no commits on top. An undo makes a backup like any
+//! Each path that still is as the run left it gets its exact previous bytes; a path changed since
+//! or pinned is kept. The branch moves back if it has no commits on top. An undo makes a backup like any
 //! other run, so it can be undone itself. For example:
 //!
 //! ```text
@@ -10,17 +10,18 @@
 //! ```
 
 use super::apply::{AppliedTransaction, ApplyContext, apply_transaction};
-use super::backup::{self, Backup, BackupInput, BackupRecord, ReplacedPath, UnreadableRecord};
+use super::backup::{
+    self, Backup, BackupInput, BackupRecord, PLAIN_SYNC, ReplacedPath, UnreadableRecord,
+};
 use super::context::find_canonical_context;
 use super::overlay::{self, Overlay, StoredEntry};
 use super::path_conflicts::predict_after_removal;
-use super::pin_reader::{FolderPins, PinReader};
+use super::pin_reader::PinReader;
 use super::pins::BranchPins;
 use super::transaction::{FileUpdate, HeadMove, PathUpdate, Transaction};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::record::upgrade_hint;
-use xtask_config::PinHome;
 use xtask_git::{FileMode, Head, Id, Index, PathCache, Repo, TreeEntry, WorktreeItem};
 
 /// Outcome of an undo.
@@ -32,7 +33,7 @@ pub struct UndoOutcome {
     pub restored: Vec<RepoPath>,
     /// Paths that were changed since and stay.
     pub kept: Vec<RepoPath>,
-    /// Paths that were pinned since and stay.
+    /// Paths that are pinned now and stay.
     pub pinned: Vec<RepoPath>,
     /// Whether the branch moved back.
     pub moved_branch: bool,
@@ -144,7 +145,8 @@ pub fn undo_run(applier: &ApplyContext<'_>, head: &Head, backup: Backup) -> Resu
         .with_hint("switch to it first"));
     }
     let (changes, kept) = reverse_paths(repo, &record, &index)?;
-    let is_pinned = find_pins_since(repo, head, &record, &backup, applier.now);
+    let pins = find_kept_pins(repo, head, &record, applier.now);
+    let is_pinned = |path: &RepoPath| pins.as_ref().is_some_and(|pins| pins.find(path).is_some());
     let (pinned, changes): (Vec<_>, Vec<_>) =
         changes.into_iter().partition(|change| is_pinned(&change.path));
     let pinned: Vec<RepoPath> = pinned.into_iter().map(|change| change.path).collect();
@@ -186,33 +188,17 @@ pub fn undo_run(applier: &ApplyContext<'_>, head: &Head, backup: Backup) -> Resu
     Ok(UndoOutcome { backup, restored, kept, pinned, moved_branch, left_branch, own_backup })
 }
 
-/// Returns whether a path was pinned after a run: its content then is kept on purpose. What `sync --force` has
-/// replaced in spite of a pin comes back. Pins that cannot be read keep nothing, for an undo may be the way out.
-fn find_pins_since(
-    repo: &Repo,
-    head: &Head,
-    record: &BackupRecord,
-    backup: &Backup,
-    now: i64,
-) -> impl Fn(&RepoPath) -> bool + use<> {
-    let read = || -> Result<Option<(BranchPins, FolderPins)>> {
-        let Some(context) = find_canonical_context(repo)? else { return Ok(None) };
-        let reader = PinReader::new(repo, now);
-        let pins = reader.read_branch(&context, head)?;
-        let before = Id::from_hex(record.head_before.as_bytes())
-            .map_err(|_| Error::unable("invalid commit in the record"))?;
-        Ok(Some((pins, reader.read_tree(repo.tree_of(before)?, "HEAD")?)))
-    };
-    let (pins, seconds) = (read().ok().flatten(), backup.seconds);
-    move |path| {
-        let Some((pins, before)) = &pins else { return false };
-        pins.find(path).is_some_and(|found| match found.home {
-            PinHome::Canonical => found.pin.since > seconds,
-            PinHome::Branch | PinHome::Upstream => {
-                before.iter().all(|(_, file)| *file != found.file)
-            }
-        })
+/// Returns the pins whose paths an undo leaves alone. A sync writes nothing at a pinned path but with `--force`, so what
+/// it wrote has been pinned since; and to undo an undo is to sync again. What `--force`, `restore` and others have
+/// replaced comes back. Pins that cannot be read keep nothing, for an undo may be the way out.
+fn find_kept_pins(repo: &Repo, head: &Head, record: &BackupRecord, now: i64) -> Option<BranchPins> {
+    let purpose = record.purpose.as_str();
+    let is_sync = purpose.starts_with(PLAIN_SYNC) && !purpose.contains("--force");
+    if !is_sync && !purpose.starts_with("undo ") {
+        return None;
     }
+    let context = find_canonical_context(repo).ok()??;
+    PinReader::new(repo, now).read_branch(&context, head).ok()
 }
 
 /// Returns the changes that restore the paths of a run, and the paths that were changed since.
