@@ -1,6 +1,6 @@
-//! `pin` and `unpin` from their options to their report, and the commit of a change of pins: the files of pins alone, as one transaction of branch, index and files.
-//! Whatever else is staged, changed or untracked stays byte for byte, no hook runs, and `undo` restores
-//! what was before. The author is the user.
+//! `pin` and `unpin` from their options to their report, and the commit of a change of pins: the files of
+//! pins alone, as one transaction of branch, index and files. Whatever else is staged, changed or untracked
+//! stays byte for byte, no hook runs, and `undo` restores what was before. The author is the user.
 
 use super::apply;
 use super::backup::{self, BackupInput};
