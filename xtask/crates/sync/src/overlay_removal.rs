@@ -30,7 +30,7 @@ pub struct RemovedOverlay {
 /// Removes the overlay: each unchanged file goes back to its index entry, or to the user's work
 /// that `--force` replaced.
 pub fn remove_overlay(repo: &Repo, tools: &Tools<'_>) -> Result<RemovedOverlay> {
-    remove_overlay_where(repo, &|_| true, false, tools)
+    remove_overlay_where(repo, &|_| true, OverlayPart::All, tools)
 }
 
 /// Removes the files of the overlay at paths that are pinned now. What stays in spite of that, because it is staged or
@@ -40,13 +40,22 @@ pub(super) fn remove_pinned_overlay(
     pinned: &BTreeSet<RepoPath>,
     tools: &Tools<'_>,
 ) -> Result<RemovedOverlay> {
-    remove_overlay_where(repo, &|path| pinned.contains(path), true, tools)
+    remove_overlay_where(repo, &|path| pinned.contains(path), OverlayPart::Pinned, tools)
+}
+
+/// Which files of an overlay are removed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OverlayPart {
+    /// All that is known to be unchanged by their stat data. Nothing is one of the overlay afterwards.
+    All,
+    /// Those at pinned paths that have the content that sync wrote, also in a copy of the repository.
+    Pinned,
 }
 
 fn remove_overlay_where(
     repo: &Repo,
     is_wanted: &dyn Fn(&RepoPath) -> bool,
-    remembers_kept: bool,
+    removal: OverlayPart,
     tools: &Tools<'_>,
 ) -> Result<RemovedOverlay> {
     let overlay = overlay::read_overlay(repo)?;
@@ -70,7 +79,7 @@ fn remove_overlay_where(
                 && repo.staged_status(&index, path).is_ok_and(|staged| staged.entry().is_none())
         };
         let work = predict_after_removal(repo, path, work, &goes)?;
-        match reverse_overlay_file(repo, path, laid, staged, &work) {
+        match reverse_overlay_file(repo, path, laid, staged, &work, removal) {
             FileRemoval::AsBefore => {}
             FileRemoval::Update(change) => {
                 // `undo` brings it back as one of the overlay, also if it was touched since.
@@ -83,6 +92,7 @@ fn remove_overlay_where(
         }
     }
     let count = changes.len();
+    let remembers_kept = removal == OverlayPart::Pinned;
     if count == 0 && remembers_kept {
         return Ok(RemovedOverlay { kept, ..RemovedOverlay::default() });
     }
@@ -123,6 +133,7 @@ fn reverse_overlay_file(
     laid: &OverlayFile,
     staged: IndexStatus,
     work: &WorktreeItem,
+    removal: OverlayPart,
 ) -> FileRemoval {
     let found = match work {
         // A file added with `git add -N` belongs to the user.
@@ -139,7 +150,11 @@ fn reverse_overlay_file(
         OverlayBase::ReplacedWork(Some(entry)) => !repo.has_object(entry.id),
         _ => false,
     };
-    if !laid.has_written_content(found) || is_lost {
+    let is_laid = match removal {
+        OverlayPart::All => laid.is_unchanged(found),
+        OverlayPart::Pinned => laid.has_written_content(found),
+    };
+    if !is_laid || is_lost {
         return FileRemoval::Keep;
     }
     FileRemoval::Update(PathUpdate {
