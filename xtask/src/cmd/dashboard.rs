@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind as IoErrorKind, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::dashboard::server::{DashboardPort, bind_port, serve};
 use crate::dashboard::{GENERATOR, render_file};
 use xtask_base::environment::Environment;
 use xtask_base::error::{Error, Result, ResultExt as _};
-use xtask_base::files::{CreateMode, Disk};
+use xtask_base::files::Disk;
 use xtask_base::process::{ACTIVE_VAR, Program};
 use xtask_base::words::format_size;
 use xtask_base::worktree_paths::WorktreePaths;
@@ -51,30 +50,11 @@ fn write_page(session: &Session, repo: &Repo, args: &DashboardArgs, file: &Path)
     let file = session.world.cwd.join(file);
     check_target(&file)?;
     let page = render_file(repo, args.remote, &session.tools());
-    write_file(&file, &page).with_context(|| format!("cannot write `{}`", file.display()))?;
+    Disk::real()
+        .write_keeping_permissions(&file, page.as_bytes())
+        .with_context(|| format!("cannot write `{}`", file.display()))?;
     session.print_info(&format!("{} written, {}", file.display(), format_size(page.len() as u64)));
     Ok(SUCCESS)
-}
-
-/// Writes a page; one that is replaced keeps its permissions.
-fn write_file(file: &Path, page: &str) -> std::io::Result<()> {
-    let disk = Disk::real();
-    let Ok(meta) = std::fs::metadata(file) else {
-        return disk.write_atomically(file, page.as_bytes());
-    };
-    let mut beside = file.as_os_str().to_owned();
-    beside.push(format!(".{}.new", std::process::id()));
-    let beside = Path::new(&beside);
-    let bits = CreateMode::Exact(meta.permissions().mode() & 0o777);
-    let written = disk
-        .remove_file(beside)
-        .and_then(|()| disk.create_file(beside, page.as_bytes(), bits))
-        .and_then(|()| disk.replace_file(beside, file));
-    if written.is_err() {
-        // The first failure is the one to report.
-        drop(disk.remove_file(beside));
-    }
-    written
 }
 
 /// Checks where the page is to be written before it is made.

@@ -40,7 +40,7 @@ pub(super) fn run(session: &Session, args: &UndoArgs) -> CommandResult {
     if !undone.restored.is_empty() || undone.moved_branch {
         let branch = match (undone.moved_branch, undone.left_branch) {
             (true, _) => ", and the branch was reset",
-            (_, true) => "; the branch has new commits and is kept, so they are staged as changes",
+            (_, true) => "; the branch stays where it is, so they are staged as changes",
             _ => "",
         };
         session.print_info(&format!(

@@ -65,7 +65,8 @@ impl BranchFilter {
     }
 }
 
-/// Returns the states that a branch is in, as the style sheet names them: the classes of its paths, or one for all of it.
+/// Returns the states that a branch is in, as the style sheet names them: the classes of its paths, or one for all of
+/// it.
 fn list_states(branch: &BranchDrift) -> Vec<String> {
     let classes = SHOWN_CLASSES.iter().filter(|(class, _)| branch.count(*class) > 0);
     let mut states: Vec<String> = classes.map(|(_, name)| css_class(name)).collect();

@@ -129,8 +129,8 @@ impl ShownLog {
         }
     }
 
-    /// Returns the lines after `from` as text, and where the next ones begin. Of many only the last are read; a line says
-    /// that others were left out.
+    /// Returns the lines after `from` as text, and where the next ones begin. Of many only the last are read; a line
+    /// says that others were left out.
     pub(super) fn read_new(&self, from: u64) -> std::io::Result<(Vec<String>, u64)> {
         let end = self.log.length();
         // A log that was emptied begins anew.

@@ -178,14 +178,15 @@ pub(super) fn render_services(
     Section { id: "services", title: "Services", tone, summary, body }
 }
 
-/// Returns the part of an error that may be in a file, which people mail: what a program printed may hold values of
-/// variables, and stands behind the second colon.
+/// Returns the part of an error that may be in a file, which people mail: what a program printed or answered may hold
+/// values of variables, and stands behind the second colon, or after the first `but`.
 fn shorten_error(error: &str, target: PageTarget) -> String {
     if target == PageTarget::Server {
         return error.to_owned();
     }
-    match error.match_indices(": ").nth(1) {
-        Some((at, _)) => format!("{} …", &error[..at]),
+    let printed = error.match_indices(": ").nth(1).map(|(at, _)| at);
+    match printed.into_iter().chain(error.find(", but ")).min() {
+        Some(at) => format!("{} …", &error[..at]),
         None => error.to_owned(),
     }
 }
@@ -477,6 +478,10 @@ mod tests {
         assert_eq!(shorten_error(said, PageTarget::Server), said);
         let shown = shorten_error(said, PageTarget::File);
         assert_eq!(shown, "health check failed: `test` exited with code 1 …");
+        let answered =
+            "health check failed: /health answers 200, but `key` is \"x\", expected \"y\"";
+        let shown = shorten_error(answered, PageTarget::File);
+        assert_eq!(shown, "health check failed: /health answers 200 …");
         assert_eq!(shorten_error("exited with code 1", PageTarget::File), "exited with code 1");
     }
 

@@ -227,16 +227,29 @@ impl<'a> Disk<'a> {
     /// Writes a file of xtask's own atomically: to a temporary name next to `path`, flushed to the
     /// disk, then renamed over `path`. Creates missing parent folders.
     pub fn write_atomically(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        self.write_via_temp(path, content, true)
+        self.write_via_temp(path, content, CreateMode::Plain, true)
+    }
+
+    /// Writes like [`Disk::write_atomically`]; a file that is replaced keeps its permissions.
+    pub fn write_keeping_permissions(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let bits = fs::metadata(path)
+            .map_or(CreateMode::Plain, |meta| CreateMode::Exact(meta.permissions().mode() & 0o777));
+        self.write_via_temp(path, content, bits, true)
     }
 
     /// Writes like [`Disk::write_atomically`], without waiting for the disk: for state that is
     /// worthless after a reboot.
     pub fn write_atomically_unsynced(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        self.write_via_temp(path, content, false)
+        self.write_via_temp(path, content, CreateMode::Plain, false)
     }
 
-    fn write_via_temp(&self, path: &Path, content: &[u8], is_lasting: bool) -> io::Result<()> {
+    fn write_via_temp(
+        &self,
+        path: &Path,
+        content: &[u8],
+        bits: CreateMode,
+        is_lasting: bool,
+    ) -> io::Result<()> {
         if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
             (self.gate)(DiskOperation::MakeFolder)?;
             fs::create_dir_all(folder)?;
@@ -248,7 +261,7 @@ impl<'a> Disk<'a> {
         let beside = Path::new(&beside);
         self.remove_file(beside)?;
         let written = self
-            .create_file(beside, content, CreateMode::Plain)
+            .create_file(beside, content, bits)
             .and_then(|()| if is_lasting { self.fsync(beside) } else { Ok(()) })
             .and_then(|()| self.replace_file(beside, path));
         if written.is_err() {
@@ -304,8 +317,8 @@ fn make_folders_writable(path: &Path) {
     }
 }
 
-/// Reads a file that people write by hand, behind a symlink or not. What is no regular file, such as a pipe or a device,
-/// is an error, and so is one of more than `max` bytes.
+/// Reads a file that people write by hand, behind a symlink or not. What is no regular file, such as a pipe
+/// or a device, is an error, and so is one of more than `max` bytes.
 pub fn read_regular_file(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     // Opening a pipe would block.
     if !fs::metadata(path)?.is_file() {

@@ -35,7 +35,8 @@ pub const PIN_ENDING: &[u8] = b".toml";
 /// The longest file that is read as a pin, in bytes: a path has at most 4096, a reason fits a line.
 pub const MAX_PIN_BYTES: u64 = 64 * 1024;
 
-/// The first moment that no file holds, 9999-01-01T00:00:00Z: there is always a later one to replace it.
+/// The first moment that no file holds, 9999-01-01T00:00:00Z: those until then have four digits for the year, also when
+/// each is a second later than what it replaces.
 const END_OF_TIME: i64 = 253_370_764_800;
 
 /// The longest reason, in characters: it is shown in one line.

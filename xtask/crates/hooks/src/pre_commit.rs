@@ -12,7 +12,7 @@ use super::pause;
 use xtask_base::conflict_markers::{count_conflict_markers, first_marker_line};
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
-use xtask_base::words::join_names;
+use xtask_base::words::{join_names, quote_for_shell};
 use xtask_config::{BRANCHES_FILE, SYNC_FILE, VALIDATE_FILE, find_rule_faults, is_pin_file};
 use xtask_file_checks::syntax::find_syntax_fault;
 use xtask_git::Tools;
@@ -120,17 +120,22 @@ fn find_pinned_overlay(
     };
     let laid: Vec<&StagedChange> = changes.iter().filter(is_laid).collect();
     let Ok(head) = repo.head() else { return Ok(None) };
-    if laid.is_empty() {
+    // In a merge it may be the content of the other side.
+    if laid.is_empty() || repo.current_operation().is_some() {
         return Ok(None);
     }
     let reader = PinReader::new(repo, tools.world.now_seconds());
     let Ok(pins) = reader.read_branch(context, &head) else { return Ok(None) };
-    let pinned = laid.into_iter().map(|change| &change.path).find(|path| pins.find(path).is_some());
-    Ok(pinned.map(|path| {
+    let pinned = laid.into_iter().find(|change| pins.find(&change.path).is_some());
+    Ok(pinned.map(|StagedChange { path, before, .. }| {
+        let typed = quote_for_shell(&path.to_string());
+        let command = match before {
+            Some(_) => format!("git restore --staged --worktree -- {typed}"),
+            None => format!("git rm --force -- {typed}"),
+        };
         format!(
             "`{path}` is pinned, and what is staged is not the content of the branch but what \
-             `sync --no-commit` wrote: `git restore --staged --worktree -- {path}` brings it back, \
-             `cargo xtask unpin` ends the pin"
+             `sync --no-commit` wrote: `{command}` restores that of the branch, `cargo xtask unpin` ends the pin"
         )
     }))
 }

@@ -282,8 +282,8 @@ pub fn plan_pins(
             let Pin { branch, path: of, until, reason, .. } = &one.pin;
             (branch, of, until, reason) == (&target.branch, path, &new.until, &new.reason)
         };
-        // Who pinned it first, and when, is worth more than who repeats it.
-        // One that is only at the upstream may go with it.
+        // Who pinned it first, and when, is worth more than who repeats it. But one that is only at the upstream may go
+        // with it.
         let known = current.iter().filter(|one| one.home != PinHome::Upstream);
         let is_there = known.chain(&edit.written).any(says_same);
         if is_there {
@@ -327,8 +327,8 @@ fn check_size(edit: &PinEdit, reader: &PinReader<'_>, target: &PinTarget) -> Res
         let source = pin.file_path().to_string();
         if let Err(fault) = Pin::parse(&source, text.as_bytes()) {
             let why = fault.details().first().map_or(fault.message(), String::as_str).to_owned();
-            let others = target.about(path).into_iter().map(|one| one.file.to_string());
-            let others: Vec<String> = others.collect();
+            let there = target.about(path).into_iter().filter(|one| one.home == target.home);
+            let others: Vec<String> = there.map(|one| one.file.to_string()).collect();
             return Err(Error::usage(format!(
                 "what there is about `{path}` cannot be replaced; nothing was changed"
             ))
@@ -337,7 +337,8 @@ fn check_size(edit: &PinEdit, reader: &PinReader<'_>, target: &PinTarget) -> Res
         }
     }
     let present = reader.read_tree(target.head.tree, &target.branch)?.len();
-    let count = present.saturating_sub(edit.files.len()) + edit.written.len();
+    let new = edit.written.len() + edit.ended.len();
+    let count = present.saturating_sub(edit.files.len()) + new;
     if count > MAX_PINS {
         return Err(Error::usage(format!(
             "there would be {count} pins; {MAX_PINS} at most are read; nothing was changed"
@@ -487,10 +488,8 @@ pub fn plan_lapsed(
     if context.is_reserved_branch(branch) && !is_canonical {
         return Err(reserved_error(context, branch));
     }
-    let (home, today) = match is_canonical {
-        true => (PinHome::Canonical, reader.today()),
-        false => (PinHome::Branch, reader.today()),
-    };
+    let home = if is_canonical { PinHome::Canonical } else { PinHome::Branch };
+    let today = reader.today();
     let all: Vec<StoredPin> =
         StoredPin::list(&reader.read_tree(head.tree, branch)?, home).collect();
     let over = list_removable(&all, today);
@@ -507,6 +506,7 @@ pub fn plan_lapsed(
         for one in &lapsed {
             edit.end_pin(one, &target, now, today);
         }
+        check_size(&edit, reader, &target)?;
     }
     let removed = &edit.removed;
     let names: Vec<String> = removed.iter().map(|one| one.pin.path.to_string()).collect();

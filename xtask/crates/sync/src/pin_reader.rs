@@ -183,7 +183,7 @@ impl<'r> PinReader<'r> {
             if is_gone()? || had_name() {
                 lines.push(format!(
                     "`{path}` is pinned for `{other}` in this commit: if `{name}` is that branch, renamed, \
-                     `cargo xtask undo` brings its content back, and `cargo xtask pin` keeps it"
+                     `cargo xtask pin` keeps its content; after a sync `cargo xtask undo` brings it back first"
                 ));
             }
         }

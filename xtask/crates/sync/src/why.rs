@@ -63,8 +63,8 @@ pub fn explain_path(
     Ok(join_lines(&lines))
 }
 
-/// Explains the history of a path on a branch (`None` for a detached HEAD) that need not be checked out: its rule, and the last commits that changed
-/// it, as plain text.
+/// Explains the history of a path on a branch (`None` for a detached HEAD) that need not be checked out: its rule, and
+/// the last commits that changed it, as plain text.
 pub fn explain_commit_path(
     repo: &Repo,
     context: &SyncContext,
