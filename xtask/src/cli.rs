@@ -157,8 +157,8 @@ needs no server and no network.")]
 Keep this branch's content at a path for a time, on purpose.
 
 Sync, hooks, propagate and all other commands leave a pinned path as it is, and do not count it as drift;
-only `sync --force` replaces it. From a week before its end, `status`, `sync` and the hooks announce the
-end; after its last day, sync follows the canonical branch there again.
+only `sync --force` and `restore` replace it. From a week before its end, `status`, `sync` and the hooks
+announce the end; after its last day, sync follows the canonical branch there again.
 
 A pin is a small file in `.sync-pins/`, committed alone on this branch. It holds the name of the branch, so
 it has no effect where the branch is merged. On a protected branch only pins on the canonical branch apply:
