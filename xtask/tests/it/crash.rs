@@ -151,7 +151,7 @@ fn forced_sync(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     sync_with(repo, tools, &wishes)
 }
 
-fn plain_sync(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
+pub fn plain_sync(repo: &Repo, tools: &Tools<'_>) -> Result<()> {
     sync_with(repo, tools, &SyncOptions::plain())
 }
 

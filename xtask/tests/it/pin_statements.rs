@@ -5,6 +5,7 @@ use xtask_base::date::Date;
 use xtask_base::path::RepoPath;
 use xtask_config::Pin;
 
+use crate::crash::{Fault, plain_sync, run_with};
 use crate::pins::{class_of, own, pin, two_clones, write_pin};
 use crate::testkit::{Lab, Place};
 
@@ -283,6 +284,38 @@ fn an_overlay_goes_where_a_pin_comes() {
 }
 
 #[test]
+fn a_fault_while_an_overlay_goes_tells_what_sync_has_done() {
+    let lab = Lab::new();
+    let repo = own(&lab);
+    repo.git(&["branch", "before"]);
+    pin(&repo, "setup/b").success();
+    repo.git(&["branch", "pinned"]);
+    repo.git(&["switch", "-q", "-C", "feature", "before"]);
+    repo.xtask(&["sync", "--no-commit"]).success();
+    repo.git(&["merge", "-q", "--ff-only", "pinned"]);
+    let head = repo.head();
+    let sync = |at| {
+        let copy = lab.copy();
+        let place = repo.in_copy(&copy);
+        let (done, steps) = run_with(&place, plain_sync, Fault::Fails, at);
+        (done, steps, place.head() != head, place.read("setup/b"))
+    };
+    let (done, steps, _, content) = sync(usize::MAX);
+    done.unwrap();
+    assert_eq!(content, "b1\n");
+    let mut told = 0;
+    for at in 0..steps {
+        let (done, _, has_moved, content) = sync(at);
+        let Err(failure) = done else { continue };
+        let is_told = failure.details().iter().any(|said| said.contains("and committed, as"));
+        assert_eq!(is_told, has_moved, "step {at}: {failure}");
+        assert_eq!(content, "b2\n");
+        told += usize::from(is_told);
+    }
+    assert!(told > 0, "no fault came after the commit");
+}
+
+#[test]
 fn a_commit_takes_no_overlay_for_pinned_content() {
     let lab = Lab::new();
     let (repo, two) = two_clones(&lab);
@@ -299,6 +332,32 @@ fn a_commit_takes_no_overlay_for_pinned_content() {
     repo.write("src/app", "work\n");
     repo.git(&["commit", "-qam", "work"]);
     assert_eq!(repo.git(&["show", "HEAD:setup/b"]), "b1\n");
+}
+
+#[test]
+fn a_merge_may_bring_what_an_overlay_has_but_not_the_overlay() {
+    let lab = Lab::new();
+    let (repo, two) = two_clones(&lab);
+    repo.install_hooks().success();
+    repo.xtask(&["sync", "--no-commit"]).success();
+    // The content that canonical has for one of the paths is on another branch as well.
+    two.git(&["switch", "-qc", "other"]);
+    two.write("setup/b", "b2\n");
+    two.commit("as on canonical");
+    two.git(&["switch", "-q", "feature"]);
+    pin(&two, "setup").success();
+    two.git(&["push", "-q", "origin", "feature", "other"]);
+    repo.git(&["fetch", "-q"]);
+    repo.git(&["restore", "setup/b"]);
+
+    repo.git(&["merge", "-q", "--no-commit", "--no-ff", "origin/other"]);
+    repo.git(&["add", "setup/new"]);
+    let said = repo.try_git(&["commit", "-qm", "merged"]);
+    assert!(said.err.contains("`setup/new` is pinned, and what is staged is not"), "{}", said.err);
+    repo.git(&["rm", "-q", "--force", "--", "setup/new"]);
+    repo.git(&["commit", "-qm", "merged"]);
+    assert_eq!(repo.git(&["show", "HEAD:setup/b"]), "b2\n");
+    assert!(!repo.has("setup/new"));
 }
 
 #[test]

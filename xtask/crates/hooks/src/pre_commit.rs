@@ -78,8 +78,7 @@ fn find_staged_faults(
     changes: &[StagedChange],
 ) -> Result<Vec<String>> {
     let unchecked = PathPatterns::new(context.config.unchecked_patterns.iter().map(String::as_str));
-    let incoming = repo.incoming_commits().into_iter();
-    let incoming: Vec<Id> = incoming.filter_map(|id| repo.tree_of(id).ok()).collect();
+    let incoming = list_incoming_trees(repo);
     // Content that was only renamed is not new.
     let known: BTreeSet<Id> = changes.iter().filter_map(|change| Some(change.before?.id)).collect();
     // These files configure every branch, so they must be valid.
@@ -88,9 +87,7 @@ fn find_staged_faults(
     let mut faults = Vec::new();
     for change in changes {
         // In a merge, content committed by others is accepted unchanged.
-        let is_theirs =
-            |tree: &Id| repo.entry_at(*tree, &change.path).is_ok_and(|entry| entry == change.after);
-        if incoming.iter().any(is_theirs) {
+        if is_incoming(repo, &incoming, change) {
             continue;
         }
         let is_rule = is_canonical && rule_files.contains(&change.path);
@@ -104,6 +101,19 @@ fn find_staged_faults(
         }
     }
     Ok(faults)
+}
+
+/// Lists the trees of the commits that are being merged or picked.
+fn list_incoming_trees(repo: &Repo) -> Vec<Id> {
+    let incoming = repo.incoming_commits().into_iter();
+    incoming.filter_map(|id| repo.tree_of(id).ok()).collect()
+}
+
+/// Returns whether what is staged is the content of a commit that is being merged or picked.
+fn is_incoming(repo: &Repo, incoming: &[Id], change: &StagedChange) -> bool {
+    let is_theirs =
+        |tree: &Id| repo.entry_at(*tree, &change.path).is_ok_and(|entry| entry == change.after);
+    incoming.iter().any(is_theirs)
 }
 
 /// Finds pinned paths of which the commit takes what `sync --no-commit` wrote for the content of the branch.
@@ -120,13 +130,15 @@ fn find_pinned_overlay(
     };
     let laid: Vec<&StagedChange> = changes.iter().filter(is_laid).collect();
     let Ok(head) = repo.head() else { return Ok(None) };
-    // In a merge it may be the content of the other side.
-    if laid.is_empty() || repo.current_operation().is_some() {
+    if laid.is_empty() {
         return Ok(None);
     }
     let reader = PinReader::new(repo, tools.world.now_seconds());
     let Ok(pins) = reader.read_branch(context, &head) else { return Ok(None) };
-    let pinned = laid.into_iter().find(|change| pins.find(&change.path).is_some());
+    // In a merge it may be the content of the other side.
+    let incoming = list_incoming_trees(repo);
+    let mut laid = laid.into_iter().filter(|change| !is_incoming(repo, &incoming, change));
+    let pinned = laid.find(|change| pins.find(&change.path).is_some());
     Ok(pinned.map(|StagedChange { path, before, .. }| {
         let typed = quote_for_shell(&path.to_string());
         let command = match before {

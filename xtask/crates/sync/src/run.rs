@@ -329,7 +329,8 @@ pub fn find_upstream_to_follow(
     })
 }
 
-/// Applies the plan, and removes the overlay at pinned paths. The caller holds the lock of the worktree.
+/// Applies the plan, and then removes the overlay at pinned paths. If that fails, the error says what has been done.
+/// The caller holds the lock of the worktree.
 pub fn apply_plan(
     repo: &Repo,
     decided: PlannedSync,
@@ -339,12 +340,27 @@ pub fn apply_plan(
     let pinned = decided.pinned_overlay();
     let mut done = write_plan(repo, decided, sync_options, tools)?;
     if !pinned.is_empty() {
-        let removed = remove_pinned_overlay(repo, &pinned, tools)?;
+        let removed = remove_pinned_overlay(repo, &pinned, tools)
+            .map_err(|failure| describe_done(repo, &done, failure))?;
         done.backup = done.backup.or(removed.backup);
         done.staged_pinned = &pinned - &removed.restored;
         done.restored_pinned = removed.restored;
     }
     Ok(done)
+}
+
+/// Adds to a failure what the sync had done before.
+fn describe_done(repo: &Repo, done: &SyncOutcome, failure: Error) -> Error {
+    let Some(backup) = &done.backup else { return failure };
+    let commit = done.commit.map(|id| format!(" and committed, as {}", repo.short_id(id)));
+    failure
+        .with_detail(format!(
+            "the sync before it is complete: its files are written{}",
+            commit.unwrap_or_default()
+        ))
+        .with_hint(format!(
+            "the next sync removes what is left at pinned paths; `cargo xtask undo {backup}` undoes this one"
+        ))
 }
 
 fn write_plan(
