@@ -175,6 +175,7 @@ fn add_sync_status(
     }
     report.notes.extend(planned.pins.describe_ending());
     report.notes.extend(planned.pins.describe_lapsed());
+    report.notes.extend(planned.describe_broken_upstream(repo));
     if let Some(branch) = &planned.head.branch {
         let names = PinReader::new(repo, tools.world.now_seconds()).branch_names(context, branch);
         report.notes.extend(planned.pins.describe_former(&names));

@@ -316,6 +316,33 @@ fn a_fault_while_an_overlay_goes_tells_what_sync_has_done() {
 }
 
 #[test]
+fn undo_takes_an_overlay_off_a_pinned_path_and_a_sync_off_one_pinned_elsewhere() {
+    let lab = Lab::new();
+    let (repo, two) = two_clones(&lab);
+    repo.xtask(&["sync", "--no-commit"]).success();
+    pin(&two, "setup/b").success();
+    two.git(&["push", "-q"]);
+    repo.git(&["fetch", "-q"]);
+    pin(&repo, "setup/b").status(3).says("`cargo xtask undo` takes that back");
+    repo.xtask(&["undo"]).success();
+    assert_eq!(repo.read("setup/b"), "b1\n");
+    pin(&repo, "setup/b").success();
+
+    // The content that the colleague pinned is that before the sync.
+    let lab = Lab::new();
+    let (repo, two) = two_clones(&lab);
+    let head = repo.head();
+    repo.xtask(&["sync"]).success();
+    pin(&two, "setup/b").success();
+    two.git(&["push", "-q"]);
+    repo.git(&["fetch", "-q"]);
+    repo.xtask(&["undo"]).success();
+    assert_eq!((repo.head(), repo.read("setup/b")), (head, "b1\n".to_owned()));
+    repo.xtask(&["sync"]).success();
+    assert_eq!(repo.read("setup/b"), "b1\n");
+}
+
+#[test]
 fn a_commit_takes_no_overlay_for_pinned_content() {
     let lab = Lab::new();
     let (repo, two) = two_clones(&lab);

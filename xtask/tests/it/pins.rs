@@ -790,6 +790,36 @@ pub(crate) fn two_clones(lab: &Lab) -> (Place<'_>, Place<'_>) {
     (repo, two)
 }
 
+/// As a power failure leaves it. Git lists the other refs, and takes the branch for one without a fetched upstream.
+#[test]
+fn a_broken_ref_of_the_upstream_counts_as_not_fetched() {
+    for content in ["", "no id\n"] {
+        let lab = Lab::new();
+        let (repo, two) = two_clones(&lab);
+        pin(&two, "setup/b").success();
+        two.git(&["push", "-q"]);
+        repo.git(&["fetch", "-q"]);
+        repo.write(".git/refs/remotes/origin/feature", content);
+        for words in
+            [&["status"][..], &["sync", "--check"], &["sync", "--dry-run"], &["why", "setup/b"]]
+        {
+            let ran = repo.xtask(words);
+            assert!(matches!(ran.code, Some(0 | 1)), "{words:?}: {}", ran.err);
+        }
+        repo.xtask(&["status"]).says("is a broken ref and counts as not fetched");
+        repo.xtask(&["status", "--all"]).success().says("feature");
+        repo.xtask(&["propagate", "--dry-run"]).success().says("feature");
+        repo.xtask(&["sync"]).success().says("then `git fetch origin`");
+        assert_eq!(repo.read("setup/b"), "b2\n");
+        // What has to know the other side does not guess, and tells the same commands, which work.
+        let repair = "rm \"$(git rev-parse --git-path refs/remotes/origin/feature)\"";
+        repo.xtask(&["extract"]).status(3).says(repair);
+        repo.run("sh", &["-c", &format!("{repair} && git fetch origin")], &[]).success();
+        repo.xtask(&["undo"]).success();
+        assert_eq!(class_of(&repo, "setup/b"), "pinned keep");
+    }
+}
+
 #[test]
 fn a_pin_that_was_fetched_counts_before_it_is_merged() {
     let lab = Lab::new();

@@ -265,8 +265,21 @@ impl Repo {
         self.walk_commits(&Vec::from_iter(from), to, first_parent)
     }
 
+    /// Returns whether there is a commit graph, as `git gc` writes it.
+    fn has_commit_graph(&self) -> bool {
+        let look = || {
+            let info = self.git.objects.store_ref().path().join("info");
+            info.join("commit-graph").exists() || info.join("commit-graphs").exists()
+        };
+        *self.has_commit_graph.get_or_init(look)
+    }
+
     fn walk_commits(&self, from: &[Id], to: Id, first_parent: bool) -> Result<Vec<Id>> {
         let mut platform = self.git.rev_walk([to]).with_hidden(from.iter().copied());
+        // gix looks for a commit graph at each walk.
+        if !self.has_commit_graph() {
+            platform = platform.use_commit_graph(false);
+        }
         if first_parent {
             platform = platform.first_parent_only();
         }

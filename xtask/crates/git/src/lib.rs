@@ -56,7 +56,7 @@ mod worktree_changes;
 mod worktree_file;
 mod worktrees;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ pub use pack::Pack;
 pub use patterns::{BranchPattern, PathPatterns};
 pub use push::{PushStatus, RefPush};
 pub use ref_writer::RefUpdate;
-pub use refs::UnusableRef;
+pub use refs::{RefSnapshot, UnusableRef, broken_ref_command};
 pub use remotes::RemoteUrl;
 pub use replace_file::{KnownFile, read_regular_file, replace_unchanged};
 pub use restage::{FixedFile, RestagedFile};
@@ -123,6 +123,8 @@ pub struct Repo {
     /// `schedule_sharing`.
     shared_mode: Cell<Option<u32>>,
     ref_cache: RefCache,
+    /// Whether there is a commit graph, once somebody has asked.
+    has_commit_graph: OnceCell<bool>,
 }
 
 impl Repo {
@@ -247,6 +249,7 @@ impl Repo {
             needs_git_dir: is_elsewhere,
             shared_mode: Cell::default(),
             ref_cache: RefCache::default(),
+            has_commit_graph: OnceCell::new(),
         })
     }
 
@@ -274,6 +277,7 @@ impl Repo {
             needs_git_dir: self.needs_git_dir,
             shared_mode: Cell::default(),
             ref_cache: RefCache::default(),
+            has_commit_graph: OnceCell::new(),
         }
     }
 

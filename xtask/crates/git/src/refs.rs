@@ -7,12 +7,16 @@
 //! refs/heads/main   old 1a2b…  new 3c4d…  -> swapped, or left unchanged if main is no longer at 1a2b…
 //! ```
 
+use std::collections::HashMap;
+use std::path::Path;
+
 use gix::bstr::BString;
 use gix::refs::FullName;
 
 use super::ref_writer::{self, RefUpdate, RefWriter};
 use super::{Id, Repo};
 use xtask_base::error::{Error, Result, ResultExt};
+use xtask_base::words::quote_for_shell;
 
 /// A ref with its peeled value.
 #[derive(Clone, Debug)]
@@ -23,6 +27,20 @@ pub(super) struct ResolvedRef {
     pub(super) symbolic_target: Option<String>,
     /// The object, with tags peeled; `None` if the target is missing.
     pub(super) id: Option<Id>,
+}
+
+/// The refs below a prefix as they were when they were listed, for whoever asks for many of them.
+#[derive(Clone, Debug, Default)]
+pub struct RefSnapshot {
+    found: HashMap<String, Id>,
+}
+
+impl RefSnapshot {
+    /// Returns the object of a ref; `None` if it is missing or broken.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Id> {
+        self.found.get(name).copied()
+    }
 }
 
 /// How often refs are listed again while another git packs them, before git itself lists them.
@@ -79,6 +97,11 @@ impl Repo {
         Ok(found)
     }
 
+    /// Reads the refs below a prefix once.
+    pub fn snapshot_refs(&self, prefix: &str) -> Result<RefSnapshot> {
+        Ok(RefSnapshot { found: self.refs_below(prefix)?.into_iter().collect() })
+    }
+
     /// Lists the branches below a prefix, e.g. `refs/heads/`, by name without the prefix, each with
     /// its commit or the reason why it cannot be used. A broken file is left out, as by git; it
     /// does not hide the others.
@@ -108,7 +131,8 @@ impl Repo {
         }
         let find = || {
             let found = self.git.try_find_reference(name);
-            found.with_context(|| format!("cannot read ref `{name}`"))
+            let found = found.with_context(|| format!("cannot read ref `{name}`"));
+            found.map_err(|error| self.add_broken_ref_hint(name, error))
         };
         let mut found = find()?;
         if found.is_none() && self.packed_refs_stat().is_some() {
@@ -118,6 +142,22 @@ impl Repo {
             found = find()?;
         }
         Ok(found.map(to_resolved_ref))
+    }
+
+    /// Adds to an error what repairs a broken ref. Git itself neither fetches nor deletes one.
+    fn add_broken_ref_hint(&self, name: &str, error: Error) -> Error {
+        if !self.is_broken_ref(name) {
+            return error;
+        }
+        if let Some(short) = name.strip_prefix("refs/remotes/") {
+            let command = broken_ref_command(name);
+            let remote = short.split('/').next().unwrap_or(short);
+            return error.with_hint(format!("{command}, then `git fetch {remote}`"));
+        }
+        let typed = quote_for_shell(&format!("logs/{name}"));
+        error.with_hint(format!(
+            "its last commit is in the last line of \"$(git rev-parse --git-path {typed})\", if there is such a file"
+        ))
     }
 
     fn list_refs(&self, prefix: &str) -> Result<Vec<ResolvedRef>> {
@@ -175,14 +215,27 @@ impl Repo {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     folders.push(path);
                 } else if path.extension().is_none_or(|end| end != "lock") {
-                    let text = std::fs::read(&path).unwrap_or_else(|_| b"ref: ".to_vec());
-                    let is_ref =
-                        text.starts_with(b"ref: ") || Id::from_hex(text.trim_ascii()).is_ok();
-                    broken += usize::from(!is_ref);
+                    broken += usize::from(is_broken_ref_file(&path));
                 }
             }
         }
         broken
+    }
+
+    /// Returns whether the file of a ref holds no ref, e.g. after a power failure. Git skips such a ref with a warning.
+    #[must_use]
+    pub fn is_broken_ref(&self, name: &str) -> bool {
+        let file = self.common_folder().join(name);
+        !self.has_reftable() && file.is_file() && is_broken_ref_file(&file)
+    }
+
+    /// Resolves a ref that a fetch makes again, e.g. `refs/remotes/origin/main`: a broken one counts as not fetched, as
+    /// in git.
+    pub fn resolve_fetched_ref(&self, name: &str) -> Result<Option<Id>> {
+        match self.resolve_ref(name) {
+            Err(_) if self.is_broken_ref(name) => Ok(None),
+            resolved => resolved,
+        }
     }
 
     /// Returns whether `name` is a valid branch name.
@@ -279,7 +332,7 @@ impl Repo {
             found.and_then(Result::ok).map(|name| name.as_bstr().to_string())
         };
         let Some(name) = name else { return Ok(None) };
-        Ok(self.resolve_ref(&name)?.map(|id| (name, id)))
+        Ok(self.resolve_fetched_ref(&name)?.map(|id| (name, id)))
     }
 
     /// Returns whether `branch.NAME.merge` is set, even if that ref is missing here.
@@ -407,6 +460,18 @@ fn to_resolved_ref(mut found: gix::Reference<'_>) -> ResolvedRef {
     let name = found.name().as_bstr().to_owned();
     let other = found.target().try_name().map(|other| other.as_bstr().to_string());
     ResolvedRef { name, symbolic_target: other, id: found.peel_to_id().ok().map(|id| id.detach()) }
+}
+
+/// Returns the command that removes the file of a broken ref, in backticks.
+#[must_use]
+pub fn broken_ref_command(name: &str) -> String {
+    format!("`rm \"$(git rev-parse --git-path {})\"`", quote_for_shell(name))
+}
+
+/// Returns whether a loose file holds neither an object id nor another ref. One that cannot be read is not judged.
+fn is_broken_ref_file(file: &Path) -> bool {
+    let Ok(text) = std::fs::read(file) else { return false };
+    !text.starts_with(b"ref: ") && Id::from_hex(text.trim_ascii()).is_err()
 }
 
 fn dangling_ref_error(name: &str) -> Error {

@@ -73,7 +73,7 @@ pub fn sync_after_hook(
     let tip = context.canonical.commit;
     let news = |lines| notification_log::retain_unreported(repo, tools.disk, &branch, tip, lines);
     if !has_work {
-        return Ok(KeptNotes::new(&decided, &context).retain_new(repo, &branch, tip, tools));
+        return Ok(KeptNotes::new(repo, &decided, &context).retain_new(repo, &branch, tip, tools));
     }
     let many = count_canonical_files(repo, &context)?;
     if is_unrelated_branch(repo, &decided.head, &context, &decided.plan, many)? {
@@ -243,7 +243,7 @@ fn write_files(
     let context = decided.context.clone();
     let branch = decided.head.branch.clone().unwrap_or_default();
     let files = list_written_paths(&decided.plan);
-    let kept = KeptNotes::new(&decided, &context);
+    let kept = KeptNotes::new(repo, &decided, &context);
     let others = decided.describe_other_pins(repo);
     let done = apply_plan(repo, *decided, &write_options(mode), tools)?;
     let mut lines = describe_pinned_overlay(&done);
@@ -300,10 +300,11 @@ struct KeptNotes {
 }
 
 impl KeptNotes {
-    /// Creates the notes about what a sync keeps back, and about pins that end soon.
-    fn new(decided: &PlannedSync, context: &SyncContext) -> KeptNotes {
+    /// Creates the notes about what a sync keeps back, about pins that end soon, and about those that are not known.
+    fn new(repo: &Repo, decided: &PlannedSync, context: &SyncContext) -> KeptNotes {
         let mut notes = KeptNotes::default();
         describe_kept_back(&decided.plan, context).into_iter().for_each(|line| notes.add(line));
+        decided.describe_broken_upstream(repo).into_iter().for_each(|line| notes.add(line));
         notes.add_ending(decided);
         notes
     }

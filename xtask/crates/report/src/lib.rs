@@ -15,6 +15,8 @@ mod progress;
 #[cfg(feature = "checks")]
 pub mod running_checks;
 
+use std::borrow::Cow;
+
 use anstyle::AnsiColor;
 pub use anstyle::Style;
 
@@ -73,46 +75,38 @@ pub fn set_color(always: Option<bool>) {
 
 /// Prints a result to stdout. A closed pipe (`| head`) is no failure; another write error is.
 pub fn print_output(text: &str) -> Result<()> {
-    use std::io::Write;
-    let mut out = anstream::stdout().lock();
-    match out.write_all(sanitize_for_terminal(text).as_bytes()).and_then(|()| out.flush()) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::unable("cannot write to stdout").with_cause(cause))
-        }
-        _ => Ok(()),
-    }
+    print_chunk(text).map(drop)
 }
 
 /// Prints a page or another file to stdout, byte for byte. A closed pipe is no failure.
 pub fn print_file(content: &[u8]) -> Result<()> {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    match out.write_all(content).and_then(|()| out.flush()) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::unable("cannot write to stdout").with_cause(cause))
-        }
-        _ => Ok(()),
-    }
+    write_stdout(content).map(drop)
 }
 
 /// Clears the terminal's screen for a picture that replaces the last one. What was scrolled away before stays.
 pub fn clear_screen() -> Result<()> {
-    use std::io::Write;
-    let mut out = anstream::stdout().lock();
     // ECMA-48: the cursor to the upper left corner, then erase from there.
-    match out.write_all(b"\x1b[H\x1b[J").and_then(|()| out.flush()) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::unable("cannot write to stdout").with_cause(cause))
-        }
-        _ => Ok(()),
-    }
+    write_stdout(color_for_stdout("\x1b[H\x1b[J").as_bytes()).map(drop)
 }
 
 /// Prints a part of a longer output. Returns whether stdout is still open.
 pub fn print_chunk(text: &str) -> Result<bool> {
+    write_stdout(color_for_stdout(&sanitize_for_terminal(text)).as_bytes())
+}
+
+/// Removes colours from a text, unless stdout shows them. `anstream::stdout` would write each line by itself.
+fn color_for_stdout(text: &str) -> Cow<'_, str> {
+    match anstream::AutoStream::choice(&std::io::stdout()) {
+        anstream::ColorChoice::Never => anstream::adapter::strip_str(text).to_string().into(),
+        _ => text.into(),
+    }
+}
+
+/// Writes to stdout at once. Returns whether it is still open.
+fn write_stdout(content: &[u8]) -> Result<bool> {
     use std::io::Write;
-    let mut out = anstream::stdout().lock();
-    match out.write_all(sanitize_for_terminal(text).as_bytes()).and_then(|()| out.flush()) {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(content).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
         Err(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
         Err(cause) => Err(Error::unable("cannot write to stdout").with_cause(cause)),

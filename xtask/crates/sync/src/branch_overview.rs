@@ -122,7 +122,7 @@ impl<'r> BranchReader<'r> {
             context,
             once,
             lineage: repo.merge_base_finder(),
-            pins: PinReader::new(repo, now),
+            pins: PinReader::new(repo, now).for_many(),
             trees: TreeComparer::new(repo, ManagedPaths::new(&context.config, None)),
         }
     }

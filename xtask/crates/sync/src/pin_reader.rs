@@ -19,7 +19,9 @@ use xtask_base::date::Date;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_config::{MAX_PIN_BYTES, PIN_ENDING, PINS_FOLDER, Pin, PinHome};
-use xtask_git::{FileMode, Head, Id, PathScope, Repo, TreeEntry, TreeItem};
+use xtask_git::{
+    FileMode, Head, Id, PathScope, RefSnapshot, Repo, TreeEntry, TreeItem, broken_ref_command,
+};
 
 /// The maximum number of files in the folder of a tree: far more than a person can oversee, and read
 /// in a second.
@@ -49,6 +51,8 @@ pub struct PinReader<'r> {
     files: RefCell<BTreeMap<Id, Pin>>,
     /// Whether the branches of a remote are fetched to the usual refs.
     usual_remotes: RefCell<BTreeMap<String, bool>>,
+    /// The refs of each remote, if they are read once for many branches; `None` for a remote whose refs cannot be listed.
+    remote_refs: Option<RefCell<BTreeMap<String, Option<RefSnapshot>>>>,
 }
 
 /// The pins in the folder of a tree, with their files.
@@ -96,7 +100,14 @@ impl<'r> PinReader<'r> {
             folders: RefCell::default(),
             files: RefCell::default(),
             usual_remotes: RefCell::default(),
+            remote_refs: None,
         }
+    }
+
+    /// Returns the reader for many branches: it reads the refs of a remote once, instead of one by one.
+    #[must_use]
+    pub fn for_many(self) -> PinReader<'r> {
+        PinReader { remote_refs: Some(RefCell::default()), ..self }
     }
 
     /// Returns the day on which pins are judged.
@@ -257,13 +268,22 @@ impl<'r> PinReader<'r> {
             .unwrap_or_else(|| context.config.remote.clone())
     }
 
-    /// Returns the last fetched commit of the branch that a local one follows, or else of the one of the same name at
-    /// the remote to which it is pushed, with its ref.
-    fn find_upstream(&self, context: &SyncContext, name: &str) -> Result<Option<(String, Id)>> {
-        let found = self.find_followed(context, name);
-        let is_followed = found.is_some();
-        let (remote, followed) =
-            found.unwrap_or_else(|| (self.find_push_remote(context, name), name.to_owned()));
+    /// Returns the branch that a local one follows, or else the one of the same name at the remote to which it is
+    /// pushed; and whether it is followed.
+    fn name_upstream(&self, context: &SyncContext, name: &str) -> (String, String, bool) {
+        match self.find_followed(context, name) {
+            Some((remote, followed)) => (remote, followed, true),
+            None => (self.find_push_remote(context, name), name.to_owned(), false),
+        }
+    }
+
+    /// Returns the last fetched commit of the upstream of a local branch, with its ref.
+    pub(super) fn find_upstream(
+        &self,
+        context: &SyncContext,
+        name: &str,
+    ) -> Result<Option<(String, Id)>> {
+        let (remote, followed, is_followed) = self.name_upstream(context, name);
         if !self.is_usual(&remote) && is_followed {
             let found = self.repo.upstream(name)?;
             // A remote may be a bare URL, which has no refs here.
@@ -272,7 +292,36 @@ impl<'r> PinReader<'r> {
             }
         }
         let reference = format!("refs/remotes/{remote}/{followed}");
-        Ok(self.repo.resolve_ref(&reference)?.map(|commit| (reference, commit)))
+        let commit = self.resolve_remote_ref(&remote, &reference)?;
+        Ok(commit.map(|commit| (reference, commit)))
+    }
+
+    /// Describes the ref of the upstream if it is broken: then nothing is known of the pins there.
+    #[must_use]
+    pub fn describe_broken_upstream(&self, context: &SyncContext, head: &Head) -> Option<String> {
+        let (remote, followed, _) = self.name_upstream(context, head.branch.as_ref()?);
+        let reference = format!("refs/remotes/{remote}/{followed}");
+        self.repo.is_broken_ref(&reference).then(|| {
+            format!(
+                "`{reference}` is a broken ref and counts as not fetched, with the pins there: {}, then \
+                 `git fetch {remote}`",
+                broken_ref_command(&reference)
+            )
+        })
+    }
+
+    fn resolve_remote_ref(&self, remote: &str, reference: &str) -> Result<Option<Id>> {
+        let Some(remote_refs) = &self.remote_refs else {
+            return self.repo.resolve_fetched_ref(reference);
+        };
+        let mut known = remote_refs.borrow_mut();
+        let refs = known
+            .entry(remote.to_owned())
+            .or_insert_with(|| self.repo.snapshot_refs(&format!("refs/remotes/{remote}/")).ok());
+        match refs {
+            Some(refs) => Ok(refs.get(reference)),
+            None => self.repo.resolve_fetched_ref(reference),
+        }
     }
 
     /// Returns the pins of the upstream of a local branch; none if `own`, those of the branch, are as new: then it has

@@ -160,6 +160,7 @@ impl SyncReport {
         let mut report = SyncReport::empty(repo, &planned.context, planned.plan.mode);
         report.warnings.extend(planned.pins.describe_ending());
         report.warnings.extend(planned.describe_other_pins(repo));
+        report.warnings.extend(planned.describe_broken_upstream(repo));
         if let Some(name) = &planned.head.branch {
             // The day does not matter for names.
             let names = PinReader::new(repo, 0).branch_names(&planned.context, name);

@@ -147,6 +147,12 @@ impl PlannedSync {
             .unwrap_or_default()
     }
 
+    /// Describes the ref of the upstream if it is broken, see [`PinReader::describe_broken_upstream`].
+    #[must_use]
+    pub fn describe_broken_upstream(&self, repo: &Repo) -> Option<String> {
+        PinReader::new(repo, 0).describe_broken_upstream(&self.context, &self.head)
+    }
+
     /// Returns the pinned paths at which an earlier sync has written files without committing them. They are not the
     /// content of the branch, and go.
     #[must_use]

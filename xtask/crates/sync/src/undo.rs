@@ -22,7 +22,8 @@ use super::transaction::{FileUpdate, HeadMove, PathUpdate, Transaction};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::record::upgrade_hint;
-use xtask_git::{FileMode, Head, Id, Index, PathCache, Repo, TreeEntry, WorktreeItem};
+use xtask_config::PinHome;
+use xtask_git::{FileMode, Head, Id, Index, IndexStatus, PathCache, Repo, TreeEntry, WorktreeItem};
 
 /// Outcome of an undo.
 #[derive(Debug)]
@@ -144,12 +145,9 @@ pub fn undo_run(applier: &ApplyContext<'_>, head: &Head, backup: Backup) -> Resu
         ))
         .with_hint("switch to it first"));
     }
-    let (changes, kept) = reverse_paths(repo, &record, &index)?;
-    let pins = find_kept_pins(repo, head, &record, applier.now);
-    let is_pinned = |path: &RepoPath| pins.as_ref().is_some_and(|pins| pins.find(path).is_some());
-    let (pinned, changes): (Vec<_>, Vec<_>) =
-        changes.into_iter().partition(|change| is_pinned(&change.path));
-    let pinned: Vec<RepoPath> = pinned.into_iter().map(|change| change.path).collect();
+    let pins = KeptPins::find(repo, head, &record, applier.now);
+    let ReversedPaths { changes, kept, pinned } =
+        reverse_paths(repo, &record, &index, pins.as_ref())?;
     // The branch moves back only if every path of its commit does.
     let moves = moves.filter(|_| kept.is_empty() && pinned.is_empty());
     if changes.is_empty() && moves.is_none() {
@@ -188,31 +186,65 @@ pub fn undo_run(applier: &ApplyContext<'_>, head: &Head, backup: Backup) -> Resu
     Ok(UndoOutcome { backup, restored, kept, pinned, moved_branch, left_branch, own_backup })
 }
 
-/// Returns the pins whose paths an undo leaves alone. A sync writes nothing at a pinned path but with `--force`, so what
-/// it wrote has been pinned since; and to undo an undo is to sync again. What `--force`, `restore` and others have
-/// replaced comes back. Pins that cannot be read keep nothing, for an undo may be the way out.
-fn find_kept_pins(repo: &Repo, head: &Head, record: &BackupRecord, now: i64) -> Option<BranchPins> {
-    let purpose = record.purpose.as_str();
-    let is_sync = purpose.starts_with(PLAIN_SYNC) && !purpose.contains("--force");
-    if !is_sync && !purpose.starts_with("undo ") {
-        return None;
-    }
-    let context = find_canonical_context(repo).ok()??;
-    PinReader::new(repo, now).read_branch(&context, head).ok()
+/// The pins that an undo leaves alone where the content is the pinned one: that of the commit which has the pin. A sync
+/// writes nothing at a pinned path but with `--force`, so such content has been pinned since; and to undo an undo is to
+/// sync again. What `--force`, `restore` and others have replaced comes back.
+struct KeptPins {
+    pins: BranchPins,
+    tree: Id,
+    upstream_tree: Option<Id>,
 }
 
-/// Returns the changes that restore the paths of a run, and the paths that were changed since.
+impl KeptPins {
+    /// Finds the pins for a run. Pins that cannot be read keep nothing, for an undo may be the way out.
+    fn find(repo: &Repo, head: &Head, record: &BackupRecord, now: i64) -> Option<KeptPins> {
+        let purpose = record.purpose.as_str();
+        let is_sync = purpose.starts_with(PLAIN_SYNC) && !purpose.contains("--force");
+        if !is_sync && !purpose.starts_with("undo ") {
+            return None;
+        }
+        let context = find_canonical_context(repo).ok()??;
+        let reader = PinReader::new(repo, now);
+        let pins = reader.read_branch(&context, head).ok()?;
+        let upstream = head.branch.as_ref().map(|name| reader.find_upstream(&context, name));
+        let upstream = upstream.and_then(|found| found.ok()?);
+        let upstream_tree = upstream.and_then(|(_, commit)| repo.tree_of(commit).ok());
+        Some(KeptPins { pins, tree: head.tree, upstream_tree })
+    }
+
+    /// Returns whether `content` is what is pinned at `path`.
+    fn is_pinned(&self, repo: &Repo, path: &RepoPath, content: Option<TreeEntry>) -> Result<bool> {
+        let Some(stored) = self.pins.find(path) else { return Ok(false) };
+        let tree = match stored.home {
+            PinHome::Branch | PinHome::Canonical => Some(self.tree),
+            PinHome::Upstream => self.upstream_tree,
+        };
+        Ok(tree.map(|tree| repo.entry_at(tree, path)).transpose()? == Some(content))
+    }
+}
+
+/// What becomes of the paths of a run.
+#[derive(Default)]
+struct ReversedPaths {
+    changes: Vec<PathUpdate>,
+    /// Those that were changed since.
+    kept: Vec<RepoPath>,
+    /// Those with content that is pinned.
+    pinned: Vec<RepoPath>,
+}
+
 fn reverse_paths(
     repo: &Repo,
     record: &BackupRecord,
     index: &Index,
-) -> Result<(Vec<PathUpdate>, Vec<RepoPath>)> {
+    pins: Option<&KeptPins>,
+) -> Result<ReversedPaths> {
     let mut filters = repo.clean_filters(index)?;
     let mut path_cache = PathCache::default();
-    let mut changes = Vec::new();
-    let mut kept = Vec::new();
+    let mut reversed = ReversedPaths::default();
     for saved in &record.paths {
-        let staged = repo.staged_status(index, &saved.path)?.entry();
+        let status = repo.staged_status(index, &saved.path)?;
+        let staged = status.entry();
         let work =
             repo.read_worktree_item(&saved.path, staged, &mut path_cache, &mut filters, index)?;
         let goes = |path: &RepoPath| {
@@ -220,12 +252,20 @@ fn reverse_paths(
             made.any(|saved| saved.path == *path && saved.file_before.is_none())
         };
         let work = predict_after_removal(repo, &saved.path, work, &goes)?;
-        match reverse_path_update(saved, &work, staged)? {
-            Some(change) => changes.push(change),
-            None => kept.push(saved.path.clone()),
+        let Some(change) = reverse_path_update(saved, &work, staged)? else {
+            reversed.kept.push(saved.path.clone());
+            continue;
+        };
+        let is_sparse = matches!(status, IndexStatus::Entry { is_skipped: true, .. });
+        let content = work.file().map(|file| file.entry).or(staged.filter(|_| is_sparse));
+        let is_pinned = pins.map(|pins| pins.is_pinned(repo, &saved.path, content)).transpose()?;
+        if is_pinned == Some(true) {
+            reversed.pinned.push(saved.path.clone());
+        } else {
+            reversed.changes.push(change);
         }
     }
-    Ok((changes, kept))
+    Ok(reversed)
 }
 
 /// Returns the reverse move of the branch, or `None` if it has commits on top.
