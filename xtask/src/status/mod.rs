@@ -173,13 +173,11 @@ fn add_sync_status(
             "`{short}` has new commits, and only sync commits are ahead of it; `cargo xtask sync` moves there"
         ));
     }
-    report.notes.extend(planned.pins.describe_ending());
     report.notes.extend(planned.pins.describe_lapsed());
-    report.notes.extend(planned.describe_broken_upstream(repo));
-    if let Some(branch) = &planned.head.branch {
-        let names = PinReader::new(repo, tools.world.now_seconds()).branch_names(context, branch);
-        report.notes.extend(planned.pins.describe_former(&names));
-    }
+    let lapsed = planned.describe_lapsed_written();
+    let pins = planned.describe_pins(repo).into_iter().filter(|line| !lapsed.contains(line));
+    report.notes.extend(pins);
+    report.notes.extend(planned.describe_pinned_overlay());
     if plan.count(PathClass::Behind) + plan.count(PathClass::Sparse) > 0 {
         report.notes.push(describe_next_sync(repo, &planned, &options));
     }

@@ -56,6 +56,7 @@ mod orchestration;
 mod own_house;
 #[cfg(target_os = "linux")]
 mod pictures;
+mod pin_notes;
 mod pin_statements;
 mod pins;
 mod propagate;

@@ -254,7 +254,7 @@ fn an_overlay_goes_where_a_pin_comes() {
     repo.git(&["merge", "-q", "--ff-only", "pinned"]);
     repo.xtask(&["sync", "--no-commit"])
         .success()
-        .says("is replaced by the content of the branch, because it is pinned: `setup/b`");
+        .says("is replaced by what was there before, because it is pinned: `setup/b`");
     assert_eq!((repo.read("setup/b"), repo.read("setup/new")), ("b1\n".into(), "new\n".into()));
     repo.xtask(&["undo"]).success();
     assert_eq!(repo.read("setup/b"), "b2\n");

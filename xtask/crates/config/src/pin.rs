@@ -74,7 +74,8 @@ pub struct Pin {
 pub enum PinHome {
     /// The branch itself.
     Branch,
-    /// Its upstream, as last fetched, in a commit that the branch has not merged yet.
+    /// Its upstream, as last fetched, in a commit that the branch has not merged yet; for a branch at the remote, the
+    /// local branch of its name.
     Upstream,
     /// The canonical branch, by `--branch`.
     Canonical,

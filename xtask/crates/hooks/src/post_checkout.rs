@@ -23,8 +23,8 @@ use xtask_sync::hook_policy::{
     BranchOwner, count_canonical_files, describe_unrelated_branch, find_hook_policy,
     is_unrelated_branch,
 };
+use xtask_sync::pin_notes::describe_removed_overlay;
 use xtask_sync::plan::{SyncPlan, WriteMode};
-use xtask_sync::report::describe_pinned_overlay;
 use xtask_sync::rollback;
 use xtask_sync::run::{
     HintStyle, PlannedSync, SyncInspection, SyncOptions, apply_plan, check_repo_ready,
@@ -244,9 +244,10 @@ fn write_files(
     let branch = decided.head.branch.clone().unwrap_or_default();
     let files = list_written_paths(&decided.plan);
     let kept = KeptNotes::new(repo, &decided, &context);
-    let others = decided.describe_other_pins(repo);
+    let mut others = decided.describe_lapsed_written();
+    others.extend(decided.describe_other_pins(repo));
     let done = apply_plan(repo, *decided, &write_options(mode), tools)?;
-    let mut lines = describe_pinned_overlay(&done);
+    let mut lines = describe_removed_overlay(&done);
     if files.is_empty() {
         return Ok(lines);
     }
@@ -304,7 +305,12 @@ impl KeptNotes {
     fn new(repo: &Repo, decided: &PlannedSync, context: &SyncContext) -> KeptNotes {
         let mut notes = KeptNotes::default();
         describe_kept_back(&decided.plan, context).into_iter().for_each(|line| notes.add(line));
-        decided.describe_broken_upstream(repo).into_iter().for_each(|line| notes.add(line));
+        let unused = decided.describe_protected_pins(repo).into_iter();
+        decided
+            .describe_broken_upstream(repo)
+            .into_iter()
+            .chain(unused)
+            .for_each(|line| notes.add(line));
         notes.add_ending(decided);
         notes
     }

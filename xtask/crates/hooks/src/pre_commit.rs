@@ -126,7 +126,8 @@ fn find_pinned_overlay(
     // A damaged record is reported by whatever writes it.
     let Ok(overlay) = read_overlay(repo) else { return Ok(None) };
     let is_laid = |change: &&StagedChange| {
-        overlay.paths.get(&change.path).is_some_and(|laid| laid.written == change.after)
+        let laid = overlay.paths.get(&change.path);
+        laid.is_some_and(|laid| !laid.is_over_pin && laid.written == change.after)
     };
     let laid: Vec<&StagedChange> = changes.iter().filter(is_laid).collect();
     let Ok(head) = repo.head() else { return Ok(None) };

@@ -94,6 +94,7 @@ fn try_sync_worktree(
         let SyncInspection::Planned(decided) = looked else { return Ok(()) };
         is_still_there(&decided.head)?;
         row.record_plan(&decided.plan, sync_options.lists_in_sync);
+        row.add_reasons(decided.describe_other_pins(&there));
         check_write_rules(&there, &decided, sync_options)?;
         row.status =
             if row.writes > 0 { PropagateStatus::InWorktree } else { PropagateStatus::UpToDate };
@@ -115,6 +116,7 @@ fn try_sync_worktree(
     let SyncInspection::Planned(decided) = looked else { return Ok(()) };
     is_still_there(&decided.head)?;
     row.record_plan(&decided.plan, sync_options.lists_in_sync);
+    row.add_reasons(decided.describe_other_pins(&there));
     let done = apply_plan(&there, *decided, sync_options, tools)?;
     row.new = done.commit.or(moved);
     row.status =

@@ -164,6 +164,12 @@ impl BranchRow {
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 
+    /// Adds to the reason what is to be said besides.
+    pub(super) fn add_reasons(&mut self, notes: Vec<String>) {
+        let parts: Vec<String> = self.reason.take().into_iter().chain(notes).collect();
+        self.reason = (!parts.is_empty()).then(|| parts.join("; "));
+    }
+
     /// Returns the number of paths in a class.
     #[must_use]
     pub fn count(&self, class: PathClass) -> usize {
@@ -306,6 +312,10 @@ impl BranchDecider<'_> {
             return Ok(row);
         }
         let new = self.write_commit(&head, &plan)?.or(ahead);
+        if is_here {
+            let notes = self.reader.borrow().describe_other_pins(&head, &plan)?;
+            row.add_reasons(notes);
+        }
         Ok(BranchRow { status: PropagateStatus::WillUpdate, new, ..row })
     }
 

@@ -11,6 +11,7 @@ use super::deletions::trace_canonical_history;
 use super::managed::ManagedPaths;
 use super::obstacles::{WriteTarget, find_obstacles};
 use super::pin_reader::{BranchPlace, PinReader};
+use super::plan::{PlannedPath, SyncPlan};
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
 use xtask_base::progress::Progress;
@@ -130,7 +131,15 @@ impl<'r> BranchReader<'r> {
     /// Returns the reader for branches at the remote instead of those in this clone.
     #[must_use]
     pub fn for_remote(self, now: i64) -> BranchReader<'r> {
-        BranchReader { pins: PinReader::for_place(self.repo, now, BranchPlace::Remote), ..self }
+        let pins = PinReader::for_place(self.repo, now, BranchPlace::Remote).for_many();
+        BranchReader { pins, ..self }
+    }
+
+    /// Describes the paths that a plan for a branch writes, of which a pin in its commit may be about it, under another
+    /// name.
+    pub fn describe_other_pins(&self, head: &Head, plan: &SyncPlan) -> Result<Vec<String>> {
+        let written: Vec<&RepoPath> = plan.written_paths().map(PlannedPath::path).collect();
+        self.pins.describe_others(self.context, head, self.pins.today(), &written)
     }
 
     /// Returns the class of each managed path at which the commit of a branch is not canonical.

@@ -38,6 +38,7 @@ pub mod overlay_removal;
 pub mod path_conflicts;
 pub mod pin_commit;
 pub mod pin_edit;
+pub mod pin_notes;
 pub mod pin_reader;
 pub mod pin_report;
 pub mod pins;

@@ -34,6 +34,8 @@ pub struct OverlayFile {
     pub base: OverlayBase,
     /// Stat data of the written file, by which it is recognized.
     pub stat: Option<FileStat>,
+    /// Whether `--force` wrote it in spite of a pin.
+    pub is_over_pin: bool,
 }
 
 impl OverlayFile {
@@ -112,6 +114,8 @@ pub struct StoredOverlayFile {
     wrote: Option<StoredEntry>,
     under: StoredOverlayBase,
     look: Option<FileStat>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    over_pin: bool,
 }
 
 impl StoredOverlayFile {
@@ -146,6 +150,7 @@ impl Overlay {
                 }
             },
             look: laid.stat,
+            over_pin: laid.is_over_pin,
         });
         kept.collect()
     }
@@ -169,12 +174,18 @@ impl Overlay {
             None => Some(None),
             Some(entry) => entry.to_entry().map(Some),
         };
-        for StoredOverlayFile { path, wrote, under, look } in kept {
+        for StoredOverlayFile { path, wrote, under, look, over_pin } in kept {
             let under = match under {
                 StoredOverlayBase::Head => OverlayBase::Head,
                 StoredOverlayBase::Work(entry) => OverlayBase::ReplacedWork(sound(entry)?),
             };
-            paths.insert(path, OverlayFile { written: sound(wrote)?, base: under, stat: look });
+            let file = OverlayFile {
+                written: sound(wrote)?,
+                base: under,
+                stat: look,
+                is_over_pin: over_pin,
+            };
+            paths.insert(path, file);
         }
         Some(Overlay { paths })
     }

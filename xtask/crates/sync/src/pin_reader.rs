@@ -21,6 +21,7 @@ use xtask_base::path::RepoPath;
 use xtask_config::{MAX_PIN_BYTES, PIN_ENDING, PINS_FOLDER, Pin, PinHome};
 use xtask_git::{
     FileMode, Head, Id, PathScope, RefSnapshot, Repo, TreeEntry, TreeItem, broken_ref_command,
+    short_ref,
 };
 
 /// The maximum number of files in the folder of a tree: far more than a person can oversee, and read
@@ -35,7 +36,7 @@ const MAX_FAULTS: usize = 3;
 pub enum BranchPlace {
     /// In this clone, which may know their upstreams and former names.
     Local,
-    /// At the remote. What this clone calls a branch says nothing about it.
+    /// At the remote. Of what this clone calls a branch, only the pins in the local branch of that name count.
     Remote,
 }
 
@@ -51,8 +52,8 @@ pub struct PinReader<'r> {
     files: RefCell<BTreeMap<Id, Pin>>,
     /// Whether the branches of a remote are fetched to the usual refs.
     usual_remotes: RefCell<BTreeMap<String, bool>>,
-    /// The refs of each remote, if they are read once for many branches; `None` for a remote whose refs cannot be listed.
-    remote_refs: Option<RefCell<BTreeMap<String, Option<RefSnapshot>>>>,
+    /// The refs below each prefix, if they are read once for many branches; `None` if they cannot be listed.
+    listed_refs: Option<RefCell<BTreeMap<String, Option<RefSnapshot>>>>,
 }
 
 /// The pins in the folder of a tree, with their files.
@@ -100,14 +101,14 @@ impl<'r> PinReader<'r> {
             folders: RefCell::default(),
             files: RefCell::default(),
             usual_remotes: RefCell::default(),
-            remote_refs: None,
+            listed_refs: None,
         }
     }
 
-    /// Returns the reader for many branches: it reads the refs of a remote once, instead of one by one.
+    /// Returns the reader for many branches: it lists refs once, instead of reading them one by one.
     #[must_use]
     pub fn for_many(self) -> PinReader<'r> {
-        PinReader { remote_refs: Some(RefCell::default()), ..self }
+        PinReader { listed_refs: Some(RefCell::default()), ..self }
     }
 
     /// Returns the day on which pins are judged.
@@ -143,7 +144,7 @@ impl<'r> PinReader<'r> {
         };
         let upstream = match is_protected {
             true => FolderPins::default(),
-            false => self.read_upstream(context, head, &own)?,
+            false => self.read_other_side(context, head, &own)?,
         };
         if canonical.is_empty() && own.is_empty() && upstream.is_empty() {
             return Ok((None, Vec::new()));
@@ -292,7 +293,7 @@ impl<'r> PinReader<'r> {
             }
         }
         let reference = format!("refs/remotes/{remote}/{followed}");
-        let commit = self.resolve_remote_ref(&remote, &reference)?;
+        let commit = self.resolve_listed_ref(&format!("refs/remotes/{remote}/"), &reference)?;
         Ok(commit.map(|commit| (reference, commit)))
     }
 
@@ -310,53 +311,73 @@ impl<'r> PinReader<'r> {
         })
     }
 
-    fn resolve_remote_ref(&self, remote: &str, reference: &str) -> Result<Option<Id>> {
-        let Some(remote_refs) = &self.remote_refs else {
+    /// Returns the commit of the local branch that is pushed to the one of its name at the remote, with its ref.
+    fn find_pushed_branch(
+        &self,
+        context: &SyncContext,
+        name: &str,
+    ) -> Result<Option<(String, Id)>> {
+        let (remote, followed, _) = self.name_upstream(context, name);
+        if remote != context.config.remote || followed != name {
+            return Ok(None);
+        }
+        let reference = format!("refs/heads/{name}");
+        let commit = self.resolve_listed_ref("refs/heads/", &reference)?;
+        Ok(commit.map(|commit| (reference, commit)))
+    }
+
+    fn resolve_listed_ref(&self, prefix: &str, reference: &str) -> Result<Option<Id>> {
+        let Some(listed_refs) = &self.listed_refs else {
             return self.repo.resolve_fetched_ref(reference);
         };
-        let mut known = remote_refs.borrow_mut();
-        let refs = known
-            .entry(remote.to_owned())
-            .or_insert_with(|| self.repo.snapshot_refs(&format!("refs/remotes/{remote}/")).ok());
+        let mut known = listed_refs.borrow_mut();
+        let refs =
+            known.entry(prefix.to_owned()).or_insert_with(|| self.repo.snapshot_refs(prefix).ok());
         match refs {
             Some(refs) => Ok(refs.get(reference)),
             None => self.repo.resolve_fetched_ref(reference),
         }
     }
 
-    /// Returns the pins of the upstream of a local branch; none if `own`, those of the branch, are as new: then it has
-    /// merged that commit.
-    fn read_upstream(
+    /// Returns the pins of the upstream of a local branch, or of the local branch that is pushed to one at the remote;
+    /// none if `own`, those of the branch, are as new: then it has merged that commit.
+    fn read_other_side(
         &self,
         context: &SyncContext,
         head: &Head,
         own: &FolderPins,
     ) -> Result<FolderPins> {
-        let Some(name) = head.branch.as_ref().filter(|_| self.place == BranchPlace::Local) else {
-            return Ok(FolderPins::default());
+        let Some(name) = &head.branch else { return Ok(FolderPins::default()) };
+        let found = match self.place {
+            BranchPlace::Local => self.find_upstream(context, name)?,
+            BranchPlace::Remote => self.find_pushed_branch(context, name)?,
         };
-        let found = self.find_upstream(context, name)?;
         let Some((reference, commit)) = found.filter(|(_, commit)| *commit != head.commit) else {
             return Ok(FolderPins::default());
         };
-        let short = reference.trim_start_matches("refs/remotes/");
-        let pins = self.read_tree(self.repo.tree_of(commit)?, short)?;
+        let short = short_ref(&reference);
+        let is_merged = || self.repo.is_ancestor(commit, head.commit);
+        let pins = match self.read_pins(self.repo.tree_of(commit)?)? {
+            Ok(pins) => pins,
+            Err(_) if is_merged()? => return Ok(FolderPins::default()),
+            Err(fault) => return Err(fault.to_error(short, self.place == BranchPlace::Local)),
+        };
         let is_known = pins.iter().all(|pin| own.contains(pin));
-        if is_known || self.repo.is_ancestor(commit, head.commit)? {
-            return Ok(FolderPins::default());
-        }
-        Ok(pins)
+        Ok(if is_known || is_merged()? { FolderPins::default() } else { pins })
     }
 
     /// Returns all pins of a tree with their files, of whatever branch they are. `place` names the
     /// tree in errors.
     pub fn read_tree(&self, tree: Id, place: &str) -> Result<FolderPins> {
+        self.read_pins(tree)?.map_err(|fault| fault.to_error(place, false))
+    }
+
+    fn read_pins(&self, tree: Id) -> Result<FolderContent> {
         let known = self.trees.borrow().get(&tree).cloned();
-        let content = match known {
-            Some(content) => content,
-            None => self.look_up_folder(tree)?,
-        };
-        content.map_err(|fault| fault.to_error(place))
+        match known {
+            Some(content) => Ok(content),
+            None => self.look_up_folder(tree),
+        }
     }
 
     fn look_up_folder(&self, tree: Id) -> Result<FolderContent> {
@@ -442,13 +463,19 @@ impl PinFault {
         }
     }
 
-    fn to_error(&self, place: &str) -> Error {
+    /// Returns the error about a branch, or about the upstream of the checked-out one.
+    fn to_error(&self, place: &str, is_upstream: bool) -> Error {
         let PinFault { file, faults } = self;
         let (shown, others) = faults.split_at(faults.len().min(MAX_FAULTS));
         let error = Error::usage(format!("malformed pin on `{place}`: {}", shown.join("; ")));
         let error = others.iter().cloned().fold(error, Error::with_detail);
-        error.with_hint(format!(
-            "remove it on `{place}`: `git rm {file}`, then commit; `cargo xtask pin PATH …` makes a new one"
-        ))
+        let removal = format!("`git rm {file}`, then commit");
+        let hint = match is_upstream {
+            true => format!(
+                "`git pull` if this branch is behind it; then remove it: {removal} and push"
+            ),
+            false => format!("remove it on `{place}`: {removal}"),
+        };
+        error.with_hint(format!("{hint}; `cargo xtask pin PATH …` makes a new one"))
     }
 }

@@ -234,21 +234,23 @@ impl BranchPins {
     /// Describes the pins that have lapsed and are still there.
     #[must_use]
     pub fn describe_lapsed(&self) -> Vec<String> {
-        let line = |stored: &StoredPin| {
-            let Pin { path, until, .. } = &stored.pin;
-            let (typed, place) = (quote_for_shell(&path.to_string()), place_options(stored));
-            if stored.home == PinHome::Upstream {
-                return format!(
-                    "pin of `{path}` at the upstream lapsed on {until}: sync follows the canonical branch there again"
-                );
-            }
-            format!(
-                "pin of `{path}` lapsed on {until}: sync follows the canonical branch there again; \
-                 `cargo xtask unpin {typed}{place}` removes it"
-            )
-        };
-        self.lapsed().map(line).collect()
+        self.lapsed().map(describe_lapse).collect()
     }
+}
+
+/// Describes a pin that has lapsed.
+pub(super) fn describe_lapse(stored: &StoredPin) -> String {
+    let Pin { path, until, .. } = &stored.pin;
+    let (typed, place) = (quote_for_shell(&path.to_string()), place_options(stored));
+    if stored.home == PinHome::Upstream {
+        return format!(
+            "pin of `{path}` at the upstream lapsed on {until}: sync follows the canonical branch there again"
+        );
+    }
+    format!(
+        "pin of `{path}` lapsed on {until}: sync follows the canonical branch there again; \
+         `cargo xtask unpin {typed}{place}` removes it"
+    )
 }
 
 /// Returns the options that name the commit of a pin: ` --branch main` on the canonical branch.

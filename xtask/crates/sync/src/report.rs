@@ -5,17 +5,14 @@
 //!   update     setup/format.toml  the canonical branch has changed it
 //! ```
 
-use std::collections::BTreeSet;
-
 use serde::Serialize;
 
 use super::classify::{ClassReason, PathClass};
 use super::context::SyncContext;
-use super::pin_reader::PinReader;
+use super::pin_notes::describe_removed_overlay;
 use super::plan::{PathAction, PlannedPath, WriteMode};
 use super::run::{PlannedSync, SyncOutcome};
-use xtask_base::path::RepoPath;
-use xtask_base::words::{join_names, pluralize};
+use xtask_base::words::pluralize;
 use xtask_git::Repo;
 use xtask_report::{BOLD, DIM, GREEN, RED, Verbosity, YELLOW, join_lines, short_id, short_ref};
 
@@ -158,20 +155,13 @@ impl SyncReport {
         paths.sort_by(|one, two| one.path.cmp(&two.path));
         let branch = planned.head.branch.clone();
         let mut report = SyncReport::empty(repo, &planned.context, planned.plan.mode);
-        report.warnings.extend(planned.pins.describe_ending());
-        report.warnings.extend(planned.describe_other_pins(repo));
-        report.warnings.extend(planned.describe_broken_upstream(repo));
-        if let Some(name) = &planned.head.branch {
-            // The day does not matter for names.
-            let names = PinReader::new(repo, 0).branch_names(&planned.context, name);
-            report.warnings.extend(planned.pins.describe_former(&names));
-        }
+        report.warnings.extend(planned.describe_pins(repo));
         SyncReport { branch, paths, ..report }
     }
 
     /// Adds commit, backup and conflict files of the run.
     pub fn record_outcome(&mut self, outcome: SyncOutcome) {
-        self.warnings.extend(describe_pinned_overlay(&outcome));
+        self.warnings.extend(describe_removed_overlay(&outcome));
         self.commit = outcome.commit.map(|id| id.to_string());
         self.undo = outcome.backup;
         for (path, file) in outcome.conflicts {
@@ -332,28 +322,4 @@ pub enum SyncWorktreeLine {
         /// The error message.
         error: String,
     },
-}
-
-/// Describes the pinned paths at which the overlay was removed, and those at which it stays.
-#[must_use]
-pub fn describe_pinned_overlay(outcome: &SyncOutcome) -> Vec<String> {
-    let names = |paths: &BTreeSet<RepoPath>| -> Vec<String> {
-        paths.iter().map(ToString::to_string).collect()
-    };
-    let (restored, staged) = (names(&outcome.restored_pinned), names(&outcome.staged_pinned));
-    let mut lines = Vec::new();
-    if !restored.is_empty() {
-        lines.push(format!(
-            "what `sync --no-commit` had written is replaced by the content of the branch, because it is pinned: {}",
-            join_names(&restored, MAX_LINES)
-        ));
-    }
-    if !staged.is_empty() {
-        lines.push(format!(
-            "what `sync --no-commit` had written is staged at a pinned path: {}; `git restore --staged --worktree -- \
-             PATH` brings the content of the branch back",
-            join_names(&staged, MAX_LINES)
-        ));
-    }
-    lines
 }

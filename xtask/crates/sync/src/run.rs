@@ -136,25 +136,8 @@ pub enum SyncInspection {
 }
 
 impl PlannedSync {
-    /// Describes written paths that are pinned in the commit for a branch that may be this one. What cannot be read is
-    /// reported by whatever reads the pins of this branch.
-    #[must_use]
-    pub fn describe_other_pins(&self, repo: &Repo) -> Vec<String> {
-        let written: Vec<&RepoPath> = self.plan.written_paths().map(PlannedPath::path).collect();
-        let reader = PinReader::new(repo, 0);
-        reader
-            .describe_others(&self.context, &self.head, self.pins.today(), &written)
-            .unwrap_or_default()
-    }
-
-    /// Describes the ref of the upstream if it is broken, see [`PinReader::describe_broken_upstream`].
-    #[must_use]
-    pub fn describe_broken_upstream(&self, repo: &Repo) -> Option<String> {
-        PinReader::new(repo, 0).describe_broken_upstream(&self.context, &self.head)
-    }
-
     /// Returns the pinned paths at which an earlier sync has written files without committing them. They are not the
-    /// content of the branch, and go.
+    /// content of the branch, and go, unless `--force` wrote them in spite of the pin.
     #[must_use]
     pub fn pinned_overlay(&self) -> BTreeSet<RepoPath> {
         let is_laid = |item: &&PlannedPath| {
@@ -163,7 +146,7 @@ impl PlannedSync {
             item.class == PathClass::Pinned
                 && !item.action.is_write()
                 && found.map(|found| found.entry) != item.state.head
-                && laid.is_some_and(|laid| laid.has_written_content(found))
+                && laid.is_some_and(|laid| !laid.is_over_pin && laid.has_written_content(found))
         };
         self.plan.items.iter().filter(is_laid).map(|item| item.path().clone()).collect()
     }
@@ -487,7 +470,12 @@ fn build_new_overlay(before: &Overlay, plan: &SyncPlan, mode: WriteMode) -> Opti
                 };
                 after.paths.insert(
                     item.path().clone(),
-                    OverlayFile { written: item.target, base: under, stat: None },
+                    OverlayFile {
+                        written: item.target,
+                        base: under,
+                        stat: None,
+                        is_over_pin: item.class == PathClass::Pinned,
+                    },
                 );
             }
             WriteMode::Commit => {

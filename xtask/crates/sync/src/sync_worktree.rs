@@ -96,6 +96,7 @@ fn preview_worktree(
         SyncInspection::Planned(planned) => planned,
     };
     let mut synced = report_plan(repo, &planned, options, interrupted);
+    synced.report.warnings.extend(planned.describe_pinned_overlay());
     if request.mode == RunMode::DryRun
         && let Err(refused) = check_write_rules(repo, &planned, options)
     {
@@ -247,6 +248,7 @@ pub fn sync_switched_branch(
     let SyncInspection::Planned(planned) = inspection else { return Ok(None) };
     let mut report = SyncReport::new(repo, &planned, false);
     if mode.is_none() {
+        report.warnings.extend(planned.describe_pinned_overlay());
         return Ok(Some((report, RunMode::Check)));
     }
     report.record_outcome(apply_plan(repo, *planned, &options, tools)?);

@@ -127,6 +127,12 @@ fn explain_decision(
                 Some(item) => explain_item(repo, item),
             };
             lines.extend(explain_pins(&planned.pins, path));
+            if planned.pinned_overlay().contains(path) {
+                lines.extend(planned.describe_pinned_overlay());
+            }
+            let unused = planned.protected_pins(repo).into_iter();
+            let unused = unused.filter(|stored| stored.pin.covers(path));
+            lines.extend(unused.map(|stored| planned.describe_protected(&stored)));
             lines
         }
     };

@@ -1,0 +1,136 @@
+//! What is said about pins where a person would not think of them: before an overlay goes, when a pin has ended, when it
+//! has no effect, and when nobody else knows of it.
+
+use crate::pins::{class_of, own, pin, two_clones, write_pin};
+use crate::testkit::{Lab, trace};
+
+#[test]
+fn a_look_tells_that_an_overlay_at_a_pinned_path_will_go() {
+    let lab = Lab::new();
+    let (repo, two) = two_clones(&lab);
+    repo.xtask(&["sync", "--no-commit"]).success();
+    pin(&two, "setup/b").success();
+    two.git(&["push", "-q"]);
+    repo.git(&["fetch", "-q"]);
+    let before = trace(repo.dir.as_std_path());
+    let told = "wrote is at a pinned path: `setup/b`; the next sync restores";
+    for words in
+        [&["sync", "--dry-run"][..], &["sync", "--check"], &["status"], &["why", "setup/b"]]
+    {
+        repo.xtask(words).says(told);
+    }
+    repo.xtask(&["why", "setup/a"]).never_says(told);
+    assert_eq!(trace(repo.dir.as_std_path()), before);
+    repo.xtask(&["sync"]).success().says("is replaced by what was there before").never_says(told);
+    assert_eq!(repo.read("setup/b"), "b1\n");
+    repo.xtask(&["sync", "--dry-run"]).success().never_says(told);
+}
+
+#[test]
+fn what_force_wrote_over_a_pin_stays_until_somebody_changes_it() {
+    let lab = Lab::new();
+    let repo = own(&lab);
+    pin(&repo, "setup/b").success();
+    repo.install_hooks().success();
+    repo.write("setup/b", "mine\n");
+    repo.xtask(&["sync", "--no-commit", "--force", "setup/b"]).success();
+    repo.xtask(&["sync"]).success();
+    repo.git(&["switch", "-q", "--detach"]);
+    repo.git(&["switch", "-q", "feature"]);
+    assert_eq!(repo.read("setup/b"), "b2\n");
+    repo.git(&["commit", "-qam", "the canonical version after all"]);
+    assert_eq!(repo.git(&["show", "HEAD:setup/b"]), "b2\n");
+}
+
+#[test]
+fn a_malformed_pin_that_was_mended_here_is_no_fault_any_more() {
+    let lab = Lab::new();
+    let (repo, two) = two_clones(&lab);
+    pin(&repo, "setup/b").success();
+    let file = repo.git(&["ls-files", ".sync-pins"]).trim().to_owned();
+    repo.write(&file, repo.read(&file).replace("until", "untl"));
+    repo.git(&["commit", "-qam", "broken"]);
+    repo.git(&["push", "-q"]);
+    two.git(&["fetch", "-q"]);
+    two.xtask(&["sync"]).status(2).says("malformed pin on `origin/feature`").says("`git pull` if");
+    repo.xtask(&["sync"]).status(2).says("malformed pin on `feature`");
+    repo.git(&["rm", "-q", &file]);
+    repo.git(&["commit", "-qm", "mended"]);
+    pin(&repo, "setup/b").success();
+    assert_eq!(class_of(&repo, "setup/b"), "pinned keep");
+    repo.xtask(&["status", "--all"]).success().says("feature");
+}
+
+#[test]
+fn a_pin_that_was_not_pushed_counts_for_the_branch_at_the_remote() {
+    let lab = Lab::new();
+    let (repo, two) = two_clones(&lab);
+    let said = pin(&repo, "setup/b").success();
+    said.says("next: `git push`");
+    let there = two.git(&["rev-parse", "origin/feature"]);
+    for words in [&["propagate", "--remote", "--dry-run"][..], &["propagate", "--remote", "--push"]]
+    {
+        repo.xtask(words).success().says("1 pinned");
+    }
+    two.git(&["fetch", "-q"]);
+    assert_ne!(two.git(&["rev-parse", "origin/feature"]), there);
+    assert_eq!(two.git(&["show", "origin/feature:setup/b"]), "b1\n");
+    assert_eq!(two.git(&["show", "origin/feature:setup/new"]), "new\n");
+    repo.git(&["pull", "-q", "--rebase"]);
+    assert_eq!(class_of(&repo, "setup/b"), "pinned keep");
+}
+
+#[test]
+fn a_protected_branch_tells_that_its_own_pins_have_no_effect() {
+    let lab = Lab::new();
+    let repo = own(&lab);
+    pin(&repo, "setup/b").success();
+    repo.canonical(&[("setup/branches.toml", Some("protected = ['main', 'feature']\n"))]);
+    let told = "pin of `setup/b` in this commit has no effect: `feature` is protected";
+    for words in [&["status"][..], &["sync", "--dry-run"], &["why", "setup/b"]] {
+        repo.xtask(words).says(told).says("pin setup/b --branch feature");
+    }
+    repo.xtask(&["why", "setup/new"]).never_says(told);
+    repo.git(&["switch", "-q", "orchestration-tools"]);
+    repo.xtask(&["pin", "setup/b", "--branch", "feature", "--reason", "freeze"]).success();
+    repo.git(&["switch", "-q", "feature"]);
+    repo.xtask(&["status"]).never_says(told);
+}
+
+#[test]
+fn a_sync_tells_that_the_pin_of_what_it_writes_has_lapsed() {
+    let lab = Lab::new();
+    let repo = own(&lab);
+    write_pin(&repo, "feature", "setup/b", "2020-01-01");
+    write_pin(&repo, "feature", "setup/a", "2020-01-02");
+    let told = "pin of `setup/b` lapsed on 2020-01-01";
+    repo.xtask(&["sync", "--dry-run"]).success().says(told).never_says("2020-01-02");
+    let here = lab.copy();
+    repo.in_copy(&here).xtask(&["sync"]).success().says(told);
+    // A hook, too.
+    repo.git(&["switch", "-q", "main"]);
+    repo.install_hooks().success();
+    let said = repo.try_git(&["switch", "feature"]);
+    assert!(said.err.contains(told), "{}", said.err);
+    assert_eq!(repo.read("setup/b"), "b2\n");
+    repo.xtask(&["sync"]).success().never_says(told);
+}
+
+#[test]
+fn propagate_tells_that_a_pin_may_be_about_a_renamed_branch() {
+    let lab = Lab::new();
+    let (repo, two) = two_clones(&lab);
+    pin(&repo, "setup/b").success();
+    repo.git(&["push", "-q"]);
+    two.git(&["pull", "-q"]);
+    repo.git(&["branch", "-q", "--move", "feature", "menu"]);
+    repo.git(&["push", "-q", "-u", "origin", "menu", ":feature"]);
+    two.git(&["switch", "-q", "main"]);
+    two.git(&["branch", "-q", "-D", "feature"]);
+    two.git(&["fetch", "-q", "--prune"]);
+    two.git(&["branch", "-q", "menu", "origin/menu"]);
+    let told = "`setup/b` is pinned for `feature` in this commit";
+    two.xtask(&["propagate", "--dry-run", "menu"]).success().says(told);
+    two.git(&["switch", "-q", "menu"]);
+    two.xtask(&["propagate", "--dry-run", "menu"]).success().says(told);
+}
