@@ -76,7 +76,10 @@ fn list_pins(session: &Session, repo: &Repo, args: &PinArgs) -> CommandResult {
     if args.json {
         report::print_json(&listed)?;
     } else if listed.pins.is_empty() {
-        session.print_info("no pins");
+        session.print_info(match listed.warnings.is_empty() {
+            true => "no pins",
+            false => "no other pins",
+        });
     } else {
         let is_canonical = listed.branch.as_deref() == Some(context.config.branch.as_str());
         let has_branch = args.all || is_canonical || listed.branch.is_none();

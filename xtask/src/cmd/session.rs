@@ -183,6 +183,11 @@ impl Session {
                 other => full.push(other),
             }
         }
+        // A folder above the last name may be a symlink into the repository.
+        let full = match full.strip_prefix(repo.root()) {
+            Ok(_) => full,
+            Err(_) => resolve_folders(&full).unwrap_or(full),
+        };
         let inside = full.strip_prefix(repo.root()).map_err(|_| outside())?;
         if inside.as_os_str().is_empty() {
             return Err(Error::usage("the path is the root of the repository")
@@ -207,6 +212,14 @@ impl Session {
     pub(super) fn repo_paths(&self, repo: &Repo, typed: &[OsString]) -> Result<Vec<RepoPath>> {
         typed.iter().map(|path| self.repo_path(repo, path)).collect()
     }
+}
+
+/// Resolves the symlinks of all existing folders above the last name, which may be a managed symlink itself.
+fn resolve_folders(full: &Path) -> Option<PathBuf> {
+    let parent = full.parent()?;
+    let mut existing = parent.ancestors();
+    let (resolved, above) = existing.find_map(|one| Some((one.canonicalize().ok()?, one)))?;
+    Some(resolved.join(full.strip_prefix(above).ok()?))
 }
 
 /// Returns an error if a newer xtask has written the state of the repository; called before any of it is read.

@@ -134,3 +134,44 @@ fn propagate_tells_that_a_pin_may_be_about_a_renamed_branch() {
     two.git(&["switch", "-q", "menu"]);
     two.xtask(&["propagate", "--dry-run", "menu"]).success().says(told);
 }
+
+#[test]
+fn what_cannot_be_pinned_or_committed_is_told_with_what_helps() {
+    let lab = Lab::new();
+    let repo = own(&lab);
+    pin(&repo, "setup/b").success();
+    let file = repo.git(&["ls-files", ".sync-pins"]).trim().to_owned();
+    repo.remove(&file);
+    repo.xtask(&["unpin", "setup/b"])
+        .status(3)
+        .says(&format!("`{file}` was removed, which is not committed"))
+        .says(&format!("git restore --staged --worktree -- {file}"));
+    repo.git(&["restore", "--staged", "--worktree", "--", &file]);
+    repo.write(&file, "until = 1\n");
+    repo.xtask(&["unpin", "setup/b"]).status(3).says("git diff HEAD -- .sync-pins/");
+    repo.git(&["restore", &file]);
+
+    repo.write("setup/mine", "mine\n");
+    pin(&repo, "setup/mine").status(2).says("nor on `orchestration-tools`: commit it first");
+    repo.xtask(&["pin", "setup/a", "--reason", "a\u{200d}b"]).status(2).says("U+200D");
+    repo.xtask(&["pin", "setup/a", "--reason", "a\nb"]).status(2).says("more than one line");
+
+    let head = repo.head();
+    let nobody = [("GIT_AUTHOR_NAME", "")];
+    repo.git(&["config", "user.name", ""]);
+    let said = repo.xtask_with(&["pin", "setup/a", "--reason", "x"], &nobody);
+    said.status(3).says("author identity has no name").says("git config user.name");
+    assert_eq!(repo.head(), head);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_path_through_a_symlink_to_the_repository_is_in_it() {
+    let lab = Lab::new();
+    let repo = own(&lab);
+    std::os::unix::fs::symlink(&repo.dir, lab.path("link")).unwrap();
+    let typed = lab.path("link/setup/b");
+    repo.xtask(&["pin", typed.as_str(), "--reason", "x"]).success();
+    assert_eq!(class_of(&repo, "setup/b"), "pinned keep");
+    repo.xtask(&["why", lab.path("link/../other/setup/b").as_str()]).status(2).says("outside");
+}

@@ -4,7 +4,7 @@
 //! Git's paths are bytes, not text, and so is [`RepoPath`]. For display, invalid UTF-8 is replaced;
 //! a path is never parsed back from its displayed form.
 
-use super::words::escape_name;
+use super::words::{escape_name, is_unsafe_char, quote_for_shell};
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -66,6 +66,25 @@ impl RepoPath {
     #[must_use]
     pub fn to_disk_path(&self, root: &Path) -> PathBuf {
         root.join(OsStr::from_bytes(&self.0))
+    }
+}
+
+impl RepoPath {
+    /// Quotes the path for a shell if needed. What only bytes can express is in `$'…'`, which POSIX has since 2024, and
+    /// bash, zsh and ksh have had before.
+    #[must_use]
+    pub fn quote_for_shell(&self) -> String {
+        match std::str::from_utf8(&self.0) {
+            Ok(name) if !name.contains(is_unsafe_char) => quote_for_shell(name),
+            _ => {
+                let escaped = self.0.iter().map(|byte| match byte {
+                    b' '..=b'~' if !b"\\'".contains(byte) => char::from(*byte).to_string(),
+                    // Three digits, so that a digit after it is none of them.
+                    byte => format!("\\{byte:03o}"),
+                });
+                format!("$'{}'", escaped.collect::<String>())
+            }
+        }
     }
 }
 
@@ -136,5 +155,14 @@ mod tests {
         assert!(RepoPath::new("set/up").is_below(&folder));
         assert!(!RepoPath::new("setup").is_below(&folder));
         assert!(!RepoPath::new("set").is_below(&folder));
+    }
+
+    #[test]
+    fn every_path_can_be_typed() {
+        let typed = |bytes: &[u8]| RepoPath::new(bytes).quote_for_shell();
+        assert_eq!(typed(b"setup/a"), "setup/a");
+        assert_eq!(typed("it's für alle".as_bytes()), r"'it'\''s für alle'");
+        assert_eq!(typed(b"two\nlines"), r"$'two\012lines'");
+        assert_eq!(typed(b"\xff'1\\"), r"$'\377\0471\134'");
     }
 }

@@ -169,8 +169,12 @@ pub fn check_reason(text: &str) -> Result<String, String> {
     if reason.is_empty() {
         return Err("is empty".to_owned());
     }
-    if reason.chars().any(|c| c.is_control() || is_unsafe_char(c)) {
-        return Err("has control characters or more than one line".to_owned());
+    if let Some((at, c)) = reason.chars().enumerate().find(|(_, c)| is_unsafe_char(*c)) {
+        let what = match c {
+            '\n' | '\r' => "more than one line".to_owned(),
+            _ => format!("U+{:04X}, which no terminal shows,", u32::from(c)),
+        };
+        return Err(format!("has {what} after {at} characters"));
     }
     let length = reason.chars().count();
     if length > MAX_REASON {

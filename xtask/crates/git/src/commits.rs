@@ -400,8 +400,14 @@ fn to_identity(
     let text = |bytes: &gix::bstr::BStr| {
         bytes.to_str_lossy().replace(['<', '>', '\n'], "").trim().to_owned()
     };
+    let (name, email) = (text(found.name), text(found.email));
+    if name.is_empty() {
+        // Git makes no such commit either.
+        return Err(Error::unable(format!("{role} identity has no name"))
+            .with_hint("set it with `git config user.name …`"));
+    }
     let seconds = seconds.unwrap_or_else(|| found.seconds());
-    Ok(Signature { name: text(found.name), email: text(found.email), seconds })
+    Ok(Signature { name, email, seconds })
 }
 
 fn to_gix_signature(stamp: &Signature) -> gix::actor::Signature {

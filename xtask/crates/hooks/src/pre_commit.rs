@@ -12,7 +12,7 @@ use super::pause;
 use xtask_base::conflict_markers::{count_conflict_markers, first_marker_line};
 use xtask_base::error::Result;
 use xtask_base::path::RepoPath;
-use xtask_base::words::{join_names, quote_for_shell};
+use xtask_base::words::join_names;
 use xtask_config::{BRANCHES_FILE, SYNC_FILE, VALIDATE_FILE, find_rule_faults, is_pin_file};
 use xtask_file_checks::syntax::find_syntax_fault;
 use xtask_git::Tools;
@@ -141,7 +141,7 @@ fn find_pinned_overlay(
     let mut laid = laid.into_iter().filter(|change| !is_incoming(repo, &incoming, change));
     let pinned = laid.find(|change| pins.find(&change.path).is_some());
     Ok(pinned.map(|StagedChange { path, before, .. }| {
-        let typed = quote_for_shell(&path.to_string());
+        let typed = path.quote_for_shell();
         let command = match before {
             Some(_) => format!("git restore --staged --worktree -- {typed}"),
             None => format!("git rm --force -- {typed}"),

@@ -18,7 +18,6 @@ use super::worktree_lock::LockWorktree as _;
 use xtask_base::date::Date;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
-use xtask_base::words::quote_for_shell;
 use xtask_config::{PINS_FOLDER, PinHome};
 use xtask_git::{
     FileMode, Head, Id, Index, IndexStatus, NewCommit, PathCache, Repo, Tools, TreeEntry,
@@ -251,7 +250,7 @@ fn check_overlay(repo: &Repo, head: &Head, paths: &[RepoPath]) -> Result<()> {
     .with_hint(format!(
         "`cargo xtask undo` takes that back, or `git restore --staged --worktree -- {}` for a file that the \
          branch has; pin it then",
-        quote_for_shell(&file.to_string())
+        file.quote_for_shell()
     )))
 }
 
@@ -387,13 +386,21 @@ fn plan_files(
             _ => false,
         };
         if !is_clean || staged.entry() != before {
-            return Err(Error::unable(format!(
-                "`{path}` has changes that are not committed, or something is in its place; nothing \
-                 was changed"
-            ))
-            .with_hint(format!(
-                "`git status {PINS_FOLDER}` shows it; commit it or move it aside first"
-            )));
+            let typed = path.quote_for_shell();
+            return Err(match (&work, before) {
+                (WorktreeItem::Absent, Some(_)) => Error::unable(format!(
+                    "`{path}` was removed, which is not committed; nothing was changed"
+                ))
+                .with_hint(format!("`git restore --staged --worktree -- {typed}` brings it back"))
+                .with_hint("`cargo xtask unpin` ends a pin, for other clones as well"),
+                _ => Error::unable(format!(
+                    "`{path}` has changes that are not committed, or something is in its place; \
+                     nothing was changed"
+                ))
+                .with_hint(format!(
+                    "`git diff HEAD -- {typed}` shows them; commit it or move it aside first"
+                )),
+            });
         }
         let file = match target {
             _ if is_sparse => FileUpdate::None,

@@ -569,7 +569,12 @@ fn check_paths(
             PinCoverage::Unmanaged => faults.push(format!("`{path}` is not managed")),
             PinCoverage::Nothing => {
                 let (branch, canonical) = (&target.branch, &context.config.branch);
-                faults.push(format!("`{path}` is neither on `{branch}` nor on `{canonical}`"));
+                let is_here = target.home == PinHome::Branch
+                    && path.to_disk_path(repo.root()).symlink_metadata().is_ok();
+                let advice = if is_here { ": commit it first" } else { "" };
+                faults.push(format!(
+                    "`{path}` is neither on `{branch}` nor on `{canonical}`{advice}"
+                ));
             }
         }
     }
@@ -602,7 +607,7 @@ fn unknown_pin_error(
     for path in unknown {
         if let Some(above) = present.iter().find(|one| path.is_below(&one.pin.path)) {
             let folder = &above.pin.path;
-            let typed = quote_for_shell(&folder.to_string());
+            let typed = folder.quote_for_shell();
             error = error.with_hint(format!(
                 "`{path}` is in the folder `{folder}`, which is pinned: `cargo xtask unpin {typed}`"
             ));
@@ -615,7 +620,7 @@ fn unknown_pin_error(
             && let Some((pin, _)) =
                 elsewhere.iter().flat_map(|all| all.iter()).find(|one| is_it(one))
         {
-            let typed = quote_for_shell(&pin.path.to_string());
+            let typed = pin.path.quote_for_shell();
             error = error.with_hint(format!(
                 "its pin is on `{canonical}`: `git switch {canonical}`, then `cargo xtask unpin \
                  {typed} --branch {}`",

@@ -82,7 +82,7 @@ impl PlannedSync {
 
     pub(super) fn describe_protected(&self, stored: &StoredPin) -> String {
         let Pin { path, branch, .. } = &stored.pin;
-        let (typed, canonical) = (quote_for_shell(&path.to_string()), &self.context.config.branch);
+        let (typed, canonical) = (path.quote_for_shell(), &self.context.config.branch);
         format!(
             "pin of `{path}` in this commit has no effect: `{branch}` is protected, and its pins are on \
              `{canonical}`; there, `cargo xtask pin {typed} --branch {} --reason …` makes one",

@@ -411,7 +411,7 @@ impl<'r> PinReader<'r> {
         &self,
         listed: BTreeMap<RepoPath, TreeEntry>,
     ) -> Result<std::result::Result<Vec<(Pin, RepoPath)>, PinFault>> {
-        let wanted = listed.iter().map(|(name, entry)| (entry.id, name.to_string()));
+        let wanted = listed.iter().map(|(name, entry)| (entry.id, format!("{PINS_FOLDER}/{name}")));
         self.repo.fetch_objects(wanted)?;
         let mut pins = Vec::new();
         for (name, entry) in listed {

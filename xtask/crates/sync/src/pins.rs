@@ -195,7 +195,7 @@ impl BranchPins {
 
     fn describe_end(&self, stored: &StoredPin) -> String {
         let Pin { path, until, branch, .. } = &stored.pin;
-        let typed = quote_for_shell(&path.to_string());
+        let typed = path.quote_for_shell();
         let (days, place) = (describe_days_left(self.today, *until), place_options(stored));
         let at = match stored.home {
             PinHome::Branch | PinHome::Upstream => String::new(),
@@ -215,7 +215,7 @@ impl BranchPins {
         };
         let line = |stored: &StoredPin| {
             let Pin { path, branch, .. } = &stored.pin;
-            let (typed, local) = (quote_for_shell(&path.to_string()), &names.local);
+            let (typed, local) = (path.quote_for_shell(), &names.local);
             format!(
                 "pin of `{path}` holds `{branch}`, the former name of `{local}`: other clones ignore it \
                  until `cargo xtask pin {typed} --reason …` writes one for `{local}`"
@@ -241,7 +241,7 @@ impl BranchPins {
 /// Describes a pin that has lapsed.
 pub(super) fn describe_lapse(stored: &StoredPin) -> String {
     let Pin { path, until, .. } = &stored.pin;
-    let (typed, place) = (quote_for_shell(&path.to_string()), place_options(stored));
+    let (typed, place) = (path.quote_for_shell(), place_options(stored));
     if stored.home == PinHome::Upstream {
         return format!(
             "pin of `{path}` at the upstream lapsed on {until}: sync follows the canonical branch there again"
