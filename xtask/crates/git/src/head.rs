@@ -40,11 +40,21 @@ impl Repo {
         branch_of_ref(&self.read_head().ok()?.branch?).map(str::to_owned)
     }
 
+    /// Reads the ref to which the file `HEAD` points, whether it can be read or not.
+    fn read_head_target(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.git_folder().join("HEAD")).ok()?;
+        text.strip_prefix("ref: ").map(|name| name.trim().to_owned())
+    }
+
     fn read_head(&self) -> Result<HeadState> {
         if self.has_reftable() {
             return self.head_by_git();
         }
-        let head = self.git.head().with_context(|| "cannot read HEAD")?;
+        let head = self.git.head().with_context(|| "cannot read HEAD");
+        let head = head.map_err(|error| match self.read_head_target() {
+            Some(name) => self.add_broken_ref_hint(&name, error),
+            None => error,
+        })?;
         let name = head.referent_name().map(|name| name.as_bstr().to_string());
         let branch = name.or_else(|| self.read_head_symlink()).map(|name| self.follow_symref(name));
         let commit = match (head.id(), &branch) {

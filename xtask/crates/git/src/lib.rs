@@ -81,7 +81,7 @@ pub use pack::Pack;
 pub use patterns::{BranchPattern, PathPatterns};
 pub use push::{PushStatus, RefPush};
 pub use ref_writer::RefUpdate;
-pub use refs::{RefSnapshot, UnusableRef, broken_ref_command};
+pub use refs::{RefSnapshot, UnusableRef};
 pub use remotes::RemoteUrl;
 pub use replace_file::{KnownFile, read_regular_file, replace_unchanged};
 pub use restage::{FixedFile, RestagedFile};

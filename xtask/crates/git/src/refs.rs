@@ -76,7 +76,7 @@ impl Repo {
             (Some(id), _) => Ok(Some(id)),
             // HEAD points to an unborn branch.
             (None, Some(other)) if self.is_ref_absent(&other) => Ok(None),
-            (None, _) => Err(dangling_ref_error(name)),
+            (None, _) => Err(self.add_broken_ref_hint(name, dangling_ref_error(name))),
         }
     }
 
@@ -132,7 +132,10 @@ impl Repo {
         let find = || {
             let found = self.git.try_find_reference(name);
             let found = found.with_context(|| format!("cannot read ref `{name}`"));
-            found.map_err(|error| self.add_broken_ref_hint(name, error))
+            found.map_err(|error| match self.has_broken_file(name) {
+                true => self.add_broken_ref_hint(name, error),
+                false => error,
+            })
         };
         let mut found = find()?;
         if found.is_none() && self.packed_refs_stat().is_some() {
@@ -144,20 +147,36 @@ impl Repo {
         Ok(found.map(to_resolved_ref))
     }
 
-    /// Adds to an error what repairs a broken ref. Git itself neither fetches nor deletes one.
-    fn add_broken_ref_hint(&self, name: &str, error: Error) -> Error {
+    /// Adds to an error what repairs a broken ref. Git itself does not fetch one again.
+    pub(super) fn add_broken_ref_hint(&self, name: &str, error: Error) -> Error {
         if !self.is_broken_ref(name) {
             return error;
         }
         if let Some(short) = name.strip_prefix("refs/remotes/") {
-            let command = broken_ref_command(name);
             let remote = short.split('/').next().unwrap_or(short);
-            return error.with_hint(format!("{command}, then `git fetch {remote}`"));
+            let removal = self.broken_ref_removal(name);
+            return error.with_hint(format!("{removal}, then `git fetch {remote}`"));
         }
         let typed = quote_for_shell(&format!("logs/{name}"));
         error.with_hint(format!(
             "its last commit is in the last line of \"$(git rev-parse --git-path {typed})\", if there is such a file"
         ))
+    }
+
+    /// Returns the command that removes a broken ref, in backticks.
+    #[must_use]
+    pub fn broken_ref_removal(&self, name: &str) -> String {
+        let typed = quote_for_shell(name);
+        match self.has_broken_file(name) {
+            // Git cannot lock what it cannot read.
+            true => format!("`rm \"$(git rev-parse --git-path {typed})\"`"),
+            false => format!("`git update-ref -d {typed}`"),
+        }
+    }
+
+    fn has_broken_file(&self, name: &str) -> bool {
+        let file = self.common_folder().join(name);
+        !self.has_reftable() && file.is_file() && is_broken_ref_file(&file)
     }
 
     fn list_refs(&self, prefix: &str) -> Result<Vec<ResolvedRef>> {
@@ -222,11 +241,12 @@ impl Repo {
         broken
     }
 
-    /// Returns whether the file of a ref holds no ref, e.g. after a power failure. Git skips such a ref with a warning.
+    /// Returns whether the file of a ref holds no ref or names an object that is missing, e.g. after a power failure. Git
+    /// skips the former with a warning, and takes an upstream of either kind for gone.
     #[must_use]
     pub fn is_broken_ref(&self, name: &str) -> bool {
-        let file = self.common_folder().join(name);
-        !self.has_reftable() && file.is_file() && is_broken_ref_file(&file)
+        let is_dangling = || matches!(self.find_ref(name), Ok(Some(found)) if found.id.is_none());
+        self.has_broken_file(name) || is_dangling()
     }
 
     /// Resolves a ref that a fetch makes again, e.g. `refs/remotes/origin/main`: a broken one counts as not fetched, as
@@ -460,12 +480,6 @@ fn to_resolved_ref(mut found: gix::Reference<'_>) -> ResolvedRef {
     let name = found.name().as_bstr().to_owned();
     let other = found.target().try_name().map(|other| other.as_bstr().to_string());
     ResolvedRef { name, symbolic_target: other, id: found.peel_to_id().ok().map(|id| id.detach()) }
-}
-
-/// Returns the command that removes the file of a broken ref, in backticks.
-#[must_use]
-pub fn broken_ref_command(name: &str) -> String {
-    format!("`rm \"$(git rev-parse --git-path {})\"`", quote_for_shell(name))
 }
 
 /// Returns whether a loose file holds neither an object id nor another ref. One that cannot be read is not judged.

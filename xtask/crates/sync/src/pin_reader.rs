@@ -19,10 +19,7 @@ use xtask_base::date::Date;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_config::{MAX_PIN_BYTES, PIN_ENDING, PINS_FOLDER, Pin, PinHome};
-use xtask_git::{
-    FileMode, Head, Id, PathScope, RefSnapshot, Repo, TreeEntry, TreeItem, broken_ref_command,
-    short_ref,
-};
+use xtask_git::{FileMode, Head, Id, PathScope, RefSnapshot, Repo, TreeEntry, TreeItem, short_ref};
 
 /// The maximum number of files in the folder of a tree: far more than a person can oversee, and read
 /// in a second.
@@ -306,7 +303,7 @@ impl<'r> PinReader<'r> {
             format!(
                 "`{reference}` is a broken ref and counts as not fetched, with the pins there: {}, then \
                  `git fetch {remote}`",
-                broken_ref_command(&reference)
+                self.repo.broken_ref_removal(&reference)
             )
         })
     }
