@@ -94,9 +94,14 @@ pub fn print_chunk(text: &str) -> Result<bool> {
     write_stdout(color_for_stdout(&sanitize_for_terminal(text)).as_bytes())
 }
 
-/// Removes colours from a text, unless stdout shows them. `anstream::stdout` would write each line by itself.
 fn color_for_stdout(text: &str) -> Cow<'_, str> {
-    match anstream::AutoStream::choice(&std::io::stdout()) {
+    keep_colors_if(anstream::AutoStream::choice(&std::io::stdout()), text)
+}
+
+/// Removes colours from a text, unless the stream shows them. `anstream::stdout` and `stderr` would write it in pieces,
+/// between which other processes write.
+fn keep_colors_if(choice: anstream::ColorChoice, text: &str) -> Cow<'_, str> {
+    match choice {
         anstream::ColorChoice::Never => anstream::adapter::strip_str(text).to_string().into(),
         _ => text.into(),
     }
@@ -219,7 +224,9 @@ pub fn print_error(error: &Error) {
 /// Writes a line to stderr. An error is ignored, because there is no other place to report it.
 fn write_stderr(text: &str) {
     use std::io::Write;
-    drop(writeln!(anstream::stderr().lock(), "{}", sanitize_for_terminal(text)));
+    let line = format!("{}\n", sanitize_for_terminal(text));
+    let choice = anstream::AutoStream::choice(&std::io::stderr());
+    drop(std::io::stderr().lock().write_all(keep_colors_if(choice, &line).as_bytes()));
 }
 
 fn indent_lines(text: &str) -> String {
