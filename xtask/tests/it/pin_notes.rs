@@ -38,8 +38,10 @@ fn what_force_wrote_over_a_pin_stays_until_somebody_changes_it() {
     repo.git(&["switch", "-q", "--detach"]);
     repo.git(&["switch", "-q", "feature"]);
     assert_eq!(repo.read("setup/b"), "b2\n");
+    repo.xtask(&["pin", "--list"]).success().never_says("same as canonical");
     repo.git(&["commit", "-qam", "the canonical version after all"]);
     assert_eq!(repo.git(&["show", "HEAD:setup/b"]), "b2\n");
+    repo.xtask(&["pin", "--list"]).success().says("active").says("same as canonical now");
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub struct PinLine {
     pub canonical: bool,
     /// Whether it is only in commits of the upstream, as last fetched, that the branch has not merged yet.
     pub unmerged: bool,
-    /// Why it has no effect.
+    /// Why it has no effect, or that the content is the canonical one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
@@ -362,7 +362,12 @@ fn judge_pin(
         return Ok(line.with_note("there is no such branch here".to_owned()));
     };
     Ok(match find_coverage(repo, context, tree, path)? {
-        PinCoverage::Managed => line,
+        PinCoverage::Managed => {
+            let is_same = repo.find_in_tree(tree, path)?
+                == repo.find_in_tree(context.canonical.tree, path)?;
+            let note = is_same.then(|| "same as canonical now".to_owned());
+            PinLine { note, ..line }
+        }
         PinCoverage::Unmanaged => line.with_note("it is not managed".to_owned()),
         PinCoverage::Nothing => line.with_note("it names nothing".to_owned()),
     })
