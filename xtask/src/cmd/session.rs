@@ -244,15 +244,10 @@ pub(super) fn print_pin_report(
         session.print_info(&format!("`cargo xtask undo {undo}` undoes it"));
     }
     let canonical = configured_names(repo).branch;
-    let branch = repo.current_branch().filter(|_| changed.commit.is_some());
-    if branch.as_deref() == Some(canonical.as_str()) {
+    if changed.commit.is_some() && repo.current_branch().as_deref() == Some(canonical.as_str()) {
         print_push_steps(session, repo, &canonical);
-    } else if let Some(branch) = branch
-        && let Some((_, upstream)) = repo.upstream(&branch)?
-    {
-        let is_ahead = !repo.is_ancestor(upstream, repo.head()?.commit)?;
-        let pull = if is_ahead { "`git pull --rebase`, then " } else { "" };
-        session.print_info(&format!("next: {pull}`git push`: until then nobody else knows of it"));
+    } else if let Some(push) = &changed.push {
+        session.print_info(&format!("next: {push}: until then nobody else knows of it"));
     }
     Ok(())
 }

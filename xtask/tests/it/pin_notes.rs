@@ -68,7 +68,7 @@ fn a_pin_that_was_not_pushed_counts_for_the_branch_at_the_remote() {
     let lab = Lab::new();
     let (repo, two) = two_clones(&lab);
     let said = pin(&repo, "setup/b").success();
-    said.says("next: `git push`");
+    said.says("next: `git push origin feature`");
     let there = two.git(&["rev-parse", "origin/feature"]);
     for words in [&["propagate", "--remote", "--dry-run"][..], &["propagate", "--remote", "--push"]]
     {
@@ -176,4 +176,96 @@ fn a_path_through_a_symlink_to_the_repository_is_in_it() {
     repo.xtask(&["pin", typed.as_str(), "--reason", "x"]).success();
     assert_eq!(class_of(&repo, "setup/b"), "pinned keep");
     repo.xtask(&["why", lab.path("link/../other/setup/b").as_str()]).status(2).says("outside");
+}
+
+#[test]
+fn an_end_that_was_not_pushed_ends_no_pin_at_the_remote() {
+    let lab = Lab::new();
+    let (repo, two) = two_clones(&lab);
+    pin(&repo, "setup/b").success();
+    repo.git(&["push", "-q"]);
+    repo.xtask(&["unpin", "setup/b"]).success().says("next: `git push origin feature`");
+    repo.xtask(&["propagate", "--remote", "--push"]).success().says("1 pinned");
+    two.git(&["fetch", "-q"]);
+    assert_eq!(two.git(&["show", "origin/feature:setup/b"]), "b1\n");
+    repo.git(&["pull", "-q", "--rebase"]);
+    assert_eq!(class_of(&repo, "setup/b"), "behind update");
+}
+
+#[test]
+fn force_keeps_an_overlay_that_was_there_before_the_pin() {
+    let lab = Lab::new();
+    let (repo, two) = two_clones(&lab);
+    repo.xtask(&["sync", "--no-commit"]).success();
+    pin(&two, "setup/b").success();
+    two.git(&["push", "-q"]);
+    repo.git(&["fetch", "-q"]);
+    let told = "the next sync restores";
+    repo.xtask(&["sync", "--no-commit", "--force", "setup/b", "--dry-run"]).never_says(told);
+    for _ in 0..2 {
+        repo.xtask(&["sync", "--no-commit", "--force", "setup/b"]).success();
+        assert_eq!(repo.read("setup/b"), "b2\n");
+    }
+    repo.xtask(&["sync", "--no-commit"]).success().never_says("is replaced");
+    assert_eq!(repo.read("setup/b"), "b2\n");
+    // It does not keep anybody from renewing the pin.
+    pin(&repo, "setup/b").success();
+}
+
+#[test]
+fn an_undo_decides_about_each_path_and_refuses_if_it_cannot() {
+    let lab = Lab::new();
+    let repo = own(&lab);
+    pin(&repo, "setup/a").success();
+    repo.xtask(&["sync", "--force"]).success();
+    let id = repo.git(&["for-each-ref", "--format=%(refname:lstrip=3)", "refs/xtask/backup"]);
+    let id = id.lines().last().unwrap().to_owned();
+    // One was forced over its pin, the other has been pinned since.
+    pin(&repo, "setup/b").success();
+    let broken = lab.copy();
+    repo.xtask(&["undo", &id]).status(1).says("1 path pinned, and kept").says("setup/b");
+    assert_eq!((repo.read("setup/a"), repo.read("setup/b")), ("own\n".into(), "b2\n".into()));
+
+    let repo = repo.in_copy(&broken);
+    repo.write(".sync-pins/zz.toml", "nonsense\n");
+    repo.git(&["add", ".sync-pins/zz.toml"]);
+    repo.git(&["commit", "-qm", "broken"]);
+    repo.xtask(&["undo", &id]).says("cannot tell which paths are pinned; nothing was undone");
+    assert_eq!((repo.read("setup/a"), repo.read("setup/b")), ("a2\n".into(), "b2\n".into()));
+    repo.xtask(&["restore", &id, "setup/a"]).success();
+    assert_eq!((repo.read("setup/a"), repo.read("setup/b")), ("own\n".into(), "b2\n".into()));
+}
+
+#[test]
+fn a_lapsed_pin_of_a_former_name_is_removed_as_announced() {
+    let lab = Lab::new();
+    let repo = own(&lab);
+    write_pin(&repo, "feature", "setup/b", "2020-01-01");
+    repo.git(&["branch", "-q", "--move", "feature", "menu"]);
+    repo.xtask(&["status"]).says("`cargo xtask unpin setup/b` removes it");
+    repo.xtask(&["unpin", "setup/b"]).success().says("1 pin removed");
+    assert_eq!(repo.git(&["ls-files", ".sync-pins"]), "");
+    repo.xtask(&["status"]).never_says("lapsed");
+}
+
+/// A ref of a branch that has nothing to do with this one.
+#[test]
+fn a_broken_ref_elsewhere_neither_stops_propagate_nor_silences_a_note() {
+    let lab = Lab::new();
+    let (repo, _) = two_clones(&lab);
+    repo.git(&["push", "-q", "origin", "feature:other", "feature:gone"]);
+    repo.git(&["fetch", "-q"]);
+    write_pin(&repo, "gone", "setup/b", "2999-01-01");
+    let told = "`setup/b` is pinned for `gone` in this commit";
+    for (name, content) in
+        [("other", "1234567890123456789012345678901234567890\n"), ("gone", ""), ("other", "")]
+    {
+        repo.write(&format!(".git/refs/remotes/origin/{name}"), content);
+        if name == "gone" {
+            repo.xtask(&["pin", "--list", "--all"]).success();
+        }
+    }
+    repo.xtask(&["sync", "--dry-run"]).success().says(told);
+    repo.git(&["switch", "-q", "main"]);
+    repo.xtask(&["propagate", "--dry-run", "feature"]).success().says(told).never_says("undo");
 }

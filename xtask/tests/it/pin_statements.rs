@@ -352,12 +352,17 @@ fn a_commit_takes_no_overlay_for_pinned_content() {
     two.git(&["push", "-q"]);
     repo.git(&["fetch", "-q"]);
     let head = repo.head();
-    let said = repo.try_git(&["commit", "-qam", "work"]);
+    repo.git(&["add", "setup/b"]);
+    // What was written since it was staged is in no object.
+    repo.write("setup/b", "b2, and mine\n");
+    let said = repo.try_git(&["commit", "-qm", "work"]);
     assert!(said.err.contains("`setup/b` is pinned, and what is staged is not"), "{}", said.err);
+    assert!(said.err.contains("`git restore --staged -- setup/b` leaves it out"), "{}", said.err);
     assert_eq!(repo.head(), head);
-    repo.git(&["restore", "--staged", "--worktree", "--", "setup/b"]);
+    repo.git(&["restore", "--staged", "--", "setup/b"]);
+    assert_eq!(repo.read("setup/b"), "b2, and mine\n");
     repo.write("src/app", "work\n");
-    repo.git(&["commit", "-qam", "work"]);
+    repo.git(&["commit", "-qm", "work", "--", "src/app"]);
     assert_eq!(repo.git(&["show", "HEAD:setup/b"]), "b1\n");
 }
 
@@ -381,10 +386,11 @@ fn a_merge_may_bring_what_an_overlay_has_but_not_the_overlay() {
     repo.git(&["add", "setup/new"]);
     let said = repo.try_git(&["commit", "-qm", "merged"]);
     assert!(said.err.contains("`setup/new` is pinned, and what is staged is not"), "{}", said.err);
-    repo.git(&["rm", "-q", "--force", "--", "setup/new"]);
+    assert!(said.err.contains("`git rm --cached -- setup/new` leaves it out"), "{}", said.err);
+    repo.git(&["rm", "-q", "--cached", "--", "setup/new"]);
     repo.git(&["commit", "-qm", "merged"]);
+    assert_eq!(repo.git(&["ls-files", "setup/new"]), "");
     assert_eq!(repo.git(&["show", "HEAD:setup/b"]), "b2\n");
-    assert!(!repo.has("setup/new"));
 }
 
 #[test]
@@ -417,9 +423,9 @@ fn what_force_replaced_comes_back_whatever_the_clocks_say() {
     assert_eq!(repo.read("setup/b"), "b2\n");
     repo.xtask(&["undo"]).success();
     assert_eq!(repo.read("setup/b"), "b1\n");
-    // And to sync again by undoing that is no way around the pin.
-    repo.xtask(&["undo"]).status(1).says("1 path pinned, and kept");
-    assert_eq!(repo.read("setup/b"), "b1\n");
+    // And an undo of that forces it again.
+    repo.xtask(&["undo"]).success();
+    assert_eq!(repo.read("setup/b"), "b2\n");
 }
 
 #[test]

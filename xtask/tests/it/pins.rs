@@ -580,7 +580,7 @@ fn malformed_pins_are_never_no_pins() {
                 .status(2)
                 .says("malformed pin on `feature`: ")
                 .says(&says)
-                .says("git rm .sync-pins/");
+                .says("git rm -- .sync-pins/");
         }
         repo.xtask(&["pin", "--list", "--all"]).status(2).says(&says);
         assert_eq!(repo.scene(), before);
@@ -813,7 +813,7 @@ fn a_broken_ref_of_the_upstream_counts_as_not_fetched() {
         assert_eq!(repo.read("setup/b"), "b2\n");
         // What has to know the other side does not guess, and tells the same commands, which work.
         let repair = match content.len() {
-            41 => "git update-ref -d refs/remotes/origin/feature",
+            41 => "git update-ref --no-deref -d refs/remotes/origin/feature",
             _ => "rm \"$(git rev-parse --git-path refs/remotes/origin/feature)\"",
         };
         repo.xtask(&["extract"]).status(3).says(repair);

@@ -4,7 +4,7 @@
 //! Git's paths are bytes, not text, and so is [`RepoPath`]. For display, invalid UTF-8 is replaced;
 //! a path is never parsed back from its displayed form.
 
-use super::words::{escape_name, is_unsafe_char, quote_for_shell};
+use super::words::{escape_name, quote_bytes_for_shell};
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -70,21 +70,22 @@ impl RepoPath {
 }
 
 impl RepoPath {
-    /// Quotes the path for a shell if needed. What only bytes can express is in `$'…'`, which POSIX has since 2024, and
-    /// bash, zsh and ksh have had before.
+    /// Quotes the path for a shell if needed, also so that it is no option.
     #[must_use]
     pub fn quote_for_shell(&self) -> String {
-        match std::str::from_utf8(&self.0) {
-            Ok(name) if !name.contains(is_unsafe_char) => quote_for_shell(name),
-            _ => {
-                let escaped = self.0.iter().map(|byte| match byte {
-                    b' '..=b'~' if !b"\\'".contains(byte) => char::from(*byte).to_string(),
-                    // Three digits, so that a digit after it is none of them.
-                    byte => format!("\\{byte:03o}"),
-                });
-                format!("$'{}'", escaped.collect::<String>())
-            }
+        match self.0.first() {
+            Some(b'-') => quote_bytes_for_shell(&[b"./", &self.0[..]].concat()),
+            _ => quote_bytes_for_shell(&self.0),
         }
+    }
+
+    /// Quotes the path for a shell as a pathspec of git that matches nothing else, e.g. `':(literal)app/[id].ts'`.
+    #[must_use]
+    pub fn quote_as_pathspec(&self) -> String {
+        if self.0.starts_with(b":") || self.0.iter().any(|byte| b"*?[\\".contains(byte)) {
+            return quote_bytes_for_shell(&[b":(literal)", &self.0[..]].concat());
+        }
+        self.quote_for_shell()
     }
 }
 
@@ -164,5 +165,10 @@ mod tests {
         assert_eq!(typed("it's für alle".as_bytes()), r"'it'\''s für alle'");
         assert_eq!(typed(b"two\nlines"), r"$'two\012lines'");
         assert_eq!(typed(b"\xff'1\\"), r"$'\377\0471\134'");
+        assert_eq!(typed(b"-x"), "./-x");
+        let pathspec = |name: &str| RepoPath::new(name).quote_as_pathspec();
+        assert_eq!(pathspec("setup/a"), "setup/a");
+        assert_eq!(pathspec("app/[id].ts"), "':(literal)app/[id].ts'");
+        assert_eq!(pathspec(":x"), "':(literal):x'");
     }
 }

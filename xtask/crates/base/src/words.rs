@@ -44,9 +44,28 @@ pub fn quote_curl_value(text: &str) -> String {
 /// Quotes a word for a shell if needed: `it's` becomes `'it'\''s'`.
 #[must_use]
 pub fn quote_for_shell(word: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/@:+,%".contains(&byte);
-    let is_word = !word.is_empty() && !word.starts_with('-') && word.bytes().all(is_plain);
-    if is_word { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    quote_bytes_for_shell(word.as_bytes())
+}
+
+/// Quotes the bytes of a word for a shell if needed. What a terminal does not show is in `$'…'`, which POSIX has since
+/// 2024, and bash, zsh and ksh have had before.
+#[must_use]
+pub fn quote_bytes_for_shell(word: &[u8]) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._/@:+,%".contains(byte);
+    match std::str::from_utf8(word) {
+        Ok(text) if !word.is_empty() && !word.starts_with(b"-") && word.iter().all(is_plain) => {
+            text.to_owned()
+        }
+        Ok(text) if !text.contains(is_unsafe_char) => format!("'{}'", text.replace('\'', r"'\''")),
+        _ => {
+            let escaped = word.iter().map(|byte| match byte {
+                b' '..=b'~' if !b"\\'".contains(byte) => char::from(*byte).to_string(),
+                // Three digits, so that a digit after it is none of them.
+                byte => format!("\\{byte:03o}"),
+            });
+            format!("$'{}'", escaped.collect::<String>())
+        }
+    }
 }
 
 /// The units of sizes, in bytes.

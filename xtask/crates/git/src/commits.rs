@@ -404,7 +404,10 @@ fn to_identity(
     if name.is_empty() {
         // Git makes no such commit either.
         return Err(Error::unable(format!("{role} identity has no name"))
-            .with_hint("set it with `git config user.name …`"));
+            .with_hint(format!(
+                "set it with `git config user.name …`; `{role}.name` and `GIT_{}_NAME` come first, empty or not",
+                role.to_uppercase()
+            )));
     }
     let seconds = seconds.unwrap_or_else(|| found.seconds());
     Ok(Signature { name, email, seconds })

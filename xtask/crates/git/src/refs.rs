@@ -97,9 +97,11 @@ impl Repo {
         Ok(found)
     }
 
-    /// Reads the refs below a prefix once.
+    /// Reads the refs below a prefix once. Those that are broken are left out.
     pub fn snapshot_refs(&self, prefix: &str) -> Result<RefSnapshot> {
-        Ok(RefSnapshot { found: self.refs_below(prefix)?.into_iter().collect() })
+        let listed = self.list_refs(prefix)?.into_iter();
+        let found = listed.filter_map(|one| Some((one.name.to_string(), one.id?)));
+        Ok(RefSnapshot { found: found.collect() })
     }
 
     /// Lists the branches below a prefix, e.g. `refs/heads/`, by name without the prefix, each with
@@ -153,9 +155,12 @@ impl Repo {
             return error;
         }
         if let Some(short) = name.strip_prefix("refs/remotes/") {
-            let remote = short.split('/').next().unwrap_or(short);
             let removal = self.broken_ref_removal(name);
-            return error.with_hint(format!("{removal}, then `git fetch {remote}`"));
+            let remotes = self.remote_names().into_iter();
+            let remote = remotes.filter(|remote| short.starts_with(&format!("{remote}/"))).max();
+            let remote =
+                remote.map_or(String::new(), |remote| format!(" {}", quote_for_shell(&remote)));
+            return error.with_hint(format!("{removal}, then `git fetch{remote}`"));
         }
         let typed = quote_for_shell(&format!("logs/{name}"));
         error.with_hint(format!(
@@ -170,7 +175,7 @@ impl Repo {
         match self.has_broken_file(name) {
             // Git cannot lock what it cannot read.
             true => format!("`rm \"$(git rev-parse --git-path {typed})\"`"),
-            false => format!("`git update-ref -d {typed}`"),
+            false => format!("`git update-ref --no-deref -d {typed}`"),
         }
     }
 

@@ -141,14 +141,15 @@ fn find_pinned_overlay(
     let mut laid = laid.into_iter().filter(|change| !is_incoming(repo, &incoming, change));
     let pinned = laid.find(|change| pins.find(&change.path).is_some());
     Ok(pinned.map(|StagedChange { path, before, .. }| {
-        let typed = path.quote_for_shell();
+        let typed = path.quote_as_pathspec();
         let command = match before {
-            Some(_) => format!("git restore --staged --worktree -- {typed}"),
-            None => format!("git rm --force -- {typed}"),
+            Some(_) => format!("git restore --staged -- {typed}"),
+            None => format!("git rm --cached -- {typed}"),
         };
         format!(
             "`{path}` is pinned, and what is staged is not the content of the branch but what \
-             `sync --no-commit` wrote: `{command}` restores that of the branch, `cargo xtask unpin` ends the pin"
+             `sync --no-commit` wrote: `{command}` leaves it out of the commit, `cargo xtask why {}` tells of the pin",
+            path.quote_for_shell()
         )
     }))
 }

@@ -15,6 +15,7 @@ use xtask_git::reflog_messages::PROPAGATE;
 use xtask_git::{BranchInUse, Head, RefUpdate, Repo};
 use xtask_sync::context::SyncContext;
 use xtask_sync::hook_policy::{count_canonical_files, is_unrelated_branch};
+use xtask_sync::pin_notes::describe_removed_overlay;
 use xtask_sync::pin_reader::PinReader;
 use xtask_sync::run::{
     SyncInspection, SyncOptions, apply_plan, inspect_checkout, inspect_for_write,
@@ -95,6 +96,7 @@ fn try_sync_worktree(
         is_still_there(&decided.head)?;
         row.record_plan(&decided.plan, sync_options.lists_in_sync);
         row.add_reasons(decided.describe_other_pins(&there));
+        row.add_reasons(decided.describe_pinned_overlay().into_iter().collect());
         check_write_rules(&there, &decided, sync_options)?;
         row.status =
             if row.writes > 0 { PropagateStatus::InWorktree } else { PropagateStatus::UpToDate };
@@ -118,6 +120,7 @@ fn try_sync_worktree(
     row.record_plan(&decided.plan, sync_options.lists_in_sync);
     row.add_reasons(decided.describe_other_pins(&there));
     let done = apply_plan(&there, *decided, sync_options, tools)?;
+    row.add_reasons(describe_removed_overlay(&done));
     row.new = done.commit.or(moved);
     row.status =
         if row.new.is_some() { PropagateStatus::InWorktree } else { PropagateStatus::UpToDate };

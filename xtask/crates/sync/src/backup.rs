@@ -15,6 +15,7 @@
 //!
 //! Retention: 30 days, and the last 20 forever; beyond 1000 the oldest are removed earlier.
 
+use std::collections::BTreeSet;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -69,6 +70,9 @@ pub struct ReplacedPath {
     pub index_after: Option<StoredEntry>,
     /// Whether sparse checkout skipped the file.
     pub was_skipped: bool,
+    /// Whether the path was written in spite of a pin. Backups of older versions do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_over_pin: Option<bool>,
 }
 
 /// Purpose of the backup of a plain `sync`; options follow it.
@@ -205,6 +209,8 @@ pub struct BackupInput<'a> {
     pub index: &'a Index,
     /// Overlay before the run.
     pub overlay: &'a Overlay,
+    /// The changed paths that are written in spite of a pin.
+    pub over_pins: &'a BTreeSet<RepoPath>,
     /// Current time in seconds since the epoch.
     pub now: i64,
 }
@@ -242,6 +248,7 @@ pub fn save_backup(repo: &Repo, intent: &BackupInput<'_>) -> Result<PendingBacku
             wrote_index: change.stages.is_some(),
             index_after: change.stages.flatten().map(StoredEntry::new),
             was_skipped: matches!(at, IndexStatus::Entry { is_skipped: true, .. }),
+            is_over_pin: Some(intent.over_pins.contains(&change.path)),
         });
     }
     let record = BackupRecord {

@@ -105,6 +105,7 @@ fn remove_overlay_where(
         changes: &changes,
         index: &index,
         overlay: &seen,
+        over_pins: &BTreeSet::new(),
         now: tools.world.now_seconds(),
     };
     let backup = (count > 0).then(|| backup::save_backup(repo, &intent)).transpose()?;

@@ -2,6 +2,8 @@
 //! pins alone, as one transaction of branch, index and files. Whatever else is staged, changed or untracked
 //! stays byte for byte, no hook runs, and `undo` restores what was before. The author is the user.
 
+use std::collections::BTreeSet;
+
 use super::apply;
 use super::backup::{self, BackupInput};
 use super::context::SyncContext;
@@ -80,6 +82,10 @@ pub fn change_pins(
     };
     report.commit = Some(done.commit.to_string());
     report.undo = done.backup;
+    report.push = match &head.branch {
+        Some(name) => reader.describe_push(&context, name, done.commit)?,
+        None => None,
+    };
     Ok(report)
 }
 
@@ -233,8 +239,9 @@ fn check_overlay(repo: &Repo, head: &Head, paths: &[RepoPath]) -> Result<()> {
         let work =
             repo.read_worktree_item(file, committed, &mut path_cache, &mut filters, &index)?;
         let found = work.file();
-        // Somebody may have written or committed it since.
-        Ok(laid.has_written_content(found) && found.map(|found| found.entry) != committed)
+        // Somebody may have written or committed it since, or wants it there.
+        let is_there = !laid.is_over_pin && laid.has_written_content(found);
+        Ok(is_there && found.map(|found| found.entry) != committed)
     };
     let mut laid = None;
     for (file, one) in &overlay.paths {
@@ -250,7 +257,7 @@ fn check_overlay(repo: &Repo, head: &Head, paths: &[RepoPath]) -> Result<()> {
     .with_hint(format!(
         "`cargo xtask undo` takes that back, or `git restore --staged --worktree -- {}` for a file that the \
          branch has; pin it then",
-        file.quote_for_shell()
+        file.quote_as_pathspec()
     )))
 }
 
@@ -315,6 +322,7 @@ pub fn commit_pin_edit(
             changes: &updates,
             index: &index,
             overlay: &overlay::read_overlay(repo)?,
+            over_pins: &BTreeSet::new(),
             now,
         },
     )?;
@@ -386,7 +394,7 @@ fn plan_files(
             _ => false,
         };
         if !is_clean || staged.entry() != before {
-            let typed = path.quote_for_shell();
+            let typed = path.quote_as_pathspec();
             return Err(match (&work, before) {
                 (WorktreeItem::Absent, Some(_)) => Error::unable(format!(
                     "`{path}` was removed, which is not committed; nothing was changed"

@@ -245,7 +245,7 @@ pub(super) fn find_named_tree(
     let remote = format!("refs/remotes/{}/", context.config.remote);
     for prefix in ["refs/heads/", remote.as_str()] {
         if repo.is_branch_name(name)
-            && let Some(commit) = repo.resolve_ref(&format!("{prefix}{name}"))?
+            && let Some(commit) = repo.resolve_fetched_ref(&format!("{prefix}{name}"))?
         {
             return Ok(Some(repo.tree_of(commit)?));
         }
@@ -397,6 +397,15 @@ impl PinEdit {
             since: choose_moment(now, &about),
             replaced_until: None,
             ..ending.pin.clone()
+        };
+        let files = match today > until {
+            // Nothing depends on what is over, whatever name of the branch it holds.
+            true => about
+                .iter()
+                .filter(|one| one.home == target.home)
+                .map(|one| one.file.clone())
+                .collect(),
+            false => files,
         };
         // A lapsed one at the upstream is over, and its file is removed there.
         if today > until && files.is_empty() {

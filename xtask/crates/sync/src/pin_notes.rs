@@ -44,9 +44,11 @@ impl PlannedSync {
     pub fn describe_other_pins(&self, repo: &Repo) -> Vec<String> {
         let written: Vec<&RepoPath> = self.plan.written_paths().map(PlannedPath::path).collect();
         let reader = PinReader::new(repo, 0);
-        reader
-            .describe_others(&self.context, &self.head, self.pins.today(), &written)
-            .unwrap_or_default()
+        let others = reader.describe_others(&self.context, &self.head, self.pins.today(), &written);
+        let others = others.unwrap_or_default().into_iter();
+        others
+            .map(|line| format!("{line}; after a sync `cargo xtask undo` brings it back first"))
+            .collect()
     }
 
     /// Describes the ref of the upstream if it is broken, see [`PinReader::describe_broken_upstream`].
@@ -81,8 +83,9 @@ impl PlannedSync {
     }
 
     pub(super) fn describe_protected(&self, stored: &StoredPin) -> String {
-        let Pin { path, branch, .. } = &stored.pin;
+        let Pin { path, .. } = &stored.pin;
         let (typed, canonical) = (path.quote_for_shell(), &self.context.config.branch);
+        let branch = self.head.branch.as_deref().unwrap_or(&stored.pin.branch);
         format!(
             "pin of `{path}` in this commit has no effect: `{branch}` is protected, and its pins are on \
              `{canonical}`; there, `cargo xtask pin {typed} --branch {} --reason …` makes one",
@@ -124,8 +127,8 @@ pub fn describe_removed_overlay(outcome: &SyncOutcome) -> Vec<String> {
     }
     if !outcome.staged_pinned.is_empty() {
         lines.push(format!(
-            "what `sync --no-commit` had written is staged at a pinned path: {}; `git restore --staged --worktree -- \
-             PATH` brings the content of the branch back",
+            "what `sync --no-commit` had written is staged at a pinned path: {}; `git restore --staged -- PATH`, and \
+             the next sync restores what was there before",
             join_paths(&outcome.staged_pinned)
         ));
     }

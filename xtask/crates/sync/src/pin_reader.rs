@@ -9,7 +9,7 @@
 //! those of the canonical commit count: what is merged into it by anybody decides nothing. A
 //! malformed file is an error, and never counts as no pin.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -18,6 +18,7 @@ use super::pins::{BranchNames, BranchPins, StoredPin, is_pin_of, list_current};
 use xtask_base::date::Date;
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
+use xtask_base::words::quote_for_shell;
 use xtask_config::{MAX_PIN_BYTES, PIN_ENDING, PINS_FOLDER, Pin, PinHome};
 use xtask_git::{FileMode, Head, Id, PathScope, RefSnapshot, Repo, TreeEntry, TreeItem, short_ref};
 
@@ -51,6 +52,11 @@ pub struct PinReader<'r> {
     usual_remotes: RefCell<BTreeMap<String, bool>>,
     /// The refs below each prefix, if they are read once for many branches; `None` if they cannot be listed.
     listed_refs: Option<RefCell<BTreeMap<String, Option<RefSnapshot>>>>,
+    protected_trees: OnceCell<Vec<Id>>,
+    /// Whether a protected branch has a file of a pin.
+    shared_files: RefCell<BTreeMap<RepoPath, bool>>,
+    /// Whether no branch has a name.
+    gone_branches: RefCell<BTreeMap<String, bool>>,
 }
 
 /// The pins in the folder of a tree, with their files.
@@ -99,6 +105,9 @@ impl<'r> PinReader<'r> {
             files: RefCell::default(),
             usual_remotes: RefCell::default(),
             listed_refs: None,
+            protected_trees: OnceCell::new(),
+            shared_files: RefCell::default(),
+            gone_branches: RefCell::default(),
         }
     }
 
@@ -121,7 +130,10 @@ impl<'r> PinReader<'r> {
         if all.is_empty() {
             return Ok(BranchPins::none(self.today));
         }
-        Ok(BranchPins::new(all, names.as_ref(), self.today))
+        Ok(match self.place {
+            BranchPlace::Local => BranchPins::new(all, names.as_ref(), self.today),
+            BranchPlace::Remote => BranchPins::at_remote(all, names.as_ref(), self.today),
+        })
     }
 
     /// Returns the names of a branch and all pins about it, replaced and ended ones included: on the canonical branch,
@@ -174,25 +186,14 @@ impl<'r> PinReader<'r> {
         let mut lines = Vec::new();
         for StoredPin { pin, file, .. } in list_current(others, None) {
             let Some(path) = written.iter().find(|path| pin.covers(path)) else { continue };
-            if !pin.is_active(today) || self.is_shared(context, &file)? {
-                continue;
-            }
             let other = &pin.branch;
-            let is_gone = || -> Result<bool> {
-                let remote = format!("refs/remotes/{}/{other}", context.config.remote);
-                let local = format!("refs/heads/{other}");
-                // Of branches that are not fetched nothing is known.
-                let remote_name = &context.config.remote;
-                let is_known = !self.repo.has_remote(remote_name) || self.is_usual(remote_name);
-                Ok(is_known
-                    && self.repo.resolve_ref(&local)?.is_none()
-                    && self.repo.resolve_ref(&remote)?.is_none())
+            let may_be_it = || {
+                Ok(self.is_gone(context, other)? || self.repo.former_names(name).contains(other))
             };
-            let had_name = || self.repo.former_names(name).contains(other);
-            if is_gone()? || had_name() {
+            if pin.is_active(today) && may_be_it()? && !self.is_shared(context, &file)? {
                 lines.push(format!(
                     "`{path}` is pinned for `{other}` in this commit: if `{name}` is that branch, renamed, \
-                     `cargo xtask pin` keeps its content; after a sync `cargo xtask undo` brings it back first"
+                     `cargo xtask pin` keeps its content"
                 ));
             }
         }
@@ -228,6 +229,26 @@ impl<'r> PinReader<'r> {
         (!is_other).then(|| (remote, followed.to_owned()))
     }
 
+    /// Returns the commands that push a local branch, which is at `commit`, to the one that it follows, in backticks.
+    pub fn describe_push(
+        &self,
+        context: &SyncContext,
+        name: &str,
+        commit: Id,
+    ) -> Result<Option<String>> {
+        let Some((remote, followed)) = self.find_followed(context, name) else { return Ok(None) };
+        let refspec = match followed == name {
+            true => followed,
+            false => format!("{name}:{followed}"),
+        };
+        let push = format!("`git push {} {}`", quote_for_shell(&remote), quote_for_shell(&refspec));
+        let is_ahead = match self.repo.upstream(name)? {
+            Some((_, upstream)) => !self.repo.is_ancestor(upstream, commit)?,
+            None => false,
+        };
+        Ok(Some(if is_ahead { format!("`git pull --rebase`, then {push}") } else { push }))
+    }
+
     /// Returns the name of the branch that a local one follows at the remote of the canonical branch. A branch that
     /// was made from a protected or reserved one and follows it is not that branch, and one that follows a branch of
     /// this clone or of another remote is another one.
@@ -242,19 +263,51 @@ impl<'r> PinReader<'r> {
         *known.entry(remote.to_owned()).or_insert_with(|| self.repo.has_usual_refspec(remote))
     }
 
+    /// Returns whether no branch here or at the remote has a name. Of branches that are not fetched nothing is known.
+    fn is_gone(&self, context: &SyncContext, name: &str) -> Result<bool> {
+        if let Some(known) = self.gone_branches.borrow().get(name) {
+            return Ok(*known);
+        }
+        let remote = &context.config.remote;
+        let is_known = !self.repo.has_remote(remote) || self.is_usual(remote);
+        let fetched = format!("refs/remotes/{remote}/{name}");
+        let is_gone = is_known
+            && self.repo.resolve_ref(&format!("refs/heads/{name}"))?.is_none()
+            && self.repo.resolve_fetched_ref(&fetched)?.is_none();
+        self.gone_branches.borrow_mut().insert(name.to_owned(), is_gone);
+        Ok(is_gone)
+    }
+
     /// Returns whether a protected branch has this file of a pin: then it came from there by a merge.
     fn is_shared(&self, context: &SyncContext, file: &RepoPath) -> Result<bool> {
+        if let Some(known) = self.shared_files.borrow().get(file) {
+            return Ok(*known);
+        }
+        let mut is_shared = false;
+        for tree in self.protected_trees(context)? {
+            is_shared |= self.repo.entry_at(*tree, file)?.is_some();
+        }
+        self.shared_files.borrow_mut().insert(file.clone(), is_shared);
+        Ok(is_shared)
+    }
+
+    /// Returns the trees of all protected branches, here and at the remote.
+    fn protected_trees(&self, context: &SyncContext) -> Result<&[Id]> {
+        if let Some(known) = self.protected_trees.get() {
+            return Ok(known);
+        }
         let remote = format!("refs/remotes/{}/", context.config.remote);
+        let mut trees = Vec::new();
         for prefix in ["refs/heads/", remote.as_str()] {
-            for (name, commit) in self.repo.refs_below(prefix)? {
-                if context.is_protected(name.strip_prefix(prefix).unwrap_or(&name))
-                    && self.repo.entry_at(self.repo.tree_of(commit)?, file)?.is_some()
+            for (name, commit) in self.repo.branches_below(prefix)? {
+                if let Ok(commit) = commit
+                    && context.is_protected(&name)
                 {
-                    return Ok(true);
+                    trees.push(self.repo.tree_of(commit)?);
                 }
             }
         }
-        Ok(false)
+        Ok(self.protected_trees.get_or_init(|| trees))
     }
 
     /// Returns the remote to which git pushes a branch that follows none of its own.
@@ -302,8 +355,9 @@ impl<'r> PinReader<'r> {
         self.repo.is_broken_ref(&reference).then(|| {
             format!(
                 "`{reference}` is a broken ref and counts as not fetched, with the pins there: {}, then \
-                 `git fetch {remote}`",
-                self.repo.broken_ref_removal(&reference)
+                 `git fetch {}`",
+                self.repo.broken_ref_removal(&reference),
+                quote_for_shell(&remote)
             )
         })
     }
@@ -466,7 +520,7 @@ impl PinFault {
         let (shown, others) = faults.split_at(faults.len().min(MAX_FAULTS));
         let error = Error::usage(format!("malformed pin on `{place}`: {}", shown.join("; ")));
         let error = others.iter().cloned().fold(error, Error::with_detail);
-        let removal = format!("`git rm {file}`, then commit");
+        let removal = format!("`git rm -- {}`, then commit", file.quote_as_pathspec());
         let hint = match is_upstream {
             true => format!(
                 "`git pull` if this branch is behind it; then remove it: {removal} and push"

@@ -146,6 +146,9 @@ pub struct PinReport {
     /// Whether another pin still covers a path of a removed one; a warning says so.
     #[serde(skip)]
     pub is_still_covered: bool,
+    /// The commands that push the branch to its upstream, in backticks.
+    #[serde(skip)]
+    pub push: Option<String>,
     #[serde(skip)]
     pub today: Date,
 }
@@ -164,6 +167,7 @@ impl PinReport {
             pins: Vec::new(),
             removed: Vec::new(),
             is_still_covered: false,
+            push: None,
             today,
         }
     }

@@ -129,7 +129,23 @@ impl BranchPins {
     /// Creates the pins of a branch from all about it, which `is_pin_of` has selected.
     #[must_use]
     pub fn new(all: Vec<StoredPin>, names: Option<&BranchNames>, today: Date) -> BranchPins {
-        let mut pins = list_current(all, names);
+        BranchPins::of_current(list_current(all, names), today)
+    }
+
+    /// Creates the pins of a branch at the remote: what is known here alone can add some, and ends none that is there.
+    #[must_use]
+    pub fn at_remote(all: Vec<StoredPin>, names: Option<&BranchNames>, today: Date) -> BranchPins {
+        let there = all.iter().filter(|stored| stored.home != PinHome::Upstream).cloned();
+        let mut pins = list_current(there, names);
+        for stored in list_current(all, names) {
+            if !pins.contains(&stored) {
+                pins.push(stored);
+            }
+        }
+        BranchPins::of_current(pins, today)
+    }
+
+    fn of_current(mut pins: Vec<StoredPin>, today: Date) -> BranchPins {
         pins.sort_by(|one, two| {
             (&one.pin.path, two.pin.until).cmp(&(&two.pin.path, one.pin.until))
         });

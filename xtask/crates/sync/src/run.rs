@@ -16,7 +16,7 @@ use super::commit;
 use super::context::{self, SyncContext};
 use super::managed::ManagedPaths;
 use super::merge::{self, MergeResults};
-use super::overlay::{Overlay, OverlayBase, OverlayFile};
+use super::overlay::{self, Overlay, OverlayBase, OverlayFile};
 use super::overlay_removal::remove_pinned_overlay;
 use super::pin_reader::PinReader;
 use super::pins::BranchPins;
@@ -26,8 +26,9 @@ use super::transaction::{FileUpdate, PathUpdate, Transaction};
 use super::upstream::{UpstreamCommit, UpstreamStatus, find_upstream_status, move_to_upstream};
 use super::worktree_lock::LockWorktree as _;
 use super::write_rules::{check_write_rules, is_blocked_by_protection};
-use xtask_base::error::{Error, Result};
+use xtask_base::error::{Error, Result, ResultExt as _};
 use xtask_base::path::RepoPath;
+use xtask_base::record;
 use xtask_git::{
     CanonicalHistory, FileStat, Head, Id, Index, OperationKind, PathScope, Repo, Tools,
 };
@@ -318,7 +319,7 @@ pub fn find_upstream_to_follow(
     })
 }
 
-/// Applies the plan, and then removes the overlay at pinned paths. If that fails, the error says what has been done.
+/// Applies the plan, and then removes the overlay at pinned paths, unless `--force` wants it there. If that fails, the error says what has been done.
 /// The caller holds the lock of the worktree.
 pub fn apply_plan(
     repo: &Repo,
@@ -328,7 +329,9 @@ pub fn apply_plan(
 ) -> Result<SyncOutcome> {
     let pinned = decided.pinned_overlay();
     let mut done = write_plan(repo, decided, sync_options, tools)?;
-    if !pinned.is_empty() {
+    if !pinned.is_empty() && sync_options.overwrite == OverwritePolicy::Force {
+        keep_overlay_over_pins(repo, &pinned, tools)?;
+    } else if !pinned.is_empty() {
         let removed = remove_pinned_overlay(repo, &pinned, tools)
             .map_err(|failure| describe_done(repo, &done, failure))?;
         done.backup = done.backup.or(removed.backup);
@@ -336,6 +339,21 @@ pub fn apply_plan(
         done.restored_pinned = removed.restored;
     }
     Ok(done)
+}
+
+/// Records that the overlay at these paths is there in spite of their pins.
+fn keep_overlay_over_pins(
+    repo: &Repo,
+    paths: &BTreeSet<RepoPath>,
+    tools: &Tools<'_>,
+) -> Result<()> {
+    let mut overlay = overlay::read_overlay(repo)?;
+    for (_, laid) in overlay.paths.iter_mut().filter(|(path, _)| paths.contains(path)) {
+        laid.is_over_pin = true;
+    }
+    let file = overlay::overlay_path(repo);
+    record::write_record(tools.disk, &file, overlay::KIND, &overlay.to_stored())
+        .with_context(|| "cannot write the record of the overlay")
 }
 
 /// Adds to a failure what the sync had done before.
@@ -392,6 +410,8 @@ fn write_plan(
     tools.disk.check_gate("save what is replaced").map_err(|cause| {
         Error::unable("cannot back up the files to be replaced").with_cause(cause)
     })?;
+    let forced = plan.written_paths().filter(|item| item.class == PathClass::Pinned);
+    let over_pins: BTreeSet<RepoPath> = forced.map(|item| item.path().clone()).collect();
     let saved = backup::save_backup(
         repo,
         &BackupInput {
@@ -401,6 +421,7 @@ fn write_plan(
             changes: &changes,
             index: &index,
             overlay: &gathered.overlay,
+            over_pins: &over_pins,
             now: tools.world.now_seconds(),
         },
     )?;

@@ -96,7 +96,9 @@ fn preview_worktree(
         SyncInspection::Planned(planned) => planned,
     };
     let mut synced = report_plan(repo, &planned, options, interrupted);
-    synced.report.warnings.extend(planned.describe_pinned_overlay());
+    if options.overwrite != OverwritePolicy::Force {
+        synced.report.warnings.extend(planned.describe_pinned_overlay());
+    }
     if request.mode == RunMode::DryRun
         && let Err(refused) = check_write_rules(repo, &planned, options)
     {

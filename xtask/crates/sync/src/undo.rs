@@ -9,6 +9,8 @@
 //! undo 20260131T…   setup/a: 77aa… -> 3b18…  backup 20260131T120500Z-1
 //! ```
 
+use std::collections::BTreeSet;
+
 use super::apply::{AppliedTransaction, ApplyContext, apply_transaction};
 use super::backup::{
     self, Backup, BackupInput, BackupRecord, PLAIN_SYNC, ReplacedPath, UnreadableRecord,
@@ -22,7 +24,8 @@ use super::transaction::{FileUpdate, HeadMove, PathUpdate, Transaction};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::record::upgrade_hint;
-use xtask_config::PinHome;
+use xtask_base::words::quote_for_shell;
+use xtask_config::{PINS_FOLDER, PinHome};
 use xtask_git::{FileMode, Head, Id, Index, IndexStatus, PathCache, Repo, TreeEntry, WorktreeItem};
 
 /// Outcome of an undo.
@@ -82,7 +85,11 @@ pub fn find_backup(repo: &Repo, id: Option<&str>) -> Result<Backup> {
             "backup `{}` belongs to worktree `{}`",
             found.id, record.worktree
         ))
-        .with_hint(format!("`cargo xtask -C {} undo {}`", record.worktree, found.id)));
+        .with_hint(format!(
+            "`cargo xtask -C {} undo {}`",
+            quote_for_shell(&record.worktree),
+            found.id
+        )));
     }
     Ok(found)
 }
@@ -145,7 +152,7 @@ pub fn undo_run(applier: &ApplyContext<'_>, head: &Head, backup: Backup) -> Resu
         ))
         .with_hint("switch to it first"));
     }
-    let pins = KeptPins::find(repo, head, &record, applier.now);
+    let pins = KeptPins::find(repo, head, &record, applier.now)?;
     let ReversedPaths { changes, kept, pinned } =
         reverse_paths(repo, &record, &index, pins.as_ref())?;
     // The branch moves back only if every path of its commit does.
@@ -163,6 +170,9 @@ pub fn undo_run(applier: &ApplyContext<'_>, head: &Head, backup: Backup) -> Resu
     }
     let purpose = format!("undo {}", backup.id);
     let overlay = overlay::read_overlay(repo)?;
+    // Undone in turn, they are written in spite of the pin again.
+    let forced = record.paths.iter().filter(|saved| saved.is_over_pin == Some(true));
+    let over_pins: BTreeSet<RepoPath> = forced.map(|saved| saved.path.clone()).collect();
     let own = backup::save_backup(
         repo,
         &BackupInput {
@@ -172,6 +182,7 @@ pub fn undo_run(applier: &ApplyContext<'_>, head: &Head, backup: Backup) -> Resu
             changes: &changes,
             index: &index,
             overlay: &overlay,
+            over_pins: &over_pins,
             now: applier.now,
         },
     )?;
@@ -193,33 +204,57 @@ struct KeptPins {
     pins: BranchPins,
     tree: Id,
     upstream_tree: Option<Id>,
+    /// Whether the run is a forced one of a version whose backups do not tell which paths were pinned.
+    has_forced_all: bool,
 }
 
 impl KeptPins {
-    /// Finds the pins for a run. Pins that cannot be read keep nothing, for an undo may be the way out.
-    fn find(repo: &Repo, head: &Head, record: &BackupRecord, now: i64) -> Option<KeptPins> {
+    /// Finds the pins for a run; `None` if it is not one of sync. Pins that cannot be read are an error.
+    fn find(repo: &Repo, head: &Head, record: &BackupRecord, now: i64) -> Result<Option<KeptPins>> {
         let purpose = record.purpose.as_str();
-        let is_sync = purpose.starts_with(PLAIN_SYNC) && !purpose.contains("--force");
+        let is_sync = purpose.starts_with(PLAIN_SYNC);
         if !is_sync && !purpose.starts_with("undo ") {
-            return None;
+            return Ok(None);
         }
-        let context = find_canonical_context(repo).ok()??;
+        let unreadable = |cause| {
+            Error::unable("cannot tell which paths are pinned; nothing was undone")
+                .with_cause(cause)
+                .with_hint("`cargo xtask restore ID PATH` brings a file back, pinned or not")
+        };
+        let context = match find_canonical_context(repo) {
+            Ok(context) => context,
+            // An undo may be the way out, and this branch has no pins that it could disregard.
+            Err(_) if repo.find_in_tree(head.tree, &RepoPath::new(PINS_FOLDER))?.is_none() => None,
+            Err(cause) => return Err(unreadable(cause)),
+        };
+        let Some(context) = context else { return Ok(None) };
         let reader = PinReader::new(repo, now);
-        let pins = reader.read_branch(&context, head).ok()?;
-        let upstream = head.branch.as_ref().map(|name| reader.find_upstream(&context, name));
-        let upstream = upstream.and_then(|found| found.ok()?);
-        let upstream_tree = upstream.and_then(|(_, commit)| repo.tree_of(commit).ok());
-        Some(KeptPins { pins, tree: head.tree, upstream_tree })
+        let pins = reader.read_branch(&context, head).map_err(unreadable)?;
+        let upstream = match &head.branch {
+            Some(name) => reader.find_upstream(&context, name)?,
+            None => None,
+        };
+        let upstream_tree = upstream.map(|(_, commit)| repo.tree_of(commit)).transpose()?;
+        let has_forced_all = is_sync && purpose.contains("--force");
+        Ok(Some(KeptPins { pins, tree: head.tree, upstream_tree, has_forced_all }))
     }
 
-    /// Returns whether `content` is what is pinned at `path`.
-    fn is_pinned(&self, repo: &Repo, path: &RepoPath, content: Option<TreeEntry>) -> Result<bool> {
-        let Some(stored) = self.pins.find(path) else { return Ok(false) };
+    /// Returns whether `content`, which the run has left at a path, is what is pinned there.
+    fn is_pinned(
+        &self,
+        repo: &Repo,
+        saved: &ReplacedPath,
+        content: Option<TreeEntry>,
+    ) -> Result<bool> {
+        if saved.is_over_pin.unwrap_or(self.has_forced_all) {
+            return Ok(false);
+        }
+        let Some(stored) = self.pins.find(&saved.path) else { return Ok(false) };
         let tree = match stored.home {
             PinHome::Branch | PinHome::Canonical => Some(self.tree),
             PinHome::Upstream => self.upstream_tree,
         };
-        Ok(tree.map(|tree| repo.entry_at(tree, path)).transpose()? == Some(content))
+        Ok(tree.map(|tree| repo.entry_at(tree, &saved.path)).transpose()? == Some(content))
     }
 }
 
@@ -258,7 +293,7 @@ fn reverse_paths(
         };
         let is_sparse = matches!(status, IndexStatus::Entry { is_skipped: true, .. });
         let content = work.file().map(|file| file.entry).or(staged.filter(|_| is_sparse));
-        let is_pinned = pins.map(|pins| pins.is_pinned(repo, &saved.path, content)).transpose()?;
+        let is_pinned = pins.map(|pins| pins.is_pinned(repo, saved, content)).transpose()?;
         if is_pinned == Some(true) {
             reversed.pinned.push(saved.path.clone());
         } else {
