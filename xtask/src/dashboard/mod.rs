@@ -16,6 +16,7 @@ mod html;
 mod page;
 pub mod render;
 mod repository;
+mod rules;
 pub mod server;
 #[cfg(feature = "services")]
 mod service_log;
@@ -80,7 +81,7 @@ fn read_sections(
     let drift = drift.ok().and_then(Result::ok);
     let context = context.as_ref();
     if let Ok(context) = context {
-        let rules = repository::render_rules(repo, context, now);
+        let rules = rules::render_rules(repo, context, now, target);
         sections.push(or_failed(("rules", "Branch rules"), rules));
     }
     sections.push(or_failed(("hooks", "Hooks"), repository::render_hooks(repo, context, tools)));

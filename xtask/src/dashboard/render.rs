@@ -12,9 +12,11 @@ use super::drift::{BranchDrift, PathDrift, read_one_branch, read_one_worktree};
 use super::drift_html::{BranchFilter, command_prefix, render_branch};
 use super::html::{escape_message, escape_name, query_value, quote_word, render_failure};
 use super::page::{PageTarget, render_command, render_page, render_subpage};
+use super::rules::render_all_rules;
 #[cfg(feature = "services")]
 use super::service_log::ShownLog;
 use super::{page_head, read_sections};
+use xtask_base::error::Error;
 use xtask_git::{Repo, Tools};
 use xtask_sync::context;
 use xtask_sync::why::explain_commit_path;
@@ -65,6 +67,7 @@ pub fn render_target(
             };
             subpage(&title, render_branch_page(repo, &wanted, is_remote, tools))
         }
+        "/rules" => subpage("Branch rules", render_rules_page(repo, now)),
         #[cfg(feature = "checks")]
         "/run" => {
             let id = value("id");
@@ -81,6 +84,17 @@ pub fn render_target(
         }
         _ => subpage("No such page", (404, String::new())),
     }
+}
+
+fn render_rules_page(repo: &Repo, now: i64) -> (u16, String) {
+    let rules =
+        context::read_context(repo).and_then(|context| render_all_rules(repo, &context, now));
+    rules.map_or_else(|failure| render_error(&failure), |html| (200, html))
+}
+
+fn render_error(failure: &Error) -> (u16, String) {
+    let why = escape_message(&failure.to_string());
+    (500, format!("<p>{why}</p>{}", render_failure(failure)))
 }
 
 /// Which page of a branch is asked for.
@@ -107,10 +121,7 @@ fn render_branch_page(
     let (context, branch) = match found {
         Ok((context, Some(branch))) => (context, branch),
         Ok((_, None)) => return (404, "<p>There is no such branch.</p>".to_owned()),
-        Err(failure) => {
-            let why = escape_message(&failure.to_string());
-            return (500, format!("<p>{why}</p>{}", render_failure(&failure)));
-        }
+        Err(failure) => return render_error(&failure),
     };
     let now = tools.world.now_seconds();
     let mut html = render_branch(&branch, &context.config.branch, is_remote, now);

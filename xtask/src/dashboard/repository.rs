@@ -1,13 +1,10 @@
-//! Hooks, branch rules and backups: will the hooks run here, which rules are broken, what can be restored.
+//! Hooks and backups: will the hooks run here, and what can be restored.
 
 use super::html::{escape, escape_message, escape_name};
 use super::page::{PageTarget, Section, Tone, render_command};
 use crate::canonical_checks::find_wanted_hooks;
 use xtask_base::error::{Error, Result};
 use xtask_base::words::pluralize;
-use xtask_branches::check::{CheckVerdict, CheckedBranch, check_branch};
-use xtask_branches::facts::BranchInspector;
-use xtask_branches::selection::{BranchSelection, select_branches};
 use xtask_git::{Repo, Tools};
 use xtask_hooks::health::{HooksVerdict, inspect_hooks};
 use xtask_hooks::program::VerifyDepth;
@@ -17,9 +14,6 @@ use xtask_sync::context::SyncContext;
 
 /// How many backups are listed.
 const MAX_BACKUPS: usize = 20;
-
-/// How many branches with findings are listed.
-const MAX_BROKEN: usize = 100;
 
 /// Renders the section about the hooks of this worktree.
 pub(super) fn render_hooks(
@@ -72,60 +66,6 @@ pub(super) fn render_hooks(
 fn describe_state(state: xtask_hooks::hooks_folder::HookFileState) -> String {
     let name = serde_json::to_value(state).ok();
     name.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
-/// Renders the section about branches and their rules.
-pub(super) fn render_rules(repo: &Repo, context: &SyncContext, now: i64) -> Result<Section> {
-    let section = |tone, summary: String, body| Section {
-        id: "rules",
-        title: "Branch rules",
-        tone,
-        summary,
-        body,
-    };
-    if context.branches.rules.is_empty() {
-        let summary = "<code>setup/branches.toml</code> on the canonical branch has no rules";
-        return Ok(section(Tone::Off, summary.to_owned(), String::new()));
-    }
-    let inspector = BranchInspector::new(repo, context, now)?;
-    let selection = BranchSelection { all: true, at: None, branches: &[] };
-    let checked: Vec<CheckedBranch> = select_branches(repo, context, &selection)?
-        .into_iter()
-        .map(|(name, commit)| check_branch(&inspector, &name, commit))
-        .collect();
-    let count = |verdict| checked.iter().filter(|branch| branch.verdict() == verdict).count();
-    let (broken, unknown) = (count(CheckVerdict::Broken), count(CheckVerdict::Unknown));
-    let tone = match (broken, unknown) {
-        (0, 0) => Tone::Good,
-        _ => Tone::Wait,
-    };
-    let mut summary = format!(
-        "{} of {} break a rule",
-        broken,
-        pluralize(checked.len() - count(CheckVerdict::NotAsked), "branch")
-    );
-    if unknown > 0 {
-        summary.push_str(&format!(", {unknown} could not be checked"));
-    }
-    let with_findings: Vec<&CheckedBranch> =
-        checked.iter().filter(|branch| !branch.findings.is_empty()).collect();
-    let mut body = String::from("<dl class=\"paths\">");
-    for branch in with_findings.iter().take(MAX_BROKEN) {
-        body.push_str(&format!("<dt>{}</dt>", escape_name(&branch.branch)));
-        for finding in &branch.findings {
-            body.push_str(&format!(
-                "<dd>it {}: {}</dd>",
-                escape_message(&finding.message),
-                escape_message(&finding.next_step)
-            ));
-        }
-    }
-    body.push_str("</dl>");
-    if with_findings.len() > MAX_BROKEN {
-        body.push_str(&format!("<p>And {} more:</p>", with_findings.len() - MAX_BROKEN));
-    }
-    body.push_str(&render_command("cargo xtask branch check --all"));
-    Ok(section(tone, summary, body))
 }
 
 /// Renders the section about what can be restored.

@@ -4,25 +4,26 @@
 //! ```text
 //! GET /        the page           GET /events      the services, whenever they change
 //! GET /branch  one branch         GET /log-events  new lines of a log
+//! GET /rules   all branch rules
 //! GET /about   whose it is, as JSON
 //! ```
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::html::escape_message;
 #[cfg(feature = "services")]
 use super::html::query_value;
-use super::page::{PageTarget, content_policy};
+use super::page::{PageHead, PageTarget, content_policy, render_command, render_subpage};
 #[cfg(feature = "services")]
 use super::service_log::ShownLog;
 #[cfg(feature = "services")]
 use super::services::{UsageSamples, render_services, sample_services};
-#[cfg(feature = "services")]
-use xtask_base::environment::format_rfc3339;
-use xtask_base::environment::{Environment, read_monotonic_clock};
+use xtask_base::environment::{Environment, format_rfc3339, read_monotonic_clock};
 use xtask_base::error::Result;
 #[cfg(feature = "services")]
 use xtask_base::http::{EventStream, ServerEvent};
@@ -237,23 +238,28 @@ impl Dashboard {
         }
         *count += 1;
         drop(count);
-        let began_ms = now_ms();
+        let (began_ms, now) = (now_ms(), self.world.now_seconds());
         let remote = self.owner.remote.then_some("--remote");
         let run = Program::new(&self.world.program, &self.folders.root)
             .env_remove(ACTIVE_VAR)
             .args(["dashboard", "--quiet", RENDER_OPTION, &target].into_iter().chain(remote))
             .with_full_output()
             .run_with_timeout(RENDER_TIMEOUT);
-        let failed =
-            |why: String| HttpReply::text(500, format!("the page could not be rendered: {why}\n"));
+        let failed = |why: &str| {
+            let html = render_broken_page(&self.folders.root, &request.path, why, now);
+            to_reply(500, html.into_bytes())
+        };
+        let is_late = u128::from(now_ms() - began_ms) >= RENDER_TIMEOUT.as_millis();
         let reply = match run {
-            _ if !self.folders.root.is_dir() => {
-                failed(format!("the worktree `{}` is gone", self.folders.root.display()))
+            _ if !self.folders.root.is_dir() => failed("the worktree is gone"),
+            Ok(done) if done.status.success() => {
+                read_page(&done.stdout_bytes).unwrap_or_else(|| failed("unexpected output"))
             }
-            Ok(done) if done.status.success() => read_page(&done.stdout_bytes)
-                .unwrap_or_else(|| failed("unexpected output".to_owned())),
-            Ok(done) => failed(done.stderr),
-            Err(failure) => failed(failure.to_string()),
+            Ok(done) => failed(&done.stderr),
+            Err(_) if is_late => {
+                failed(&format!("it took more than {} seconds", RENDER_TIMEOUT.as_secs()))
+            }
+            Err(failure) => failed(&failure.to_string()),
         };
         self.keep_recent(target, began_ms, &reply);
         *self.rendering.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
@@ -288,8 +294,36 @@ impl Dashboard {
 fn read_page(output: &[u8]) -> Option<HttpReply> {
     let end = output.iter().position(|byte| *byte == b'\n')?;
     let status = std::str::from_utf8(&output[..end]).ok()?.parse().ok()?;
-    let reply = HttpReply::new(status, "text/html; charset=utf-8", output[end + 1..].to_vec());
-    Some(HttpReply { policy: Some(content_policy(PageTarget::Server)), ..reply })
+    Some(to_reply(status, output[end + 1..].to_vec()))
+}
+
+fn to_reply(status: u16, html: Vec<u8>) -> HttpReply {
+    let reply = HttpReply::new(status, "text/html; charset=utf-8", html);
+    HttpReply { policy: Some(content_policy(PageTarget::Server)), ..reply }
+}
+
+/// Renders the page that stands for one that could not be rendered: why, and which commands have no such limit.
+fn render_broken_page(root: &Path, path: &str, why: &str, now: i64) -> String {
+    let name = root.file_name().unwrap_or(root.as_os_str()).to_string_lossy();
+    let head = PageHead {
+        name: name.into_owned(),
+        place: root.display().to_string(),
+        time: format_rfc3339(now),
+    };
+    let (what, command) = match path {
+        "/rules" => ("This checks the rules on a terminal", "cargo xtask branch check --all"),
+        "/branch" => ("This compares all branches on a terminal", "cargo xtask status --all"),
+        _ => (
+            "This writes the page to a file, however long it takes",
+            "cargo xtask dashboard --html page.html",
+        ),
+    };
+    let body = format!(
+        "<p class=\"trouble\">This page could not be rendered: {}</p><p>{what}:</p>{}",
+        escape_message(why.trim_end()),
+        render_command(command)
+    );
+    render_subpage(&head, "Not rendered", &body)
 }
 
 fn answer_request(dashboard: &Arc<Dashboard>, request: &HttpRequest) -> HttpReply {
@@ -374,4 +408,19 @@ fn follow_log(dashboard: &Arc<Dashboard>, query: &str) -> HttpReply {
         })
     };
     HttpReply::events(EventStream { interval: LOG_INTERVAL, next: Arc::new(next) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_that_fails_says_what_to_type_instead() {
+        let page = |path| render_broken_page(Path::new("/srv/<shop>"), path, "it took `x`\n", 0);
+        assert!(page("/").contains("cargo xtask dashboard --html page.html</code>"));
+        assert!(page("/rules").contains("cargo xtask branch check --all</code>"));
+        let html = page("/branch");
+        assert!(html.contains("could not be rendered: it took <code>x</code></p>"), "{html}");
+        assert!(html.contains("&lt;shop&gt;") && !html.contains("<shop>"));
+    }
 }

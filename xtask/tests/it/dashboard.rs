@@ -63,7 +63,7 @@ impl Drop for Serving {
 }
 
 /// A repository in which one branch is behind and another has a version of its own.
-fn shop(lab: &Lab) -> Place<'_> {
+pub fn shop(lab: &Lab) -> Place<'_> {
     let repo = lab.repo();
     repo.git(&["branch", "feature/late"]);
     repo.git(&["branch", "feature/own"]);
@@ -75,7 +75,7 @@ fn shop(lab: &Lab) -> Place<'_> {
 }
 
 /// What is in a page between its tags.
-fn text_of(page: &str) -> String {
+pub fn text_of(page: &str) -> String {
     let body = page.split_once("<main").unwrap().1.split_once("</main>").unwrap().0;
     let parts = body.split('<').map(|part| part.split_once('>').map_or(part, |(_, text)| text));
     parts.collect::<Vec<_>>().join(" ")

@@ -20,6 +20,7 @@ mod crash;
 mod dashboard;
 #[cfg(target_os = "linux")]
 mod dashboard_browser;
+mod dashboard_commands;
 mod demo;
 #[cfg(target_os = "linux")]
 mod deploy;
