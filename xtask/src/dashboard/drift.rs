@@ -12,7 +12,9 @@ use super::groups::{PathGroup, choose_groups, find_group};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::words::sanitize_line;
-use xtask_git::{CanonicalHistory, Head, Id, Repo, Tools, TreeEntry, Worktree};
+use xtask_git::{
+    BranchInUse, CanonicalHistory, Head, Id, Operation, Repo, Tools, TreeEntry, Worktree,
+};
 use xtask_sync::behind_history::{BranchState, count_behind_by_day};
 use xtask_sync::branch_overview::BranchReader;
 use xtask_sync::classify::{PathClass, classify_path};
@@ -46,6 +48,15 @@ pub(super) struct Drift {
     pub(super) days: Result<Option<Vec<usize>>>,
     /// The remote whose branches these are, as last fetched; `None` for the branches of this clone.
     pub(super) remote: Option<String>,
+    /// The operation of git in this worktree, whatever branch it is on.
+    pub(super) operation_here: Option<BranchOperation>,
+}
+
+/// An operation of git on a branch, e.g. a rebase, and the worktree in which it ends.
+#[derive(Clone)]
+pub(super) struct BranchOperation {
+    pub(super) operation: Operation,
+    pub(super) root: PathBuf,
 }
 
 /// A branch, or a worktree whose HEAD is detached.
@@ -65,6 +76,8 @@ pub(super) struct BranchDrift {
     /// Whether that is the worktree of this command.
     pub(super) is_current: bool,
     pub(super) is_protected: bool,
+    /// What is in progress on it. Until that has ended, nothing is synced.
+    pub(super) operation: Option<BranchOperation>,
     /// The paths that are not in sync.
     pub(super) paths: Vec<PathDrift>,
     /// Why the branch, or its worktree, could not be inspected.
@@ -80,6 +93,8 @@ pub(super) struct PathDrift {
     pub(super) reason: String,
     /// The entry of the commit of the branch.
     pub(super) head: Option<TreeEntry>,
+    /// Whether the canonical commit has the path.
+    pub(super) is_canonical: bool,
     /// The pin that keeps it, if it is pinned.
     pub(super) pin: Option<PinMark>,
 }
@@ -88,6 +103,13 @@ impl BranchDrift {
     /// Returns the number of paths of a class; those that sparse checkout skips are behind as well.
     pub(super) fn count(&self, class: PathClass) -> usize {
         self.paths.iter().filter(|path| shown_class(path.class) == class).count()
+    }
+
+    /// Returns whether `sync --merge` may do something: the branch and the canonical one have versions of a path.
+    pub(super) fn has_paths_to_merge(&self) -> bool {
+        self.paths.iter().any(|path| {
+            path.class == PathClass::Customised && path.head.is_some() && path.is_canonical
+        })
     }
 
     /// Returns whether somebody has to do something about it.
@@ -152,8 +174,13 @@ pub(super) fn read_one_branch(
         false => inspect_worktrees(repo, context, &Wanted::Branch(name), tools)?,
     };
     let commits = read_commits(repo, context, &once, is_remote, tools);
-    let mut reader =
-        DriftReader { repo, context, worktrees: by_branch(worktrees, repo).0, commits };
+    let mut reader = DriftReader {
+        repo,
+        context,
+        worktrees: by_branch(worktrees, repo).0,
+        operations: find_operations(repo, is_remote),
+        commits,
+    };
     Ok(Some(reader.read_branch(name, commit)))
 }
 
@@ -197,7 +224,8 @@ pub(super) fn read_drift(
     let mut detached: Vec<BranchDrift> =
         detached.into_iter().filter_map(|found| found.into_detached(repo, context)).collect();
     let commits = read_commits(repo, context, &once, is_remote, tools);
-    let mut reader = DriftReader { repo, context, worktrees, commits };
+    let operations = find_operations(repo, is_remote);
+    let mut reader = DriftReader { repo, context, worktrees, operations, commits };
     let mut branches = reader.read_all(&branch_prefix(context, is_remote), tools)?;
     let all: Vec<RepoPath> = known
         .into_keys()
@@ -228,6 +256,10 @@ pub(super) fn read_drift(
         branches,
         detached,
         remote: is_remote.then(|| context.config.remote.clone()),
+        operation_here: repo
+            .current_operation()
+            .filter(|_| !is_remote)
+            .map(|operation| BranchOperation { operation, root: repo.root().to_path_buf() }),
     })
 }
 
@@ -245,6 +277,7 @@ struct CheckedOut {
     /// `None` if its HEAD is detached.
     branch: Option<String>,
     is_gone: bool,
+    operation: Option<Operation>,
     /// The paths that are not in sync there, with uncommitted changes; or why it could not be inspected.
     paths: Result<Vec<PathDrift>>,
 }
@@ -276,7 +309,11 @@ impl CheckedOut {
         }
         let head = repo.open_worktree(&self.root).and_then(|there| there.head());
         let commit = head.as_ref().map_or(repo.null_id(), |head| head.commit);
-        if commit == context.canonical.commit && self.paths.as_ref().is_ok_and(Vec::is_empty) {
+        let is_idle = self.operation.is_none();
+        if is_idle
+            && commit == context.canonical.commit
+            && self.paths.as_ref().is_ok_and(Vec::is_empty)
+        {
             return None;
         }
         let (owner, touched) = find_owner(repo, context, commit).unzip();
@@ -291,9 +328,12 @@ impl CheckedOut {
             owner,
             touched,
             is_current: self.root == repo.root(),
-            worktree: Some(self.root),
             is_worktree_gone: false,
             is_protected: false,
+            operation: self
+                .operation
+                .map(|operation| BranchOperation { operation, root: self.root.clone() }),
+            worktree: Some(self.root),
             paths,
             fault,
         })
@@ -329,27 +369,42 @@ fn inspect_worktrees(
         if !wanted.contains(&tree) {
             continue;
         }
-        let paths = if tree.is_there {
-            inspect_worktree(repo, context, &tree.root, tools)
-        } else {
-            Err(Error::unable("the folder of its worktree is gone (`git worktree prune`)"))
+        let there = match tree.is_there {
+            true => repo.open_worktree(&tree.root),
+            false => {
+                Err(Error::unable("the folder of its worktree is gone (`git worktree prune`)"))
+            }
         };
+        let operation = there.as_ref().ok().and_then(Repo::current_operation);
+        let paths = there.and_then(|there| inspect_worktree(&there, context, tools));
         let Worktree { root, branch, is_there, .. } = tree;
-        found.push(CheckedOut { root, branch, is_gone: !is_there, paths });
+        found.push(CheckedOut { root, branch, is_gone: !is_there, operation, paths });
     }
     Ok(found)
+}
+
+/// Returns the operations that have taken a branch of this clone from its worktree until they end: rebase and bisect.
+fn find_operations(repo: &Repo, is_remote: bool) -> BTreeMap<String, BranchOperation> {
+    if is_remote {
+        return BTreeMap::new();
+    }
+    let in_use = repo.branches_in_use().unwrap_or_default().into_iter();
+    let operation = |held: BranchInUse| {
+        let there = repo.open_worktree(&held.root).ok()?;
+        let operation = there.current_operation()?;
+        Some((held.branch, BranchOperation { operation, root: held.root }))
+    };
+    in_use.filter(|held| held.is_there && held.operation.is_some()).filter_map(operation).collect()
 }
 
 fn inspect_worktree(
     repo: &Repo,
     context: &SyncContext,
-    root: &std::path::Path,
     tools: &Tools<'_>,
 ) -> Result<Vec<PathDrift>> {
-    let repo = repo.open_worktree(root)?;
     let options = SyncOptions::plain();
     let inspection =
-        inspect_checkout(&repo, context.clone(), &options, ScanDepth::Everything, tools)?;
+        inspect_checkout(repo, context.clone(), &options, ScanDepth::Everything, tools)?;
     let SyncInspection::Planned(planned) = inspection else { return Ok(Vec::new()) };
     let differing = planned.plan.items.iter().filter(|item| item.class != PathClass::InSync);
     let path = |item: &xtask_sync::plan::PlannedPath| PathDrift {
@@ -358,6 +413,7 @@ fn inspect_worktree(
         class: item.class,
         reason: item.reason(),
         head: item.state.head,
+        is_canonical: item.state.canonical.is_some(),
         pin: item.state.pin.clone().filter(|_| item.class == PathClass::Pinned),
     };
     Ok(differing.map(path).collect())
@@ -375,6 +431,7 @@ fn unreadable_branch(repo: &Repo, name: String, why: String) -> BranchDrift {
         is_worktree_gone: false,
         is_current: false,
         is_protected: false,
+        operation: None,
         paths: Vec::new(),
         fault: Some(why),
     }
@@ -385,6 +442,7 @@ struct DriftReader<'r> {
     repo: &'r Repo,
     context: &'r SyncContext,
     worktrees: BTreeMap<String, CheckedOut>,
+    operations: BTreeMap<String, BranchOperation>,
     commits: BranchReader<'r>,
 }
 
@@ -411,6 +469,9 @@ impl DriftReader<'_> {
     fn read_branch(&mut self, name: &str, commit: Id) -> BranchDrift {
         let checked_out = self.worktrees.remove(name);
         let worktree = checked_out.as_ref().map(|found| found.root.clone());
+        let operation = checked_out.as_ref().and_then(|found| {
+            Some(BranchOperation { operation: found.operation?, root: found.root.clone() })
+        });
         let is_worktree_gone = checked_out.as_ref().is_some_and(|found| found.is_gone);
         let (inspected, fault) = match checked_out.map(|found| found.paths) {
             Some(Ok(paths)) => (Some(paths), None),
@@ -434,6 +495,7 @@ impl DriftReader<'_> {
             worktree,
             is_worktree_gone,
             is_protected: self.context.is_protected(name),
+            operation: operation.or_else(|| self.operations.remove(name)),
             paths,
             fault,
         }
@@ -450,6 +512,7 @@ impl DriftReader<'_> {
                 class: classified.class,
                 reason: classified.why.to_string(),
                 head: state.head,
+                is_canonical: state.canonical.is_some(),
                 pin: state.pin.filter(|_| classified.class == PathClass::Pinned),
             }
         };

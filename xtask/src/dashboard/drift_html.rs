@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::chart::{render_bar, render_days};
-use super::drift::{BranchDrift, Drift, shown_class};
+use super::drift::{BranchDrift, BranchOperation, Drift, shown_class};
 use super::html::{encode_query, escape, escape_message, escape_name, quote_word};
 use super::page::{PageTarget, render_command};
 use xtask_base::environment::{format_ago, format_rfc3339};
@@ -17,6 +17,7 @@ use xtask_base::words::pluralize;
 use xtask_config::PinHome;
 use xtask_sync::behind_history::DAYS;
 use xtask_sync::classify::PathClass;
+use xtask_sync::context::SYNC_BRANCH_PREFIX;
 
 /// Classes in the order of need, each with its letter in the style sheet; those in sync have no mark.
 const SHOWN_CLASSES: [(PathClass, &str); 7] = [
@@ -412,6 +413,9 @@ pub(super) fn render_branch(
             &branch.commit.to_string()[..10]
         ));
     }
+    if let Some(operation) = &branch.operation {
+        html.push_str(&render_operation(operation, branch.is_current));
+    }
     for (what, command) in list_commands(branch, canonical, is_remote) {
         html.push_str(&format!("<p>{what}:</p>{}", render_command(&command)));
     }
@@ -435,6 +439,32 @@ pub(super) fn render_branch(
     html
 }
 
+/// Renders what is in progress in a worktree, and the commands that end it.
+pub(super) fn render_operation(of: &BranchOperation, is_current: bool) -> String {
+    let BranchOperation { operation, root } = of;
+    let (place, at) = match is_current {
+        true => ("this worktree".to_owned(), String::new()),
+        false => {
+            let name = escape_name(&root.to_string_lossy());
+            let word = quote_word(root.as_os_str().as_bytes());
+            (format!("<code>{name}</code>"), format!(" -C {word}"))
+        }
+    };
+    let command = |command: &str| {
+        let rest = command.strip_prefix("git ").unwrap_or(command);
+        render_command(&format!("git{at} {rest}"))
+    };
+    let mut html = format!(
+        "<p class=\"trouble\">In {place} {} is in progress; sync writes nothing there until it has ended. This ends it:</p>{}",
+        escape_message(operation.name),
+        command(operation.continue_command)
+    );
+    if operation.abort_command != operation.continue_command {
+        html.push_str(&format!("<p>This undoes it:</p>{}", command(operation.abort_command)));
+    }
+    html
+}
+
 /// Returns how a command about a branch begins: where the branch is, or after it is checked out here.
 pub(super) fn command_prefix(branch: &BranchDrift) -> String {
     let name = quote_word(branch.name.as_bytes());
@@ -449,46 +479,29 @@ pub(super) fn command_prefix(branch: &BranchDrift) -> String {
 }
 
 /// Returns the commands that would bring a branch up to date, each with what it does.
-fn list_commands(
-    branch: &BranchDrift,
-    canonical: &str,
-    is_remote: bool,
-) -> Vec<(&'static str, String)> {
-    let name = quote_word(branch.name.as_bytes());
-    // What begins like an option is none.
-    let named = if branch.name.starts_with('-') { format!("-- {name}") } else { name.clone() };
+fn list_commands(branch: &BranchDrift, canonical: &str, is_remote: bool) -> Vec<(String, String)> {
     let there = command_prefix(branch);
-    // From a worktree that is gone git has to be told first.
-    let forget = if branch.is_worktree_gone { "git worktree prune && " } else { "" };
-    let remote = if is_remote { " --remote --push" } else { "" };
     let mut commands = Vec::new();
-    if branch.count(PathClass::Behind) > 0 {
-        commands.push(if branch.is_protected {
-            (
-                "It is protected: this commits the update to a side branch, to be merged",
-                format!("{forget}cargo xtask propagate{remote} {named}"),
-            )
-        } else if branch.worktree.is_some() && !branch.is_worktree_gone {
-            ("This brings it up to date", format!("{there} sync"))
-        } else {
-            (
-                "This brings it up to date, without checking it out",
-                format!("{forget}cargo xtask propagate{remote} {named}"),
-            )
-        });
+    let mut add = |what: &str, command: String| commands.push((what.to_owned(), command));
+    // Until an operation has ended, nothing is written.
+    let is_idle = branch.operation.is_none();
+    if is_idle && branch.count(PathClass::Behind) > 0 {
+        let (what, command) = update_command(branch, is_remote);
+        add(&what, command);
     }
-    if branch.count(PathClass::Customised) > 0 {
-        commands.push((
+    // On a protected branch nothing is committed.
+    if is_idle && !branch.is_protected && branch.has_paths_to_merge() {
+        add(
             "This merges the canonical changes into its own versions",
             format!("{there} sync --merge"),
-        ));
+        );
     }
     if branch.count(PathClass::Edited) + branch.count(PathClass::Untracked) > 0 {
-        commands.push(("This shows its uncommitted changes", format!("{there} diff")));
+        add("This shows its uncommitted changes", format!("{there} diff"));
     }
-    if let Some(pin) = branch.paths.iter().find_map(|path| path.pin.as_ref()) {
+    if let Some(pin) = branch.paths.iter().find_map(|path| path.pin.as_ref()).filter(|_| is_idle) {
         let path = quote_word(pin.path.as_bytes());
-        commands.push((
+        add(
             "It keeps its content at pinned paths; this ends a pin",
             match pin.home {
                 PinHome::Canonical => format!(
@@ -498,13 +511,77 @@ fn list_commands(
                 ),
                 PinHome::Branch | PinHome::Upstream => format!("{there} unpin {path}"),
             },
-        ));
+        );
     }
     if branch.count(PathClass::Unknown) > 0 {
-        commands.push((
+        add(
             "The history that would decide is missing; this fetches it",
             "git fetch --unshallow".to_owned(),
-        ));
+        );
     }
     commands
+}
+
+/// Returns the command that brings a branch up to date, and what it does.
+pub(super) fn update_command(branch: &BranchDrift, is_remote: bool) -> (String, String) {
+    let name = quote_word(branch.name.as_bytes());
+    // What begins like an option is none.
+    let named = if branch.name.starts_with('-') { format!("-- {name}") } else { name };
+    // From a worktree that is gone git has to be told first.
+    let forget = if branch.is_worktree_gone { "git worktree prune && " } else { "" };
+    let remote = if is_remote { " --remote --push" } else { "" };
+    let propagate = format!("{forget}cargo xtask propagate{remote} {named}");
+    if branch.is_protected {
+        let side = escape_name(&format!("{SYNC_BRANCH_PREFIX}{}", branch.name));
+        let what = "It is protected: this commits the update to the side branch";
+        (format!("{what} <code>{side}</code>, to be merged into it"), propagate)
+    } else if branch.worktree.is_some() && !branch.is_worktree_gone {
+        let sync = format!("{} sync", command_prefix(branch));
+        ("This brings it up to date".to_owned(), sync)
+    } else {
+        ("This brings it up to date, without checking it out".to_owned(), propagate)
+    }
+}
+
+/// Renders the command that updates all branches that are behind, with what it does not do.
+pub(super) fn render_update_all(drift: &Drift) -> String {
+    let mut html = String::new();
+    if drift.branches.iter().any(|branch| branch.count(PathClass::Unknown) > 0) {
+        html.push_str(&format!(
+            "<p>This clone is shallow: whether a path is behind or customised is unknown where its history is cut off. \
+             This fetches the rest:</p>{}",
+            render_command("git fetch --unshallow")
+        ));
+    }
+    let behind = drift
+        .branches
+        .iter()
+        .filter(|branch| branch.count(PathClass::Behind) > 0 && branch.operation.is_none());
+    let (protected, others): (Vec<&BranchDrift>, Vec<&BranchDrift>) =
+        behind.partition(|branch| branch.is_protected);
+    let mut words = Vec::new();
+    if !others.is_empty() {
+        let are = if others.len() == 1 { "is" } else { "are" };
+        words.push(format!(
+            "This updates {} that {are} behind, also what a filter hides, without checking any out; it names those \
+             that it has to leave.",
+            pluralize(others.len(), "branch")
+        ));
+    }
+    if let Some(first) = protected.first() {
+        let this = if others.is_empty() { "This" } else { "It" };
+        let is = if protected.len() == 1 { "is" } else { "are" };
+        words.push(format!(
+            "{this} commits the update of {}, which {is} protected, to a side branch \
+             (<code>{}</code>), to be merged by a pull request.",
+            pluralize(protected.len(), "branch"),
+            escape_name(&format!("{SYNC_BRANCH_PREFIX}{}", first.name))
+        ));
+    }
+    if !words.is_empty() {
+        let remote = if drift.remote.is_some() { " --remote --push" } else { "" };
+        let command = render_command(&format!("cargo xtask propagate{remote}"));
+        html.push_str(&format!("<p>{}</p>{command}", words.join(" ")));
+    }
+    html
 }

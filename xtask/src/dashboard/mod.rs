@@ -24,10 +24,12 @@ mod service_log;
 mod services;
 
 use self::drift::{BranchDrift, Drift, read_drift};
-use self::drift_html::{BranchFilter, count_branches, render_details, render_drift};
+use self::drift_html::{
+    BranchFilter, count_branches, render_details, render_drift, render_operation, render_update_all,
+};
 use self::html::{escape_message, escape_name, render_failure};
 pub use self::page::GENERATOR;
-use self::page::{PageHead, PageTarget, Section, Tone, render_command, render_page};
+use self::page::{PageHead, PageTarget, Section, Tone, render_page};
 use xtask_base::environment::format_rfc3339;
 use xtask_base::error::{Error, Result};
 use xtask_base::words::pluralize;
@@ -112,17 +114,21 @@ fn render_drift_section(
         Ok(Ok(drift)) => {
             let need = drift.branches.iter().filter(|branch| branch.needs_attention()).count();
             let tone = match (drift.branches.is_empty(), need) {
+                _ if drift.operation_here.is_some() => Tone::Wait,
                 (true, _) => Tone::Off,
                 (false, 0) => Tone::Good,
                 (false, _) => Tone::Wait,
             };
-            let mut body = render_drift(drift, filter, now, target);
-            if need > 0 {
-                body.push_str("<p>This updates all of them, without checking any out:</p>");
-                let remote = if drift.remote.is_some() { " --remote --push" } else { "" };
-                body.push_str(&render_command(&format!("cargo xtask propagate{remote}")));
+            let mut summary = describe_drift(drift);
+            let mut body = String::new();
+            if let Some(here) = &drift.operation_here {
+                let name = escape_message(here.operation.name);
+                summary.push_str(&format!("; {name} is in progress in this worktree"));
+                body.push_str(&render_operation(here, true));
             }
-            section(tone, describe_drift(drift), body)
+            body.push_str(&render_drift(drift, filter, now, target));
+            body.push_str(&render_update_all(drift));
+            section(tone, summary, body)
         }
         Ok(Err(failure)) => {
             section(Tone::Bad, escape_message(&failure.to_string()), render_failure(failure))

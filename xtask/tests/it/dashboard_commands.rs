@@ -41,3 +41,97 @@ fn the_page_checks_the_rules_of_one_branch_and_the_names_of_all() {
     assert!(all.contains("<dt>feature/late</dt><dd>it is 2 commits behind"), "{all}");
     assert!(all.contains("5 of 5 branches break their rule"), "{}", text_of(&all));
 }
+
+#[test]
+fn an_operation_in_progress_is_named_with_the_commands_that_end_it() {
+    let lab = Lab::of(|lab| {
+        let repo = shop(lab);
+        repo.git(&["switch", "-q", "feature/late"]);
+        repo.git(&["branch", "other"]);
+        repo.on_branch("other", |place| place.write("src/x", "other\n"));
+        repo.write("src/x", "late\n");
+        repo.commit("late");
+    });
+    let ours = ["cargo xtask sync<", "--merge<", "cargo xtask propagate feature/late<"];
+    // A merge here.
+    let repo = lab.place("repo");
+    repo.try_git(&["merge", "-q", "other"]);
+    let page = page_of(&repo);
+    let attention = section(&page, "attention");
+    assert!(attention.contains("a merge is in progress in this worktree"), "{attention}");
+    let details = section(&page, "details");
+    let late = details.split("<h3>feature/late</h3>").nth(1).unwrap();
+    let late = late.split("</section>").next().unwrap();
+    for words in [
+        "sync writes nothing there until it has ended",
+        "git merge --continue<",
+        "git merge --abort<",
+    ] {
+        assert!(late.contains(words), "`{words}` in\n{late}");
+    }
+    for command in ours {
+        assert!(!late.contains(command), "`{command}` in\n{late}");
+    }
+    // A rebase in another worktree, which has taken the branch from it.
+    repo.git(&["merge", "--abort"]);
+    repo.git(&["switch", "-q", "main"]);
+    repo.git(&["worktree", "add", "-q", "../late", "feature/late"]);
+    let late = lab.place("late");
+    late.try_git(&["rebase", "-q", "other"]);
+    let serving = Serving::start(&repo, &["--port", &port().to_string()]);
+    let page = serving.ask("/branch?n=feature%2Flate");
+    let root = late.dir.as_str();
+    for words in [
+        format!("In <code>{root}</code> a rebase is in progress"),
+        format!("git -C {root} rebase --continue<"),
+        format!("git -C {root} rebase --abort<"),
+    ] {
+        assert!(page.contains(&words), "`{words}` in\n{page}");
+    }
+    for command in ours {
+        assert!(!page.contains(command), "`{command}` in\n{page}");
+    }
+    assert!(!section(&serving.ask("/"), "attention").contains("in progress"));
+}
+
+#[test]
+fn what_a_protected_branch_and_all_branches_get_is_said_as_it_is() {
+    let lab = Lab::new();
+    let repo = shop(&lab);
+    repo.on_branch("main", |place| place.write("setup/a", "mine\n"));
+    repo.on_branch("feature/new", |place| place.write("setup/mine", "only here\n"));
+    let serving = Serving::start(&repo, &["--port", &port().to_string()]);
+    let main = serving.ask("/branch?n=main");
+    assert!(main.contains("side branch <code>orchestration-sync/main</code>"), "{main}");
+    assert!(!main.contains("sync --merge"), "{main}");
+    // Where only the branch has a path, there is nothing to merge.
+    let new = serving.ask("/branch?n=feature%2Fnew");
+    assert!(new.contains("only this branch has this path") && !new.contains("--merge"), "{new}");
+    let some = serving.ask("/?name=nothing");
+    let drift = section(&some, "drift");
+    for words in [
+        "This updates 3 branches that are behind, also what a filter hides",
+        "It commits the update of 1 branch, which is protected, to a side branch",
+        "cargo xtask propagate</code>",
+    ] {
+        assert!(drift.contains(words), "`{words}` in\n{drift}");
+    }
+    repo.git(&[
+        "clone",
+        "-q",
+        "--depth=1",
+        "--no-single-branch",
+        &format!("file://{}", repo.dir),
+        "../shallow",
+    ]);
+    let shallow = lab.place("shallow");
+    for branch in ["orchestration-tools", "feature/late"] {
+        shallow.git(&["branch", "-q", "-f", branch, &format!("origin/{branch}")]);
+    }
+    let page = page_of(&shallow);
+    let drift = section(&page, "drift");
+    assert!(
+        drift.contains("This clone is shallow") && drift.contains("git fetch --unshallow<"),
+        "{drift}"
+    );
+}
