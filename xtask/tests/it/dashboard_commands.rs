@@ -2,7 +2,7 @@
 //! does what the page says, and none that would refuse is printed.
 
 use crate::dashboard::{Serving, shop, text_of};
-use crate::testkit::{Lab, Place, port};
+use crate::testkit::{Lab, Place, port, program};
 
 /// Returns the page as a file.
 fn page_of(repo: &Place<'_>) -> String {
@@ -134,4 +134,52 @@ fn what_a_protected_branch_and_all_branches_get_is_said_as_it_is() {
         drift.contains("This clone is shallow") && drift.contains("git fetch --unshallow<"),
         "{drift}"
     );
+}
+
+#[test]
+fn a_backup_is_restored_where_it_was_made() {
+    let lab = Lab::new();
+    let repo = shop(&lab);
+    repo.git(&["worktree", "add", "-q", "../late", "feature/late"]);
+    lab.place("late").xtask(&["sync"]).success();
+    repo.git(&["switch", "-q", "feature/own"]);
+    repo.xtask(&["sync", "--force", "setup"]).success();
+    repo.write("setup/a", "draft\n");
+    repo.xtask(&["backup"]).success();
+    repo.git(&["switch", "-q", "--force", "main"]);
+    let page = page_of(&repo);
+    let backups = section(&page, "backups");
+    let commands: Vec<String> = backups
+        .split("<td data-l=\"Restored by\"><code>")
+        .skip(1)
+        .map(|rest| {
+            rest.split('<')
+                .next()
+                .unwrap()
+                .replace("&amp;", "&")
+                .replace("cargo xtask", program().as_str())
+        })
+        .collect();
+    assert_eq!(commands.len(), 3, "{backups}");
+    assert!(commands.iter().any(|command| command.contains(" -C ")), "{commands:?}");
+    assert!(
+        commands.iter().filter(|command| command.starts_with("git switch feature/own && ")).count()
+            == 2
+    );
+    for command in commands {
+        repo.run("sh", &["-c", &command], &[]).success();
+        repo.git(&["switch", "-q", "--force", "main"]);
+    }
+    // Without its worktree and its branch, the files are what can be restored.
+    repo.git(&["worktree", "remove", "--force", "../late"]);
+    repo.git(&["branch", "-q", "-D", "feature/own"]);
+    let page = page_of(&repo);
+    let backups = section(&page, "backups");
+    for command in backups.split("<td data-l=\"Restored by\"><code>").skip(1) {
+        let command = command.split('<').next().unwrap();
+        assert!(
+            command.starts_with("cargo xtask restore ") && command.ends_with(" ."),
+            "{command}"
+        );
+    }
 }
