@@ -7,6 +7,7 @@ use xtask_base::error::{Error, Result};
 use xtask_base::words::pluralize;
 use xtask_git::{Repo, Tools};
 use xtask_hooks::health::{HooksVerdict, inspect_hooks};
+use xtask_hooks::pause::find_pause;
 use xtask_hooks::program::VerifyDepth;
 use xtask_recovery::backup_list::list_backups;
 use xtask_recovery::report::BackupLine;
@@ -22,6 +23,7 @@ pub(super) fn render_hooks(
     tools: &Tools<'_>,
 ) -> Result<Section> {
     let wanted = find_wanted_hooks(repo, context.ok())?;
+    let has_canonical = context.is_ok();
     let context = context.map(Some);
     let health = inspect_hooks(repo, tools.world, context, VerifyDepth::Metadata, &wanted)?;
     let tone = match health.verdict() {
@@ -55,9 +57,15 @@ pub(super) fn render_hooks(
     for line in health.obstacles.iter().chain(&health.notes).chain(&health.refusal) {
         body.push_str(&format!("<p>{}</p>", escape_message(line)));
     }
-    if tone != Tone::Good {
-        body.push_str(&render_command("cargo xtask install-hooks"));
-    }
+    let pause = find_pause(repo, tools.world.now_seconds()).ok().flatten();
+    let command = match health.verdict() {
+        // The other reasons say what to do, or there is nothing to install.
+        _ if !has_canonical => None,
+        HooksVerdict::Inactive(_) => pause.map(|(scope, _)| scope.enable_command()),
+        HooksVerdict::Installed | HooksVerdict::NotInstalled(Some(_)) => None,
+        _ => Some("cargo xtask install-hooks"),
+    };
+    body.extend(command.map(render_command));
     let summary = escape_message(&health.summary());
     Ok(Section { id: "hooks", title: "Hooks", tone, summary, body })
 }

@@ -35,6 +35,8 @@ const MAX_RESTARTS: usize = 3;
 /// A layer with what runs of it.
 struct LayerView {
     name: String,
+    /// Whether the checked-out branch has its file; without one, something runs.
+    has_file: bool,
     /// The file, or why it cannot be read.
     layer: Result<Layer>,
     /// The state, or why it cannot be read; `None` if nothing has run.
@@ -105,7 +107,8 @@ pub(super) fn sample_services(
 }
 
 fn read_layers(folders: &WorktreePaths, world: &Environment) -> Vec<LayerView> {
-    let mut names = list_layers(&folders.root);
+    let files = list_layers(&folders.root);
+    let mut names = files.clone();
     for stack in Stack::list_all(folders) {
         if !names.contains(&stack.layer) {
             names.push(stack.layer);
@@ -114,15 +117,24 @@ fn read_layers(folders: &WorktreePaths, world: &Environment) -> Vec<LayerView> {
     names.sort_by_key(|name| (name != DEFAULT_LAYER, name.clone()));
     let view = |name: String| {
         let stack = Stack::new(folders, &name);
+        let has_file = files.contains(&name);
         let status = match client::read_status(&stack, world) {
             Ok(status) => {
                 status.map(|status| Ok(add_config_changes(&folders.root, &stack, status)))
             }
             Err(failure) => Some(Err(failure)),
         };
-        LayerView { layer: read_layer(&folders.root, &name), name, status, stack }
+        // A layer of another branch is shown as long as it runs.
+        let is_shown = match &status {
+            _ if has_file => true,
+            Some(Ok(status)) => status.is_up(),
+            Some(Err(_)) => true,
+            None => false,
+        };
+        let layer = read_layer(&folders.root, &name);
+        is_shown.then_some(LayerView { layer, name, has_file, status, stack })
     };
-    names.into_iter().map(view).collect()
+    names.into_iter().filter_map(view).collect()
 }
 
 /// Renders the section, and adds what services use now to `samples`.
@@ -147,7 +159,7 @@ pub(super) fn render_services(
             }
             troubles.extend(describe_troubles(status, target));
         }
-        if let Err(failure) = &view.layer {
+        if let (Err(failure), true) = (&view.layer, view.has_file) {
             let name = escape_name(&view.name);
             let why = escape_message(&failure.to_string());
             troubles.push(format!("layer <code>{name}</code> cannot be read: {why}"));
@@ -214,10 +226,7 @@ fn describe_troubles(status: &StackStatus, target: PageTarget) -> Vec<String> {
 fn render_layer(view: &LayerView, samples: &UsageSamples, now: i64, target: PageTarget) -> String {
     let name = escape_name(&view.name);
     let mut html = format!("<h3>Layer {name}</h3>");
-    let flag = match view.name.as_str() {
-        DEFAULT_LAYER => String::new(),
-        name => format!(" --layer {}", quote_for_shell(name)),
-    };
+    let flag = layer_flag(&view.name);
     match &view.status {
         Some(Ok(status)) => {
             if let Some(supervisor) = &status.supervisor {
@@ -264,6 +273,9 @@ fn render_layer(view: &LayerView, samples: &UsageSamples, now: i64, target: Page
     }
     match &view.layer {
         Ok(layer) => html.push_str(&render_values(layer, target)),
+        Err(_) if !view.has_file => html.push_str(
+            "<p class=\"soft\">Its file is not in <code>deployment/</code> here: another branch has it.</p>",
+        ),
         Err(failure) => html.push_str(&format!(
             "<div class=\"trouble\">Its file: {}{}</div>",
             escape_message(&failure.to_string()),
@@ -271,6 +283,14 @@ fn render_layer(view: &LayerView, samples: &UsageSamples, now: i64, target: Page
         )),
     }
     html
+}
+
+/// Returns the option that names a layer in commands, with a space before it.
+fn layer_flag(layer: &str) -> String {
+    match layer {
+        DEFAULT_LAYER => String::new(),
+        name => format!(" --layer {}", quote_for_shell(name)),
+    }
 }
 
 fn render_table(
@@ -404,9 +424,11 @@ fn render_log_link(
             encode_query(layer),
             encode_query(service)
         ),
-        PageTarget::File => {
-            format!("<code>cargo xtask logs {}</code>", escape(&quote_for_shell(service)))
-        }
+        PageTarget::File => format!(
+            "<code>cargo xtask logs{} {}</code>",
+            escape(&layer_flag(layer)),
+            escape(&quote_for_shell(service))
+        ),
     }
 }
 

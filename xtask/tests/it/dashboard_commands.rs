@@ -183,3 +183,50 @@ fn a_backup_is_restored_where_it_was_made() {
         );
     }
 }
+
+#[test]
+fn paused_hooks_are_enabled_and_none_are_installed_without_a_canonical_branch() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let hooks = |repo: &Place<'_>| section(&page_of(repo), "hooks").to_owned();
+    assert!(hooks(&repo).contains("cargo xtask install-hooks</code></pre>"), "{}", hooks(&repo));
+    repo.install_hooks().success();
+    repo.xtask(&["hooks", "disable", "--for", "2h"]).success();
+    let paused = hooks(&repo);
+    assert!(
+        paused.contains("<pre class=\"command\"><code>cargo xtask hooks enable</code>"),
+        "{paused}"
+    );
+    repo.xtask(&["hooks", "enable"]).success();
+    assert!(!hooks(&repo).contains("<pre"), "{}", hooks(&repo));
+    let plain = lab.repo_with("plain", &[("src/a", "a\n")]);
+    assert!(!hooks(&plain).contains("<pre"), "{}", hooks(&plain));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stopped_layer_of_another_branch_is_no_trouble() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let layer = "[service.api]\nrun = 'sleep 1000'\n";
+    repo.write("deployment/stage.toml", layer);
+    repo.xtask(&["start", "--layer", "stage"]).success();
+    let services = || section(&page_of(&repo), "services").to_owned();
+    assert!(
+        services().contains("<code>cargo xtask logs --layer stage api</code>"),
+        "{}",
+        services()
+    );
+    repo.remove("deployment/stage.toml");
+    let running = services();
+    assert!(
+        running.contains("data-tone=\"good\"") && running.contains("another branch has it"),
+        "{running}"
+    );
+    repo.write("deployment/stage.toml", layer);
+    repo.xtask(&["stop", "--layer", "stage"]).success();
+    repo.remove("deployment/stage.toml");
+    std::fs::create_dir_all(repo.dir.join(".git/xtask/services/never/logs")).unwrap();
+    let stopped = services();
+    assert!(stopped.contains("no layer in") && !stopped.contains("stage"), "{stopped}");
+}

@@ -264,9 +264,10 @@ fn describe_branch_policy(
 /// Describes the scope and the end of a pause, e.g. "disabled in this worktree until …".
 #[must_use]
 pub fn describe_pause(place: PauseScope, off: HooksPause) -> String {
-    let (place, enable) = match place {
-        PauseScope::Here => ("in this worktree", "cargo xtask hooks enable"),
-        PauseScope::Everywhere => ("in all worktrees", "cargo xtask hooks enable --all"),
+    let enable = place.enable_command();
+    let place = match place {
+        PauseScope::Here => "in this worktree",
+        PauseScope::Everywhere => "in all worktrees",
     };
     match off.until {
         Some(until) => {

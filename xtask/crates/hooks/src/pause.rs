@@ -31,6 +31,17 @@ pub enum PauseScope {
     Everywhere,
 }
 
+impl PauseScope {
+    /// Returns the command that ends such a pause.
+    #[must_use]
+    pub fn enable_command(self) -> &'static str {
+        match self {
+            PauseScope::Here => "cargo xtask hooks enable",
+            PauseScope::Everywhere => "cargo xtask hooks enable --all",
+        }
+    }
+}
+
 fn pause_path(repo: &Repo, place: PauseScope) -> PathBuf {
     let folder = match place {
         PauseScope::Here => repo.state_folder(),
@@ -56,10 +67,7 @@ pub fn find_pause(repo: &Repo, now: i64) -> Result<Option<(PauseScope, HooksPaus
                 return Err(Error::unable(format!(
                     "the record of disabled hooks is corrupt: {why}"
                 ))
-                .with_hint(match place {
-                    PauseScope::Here => "`cargo xtask hooks enable` removes it",
-                    PauseScope::Everywhere => "`cargo xtask hooks enable --all` removes it",
-                }));
+                .with_hint(format!("`{}` removes it", place.enable_command())));
             }
         }
     }
