@@ -13,7 +13,8 @@ use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
 use xtask_base::words::sanitize_line;
 use xtask_git::{
-    BranchInUse, CanonicalHistory, Head, Id, Operation, Repo, Tools, TreeEntry, Worktree,
+    BranchInUse, CanonicalHistory, Head, Id, Operation, Repo, Tools, TreeEntry, UnusableRef,
+    Worktree,
 };
 use xtask_sync::behind_history::{BranchState, count_behind_by_day};
 use xtask_sync::branch_overview::BranchReader;
@@ -82,6 +83,8 @@ pub(super) struct BranchDrift {
     pub(super) paths: Vec<PathDrift>,
     /// Why the branch, or its worktree, could not be inspected.
     pub(super) fault: Option<String>,
+    /// Why no command of ours can name it.
+    pub(super) unusable: Option<UnusableRef>,
 }
 
 /// A path of a branch that is not in sync.
@@ -336,6 +339,7 @@ impl CheckedOut {
             worktree: Some(self.root),
             paths,
             fault,
+            unusable: None,
         })
     }
 }
@@ -434,6 +438,7 @@ fn unreadable_branch(repo: &Repo, name: String, why: String) -> BranchDrift {
         operation: None,
         paths: Vec::new(),
         fault: Some(why),
+        unusable: None,
     }
 }
 
@@ -459,11 +464,23 @@ impl DriftReader<'_> {
             }
             branches.push(match commit {
                 Ok(commit) => self.read_branch(&name, commit),
-                Err(why) => unreadable_branch(self.repo, name, why.to_string()),
+                Err(why) => self.read_unusable(prefix, name, why),
             });
         }
         tools.progress.end_task();
         Ok(branches)
+    }
+
+    /// Reads a branch that commands cannot name, as `status --all` does: its commit may be known.
+    fn read_unusable(&mut self, prefix: &str, name: String, why: UnusableRef) -> BranchDrift {
+        let full = format!("{prefix}{name}");
+        let all = self.repo.refs_below(prefix).unwrap_or_default();
+        match all.into_iter().find(|(other, _)| *other == full) {
+            Some((_, commit)) if why != UnusableRef::NotACommit => {
+                BranchDrift { unusable: Some(why), ..self.read_branch(&name, commit) }
+            }
+            _ => unreadable_branch(self.repo, name, why.to_string()),
+        }
     }
 
     fn read_branch(&mut self, name: &str, commit: Id) -> BranchDrift {
@@ -473,7 +490,9 @@ impl DriftReader<'_> {
             Some(BranchOperation { operation: found.operation?, root: found.root.clone() })
         });
         let is_worktree_gone = checked_out.as_ref().is_some_and(|found| found.is_gone);
-        let (inspected, fault) = match checked_out.map(|found| found.paths) {
+        // Whose folder is gone has nothing but its commit.
+        let there = checked_out.filter(|found| !found.is_gone);
+        let (inspected, fault) = match there.map(|found| found.paths) {
             Some(Ok(paths)) => (Some(paths), None),
             Some(Err(failure)) => (None, Some(failure.to_string())),
             None => (None, None),
@@ -493,6 +512,7 @@ impl DriftReader<'_> {
             touched,
             is_current: worktree.as_deref() == Some(self.repo.root()),
             worktree,
+            unusable: None,
             is_worktree_gone,
             is_protected: self.context.is_protected(name),
             operation: operation.or_else(|| self.operations.remove(name)),
@@ -520,8 +540,8 @@ impl DriftReader<'_> {
     }
 }
 
-/// Returns the paths of a worktree, and those at which its branch is behind although somebody has edited them: an edit
-/// brings no branch up to date.
+/// Returns the paths of a worktree, and those at which its branch is behind or customised although somebody has edited
+/// them: an edit is no commit.
 fn add_edits(committed: Vec<PathDrift>, there: Vec<PathDrift>) -> Vec<PathDrift> {
     let is_edit = |path: &PathDrift| {
         there.iter().any(|other| {
@@ -529,9 +549,10 @@ fn add_edits(committed: Vec<PathDrift>, there: Vec<PathDrift>) -> Vec<PathDrift>
                 && matches!(other.class, PathClass::Edited | PathClass::Untracked)
         })
     };
-    let behind = committed.into_iter();
-    let mut all: Vec<PathDrift> = behind
-        .filter(|path| shown_class(path.class) == PathClass::Behind && is_edit(path))
+    let counts = |class| matches!(class, PathClass::Behind | PathClass::Customised);
+    let mut all: Vec<PathDrift> = committed
+        .into_iter()
+        .filter(|path| counts(shown_class(path.class)) && is_edit(path))
         .collect();
     all.extend(there);
     all.sort_by(|one, two| one.path.cmp(&two.path));

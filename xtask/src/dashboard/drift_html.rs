@@ -15,6 +15,7 @@ use super::page::{PageTarget, render_command};
 use xtask_base::environment::{format_ago, format_rfc3339};
 use xtask_base::words::pluralize;
 use xtask_config::PinHome;
+use xtask_git::UnusableRef;
 use xtask_sync::behind_history::DAYS;
 use xtask_sync::classify::PathClass;
 use xtask_sync::context::SYNC_BRANCH_PREFIX;
@@ -34,9 +35,6 @@ const SHOWN_CLASSES: [(PathClass, &str); 7] = [
 const IN_SYNC: &str = "in sync";
 const NOT_INSPECTED: &str = "not inspected";
 
-/// How many bytes the details of branches may take in a file: with the table, a page of 649 branches stays below 1 MB.
-const MAX_DETAIL_BYTES: usize = 420_000;
-
 /// The filter of the table, as it comes with the query of a page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct BranchFilter {
@@ -54,10 +52,11 @@ impl BranchFilter {
     fn accepts(&self, branch: &BranchDrift, now: i64) -> bool {
         let has =
             |text: &str, part: &str| text.to_lowercase().contains(&part.trim().to_lowercase());
-        let age = branch.touched.map_or(0, |at| (now - at) / 86_400);
+        // Whose date is unknown is of no age.
+        let age = branch.touched.map(|at| (now - at) / 86_400);
         has(&branch.name, &self.name)
             && has(branch.owner.as_deref().unwrap_or_default(), &self.owner)
-            && self.days.is_none_or(|days| age >= days)
+            && self.days.is_none_or(|days| age.is_some_and(|age| age >= days))
             && (self.state.is_empty() || list_states(branch).contains(&self.state))
     }
 
@@ -84,6 +83,8 @@ pub(super) fn count_branches(drift: &Drift) -> Vec<(&'static str, usize)> {
     for branch in &drift.branches {
         let worst = SHOWN_CLASSES.iter().position(|(class, _)| branch.count(*class) > 0);
         let at = match (&branch.fault, worst) {
+            // The commit is behind, whatever is in a worktree that cannot be inspected.
+            (_, Some(0)) => 2,
             (Some(_), _) => 1,
             (None, Some(at)) => at + 2,
             (None, None) => 0,
@@ -275,15 +276,39 @@ fn render_table(drift: &Drift, filter: &BranchFilter, now: i64, target: PageTarg
         for branch in calm {
             let owner = branch.owner.as_deref().unwrap_or_default();
             html.push_str(&format!(
-                "<li data-o=\"{}\" data-t=\"{}\">{}",
+                "<li data-o=\"{}\"{}>{}",
                 escape_name(owner),
-                branch.touched.unwrap_or(0),
+                data_time(branch),
                 escape_name(&branch.name)
             ));
         }
         html.push_str("</ul></details>");
     }
     html
+}
+
+/// Returns the attribute with the time of the last commit, by which the script filters; none if that is unknown.
+fn data_time(branch: &BranchDrift) -> String {
+    branch.touched.map_or(String::new(), |at| format!(" data-t=\"{at}\""))
+}
+
+/// Returns the anchor of the row of a branch in a file, to which its details lead back.
+fn row_anchor(branch: &BranchDrift, at: usize) -> String {
+    format!("{}{at}", if branch.is_detached { "rw" } else { "rb" })
+}
+
+/// Returns the address of what is shown of the checked-out branch, if it has any.
+pub(super) fn link_here(drift: &Drift, target: PageTarget) -> Option<String> {
+    let mut all = drift.branches.iter().enumerate().chain(drift.detached.iter().enumerate());
+    let (at, branch) = all.find(|(_, branch)| branch.is_current && branch.unusable.is_none())?;
+    let is_there = target == PageTarget::Server || has_details(branch);
+    is_there.then(|| branch_link(branch, at, target))
+}
+
+/// Returns whether a file has details of a branch.
+fn has_details(branch: &BranchDrift) -> bool {
+    let is_calm = branch.paths.is_empty() && branch.fault.is_none() && !branch.is_detached;
+    branch.unusable.is_none() && !is_calm
 }
 
 /// Returns the address of what is shown of a branch.
@@ -319,6 +344,8 @@ fn render_row(
     } else if let Some(root) = branch.worktree.as_ref().filter(|_| branch.is_detached) {
         let root = escape_name(&root.to_string_lossy());
         tags.push_str(&format!(" <span class=\"soft\">in {root}</span>"));
+    } else if branch.is_worktree_gone {
+        tags.push_str(" <span class=\"tag\">worktree is gone</span>");
     } else if branch.worktree.is_some() {
         tags.push_str(" <span class=\"tag\">worktree</span>");
     }
@@ -336,14 +363,24 @@ fn render_row(
         PageTarget::Server => format!("\"{link}#paths\""),
         PageTarget::File => link.clone(),
     };
-    let touched = branch.touched.unwrap_or(0);
+    let touched = data_time(branch);
+    let class = if branch.is_detached { " class=\"detached\"" } else { "" };
+    let (row_id, name) = (row_anchor(branch, at), escape_name(&branch.name));
     let age = branch.touched.map_or("–".to_owned(), |at| format_ago(now, at));
     let mut row = format!(
-        "<tr data-t=\"{touched}\"><th scope=\"row\">{}{tags}<td>{}<td>{age}",
-        match branch.name.contains('\u{fffd}') {
+        "<tr{touched}{class}><th scope=\"row\">{}{tags}<td>{}<td>{age}",
+        match (&branch.unusable, target) {
             // A name that is no UTF-8 is not that of the branch: no page has it.
-            true => format!("<span>{}</span>", escape_name(&branch.name)),
-            false => format!("<a href=\"{link}\">{}</a>", escape_name(&branch.name)),
+            (Some(why), _) => {
+                let rename = match why {
+                    UnusableRef::NotUtf8 => " (`git branch -m OLD NEW` renames it)",
+                    UnusableRef::Symbolic(_) | UnusableRef::NotACommit => "",
+                };
+                let why = escape_message(&format!("{why}{rename}"));
+                format!("<span>{name}</span> <span class=\"soft\">{why}</span>")
+            }
+            (None, PageTarget::Server) => format!("<a href=\"{link}\">{name}</a>"),
+            (None, PageTarget::File) => format!("<a id=\"{row_id}\" href=\"{link}\">{name}</a>"),
         },
         escape_name(branch.owner.as_deref().unwrap_or("–")),
     );
@@ -354,41 +391,66 @@ fn render_row(
         }
         // As short as can be: a page of hundreds of branches has thousands of cells. The style sheet adds the class
         // behind each number.
-        row.push_str(&format!("<a href={cell_link}><i>{} </i>", escape_name(&group.title())));
-        for (class, count) in cell {
-            row.push_str(&format!("<b class={}>{count}</b>", SHOWN_CLASSES[class].1));
-        }
-        row.push_str("</a>");
+        let marks: String = cell
+            .into_iter()
+            .map(|(class, count)| format!("<b class={}>{count}</b>", SHOWN_CLASSES[class].1))
+            .collect();
+        let title = escape_name(&group.title());
+        row.push_str(&match branch.unusable {
+            Some(_) => format!("<i>{title} </i>{marks}"),
+            None => format!("<a href={cell_link}><i>{title} </i>{marks}</a>"),
+        });
     }
     row.push_str("</tr>\n");
     row
 }
 
-/// Renders the details of branches for a file, those that need attention first, as far as there is room.
-pub(super) fn render_details(drift: &Drift, now: i64) -> String {
-    let mut html = String::new();
-    let rows = drift.detached.iter().enumerate().map(|(at, row)| (format!("w{at}"), row));
-    let branches = drift.branches.iter().enumerate().map(|(at, row)| (format!("b{at}"), row));
-    for (id, branch) in rows.chain(branches) {
-        if branch.paths.is_empty() && branch.fault.is_none() && !branch.is_detached {
-            continue;
+/// Renders the details of branches for a file, in at most `room` bytes as far as possible: the checked-out branch and
+/// the protected ones first, then those that need attention. The others have the command that updates them.
+pub(super) fn render_details(drift: &Drift, now: i64, room: usize) -> String {
+    let rows = drift.detached.iter().enumerate().map(|(at, row)| (format!("w{at}"), at, row));
+    let branches = drift.branches.iter().enumerate().map(|(at, row)| (format!("b{at}"), at, row));
+    let shown: Vec<_> = rows.chain(branches).filter(|(_, _, branch)| has_details(branch)).collect();
+    let is_remote = drift.remote.is_some();
+    let mut bodies: Vec<String> = shown
+        .iter()
+        .map(|(_, _, branch)| render_short(branch, &drift.canonical, is_remote))
+        .collect();
+    let frame = |id: &str, row: String, name: &str, body: &str| {
+        format!(
+            "<section class=\"detail\" id=\"{id}\" tabindex=\"-1\"><a class=\"close\" href=\"#{row}\">Close</a>\
+             <h3>{}</h3>{body}</section>\n",
+            escape_name(name)
+        )
+    };
+    let size = |(id, at, branch): &(String, usize, &BranchDrift)| {
+        frame(id, row_anchor(branch, *at), &branch.name, "").len()
+    };
+    let least: usize = shown.iter().map(size).chain(bodies.iter().map(String::len)).sum();
+    let mut left = room.saturating_sub(least);
+    let mut order: Vec<usize> = (0..shown.len()).collect();
+    order.sort_by_key(|at| (!shown[*at].2.is_current, !shown[*at].2.is_protected));
+    for at in order {
+        let body = render_branch(shown[at].2, &drift.canonical, is_remote, now);
+        let more = body.len().saturating_sub(bodies[at].len());
+        if more <= left {
+            left -= more;
+            bodies[at] = body;
         }
-        let body = render_branch(branch, &drift.canonical, drift.remote.is_some(), now);
-        let body = if html.len() + body.len() > MAX_DETAIL_BYTES {
-            format!(
-                "<p>{} not in sync; this file has no room for them:</p>{}",
-                pluralize(branch.paths.len(), "path"),
-                render_command(&format!("{} status -v", command_prefix(branch)))
-            )
-        } else {
-            body
-        };
-        html.push_str(&format!(
-            "<section class=\"detail\" id=\"{id}\"><h3>{}</h3>{body}<p><a href=\"#drift\">Back to all branches</a></p></section>\n",
-            escape_name(&branch.name)
-        ));
     }
-    html
+    let all = shown.into_iter().zip(bodies);
+    all.map(|((id, at, branch), body)| frame(&id, row_anchor(branch, at), &branch.name, &body))
+        .collect()
+}
+
+/// Renders how many paths of a branch are not in sync, and the command about them.
+fn render_short(branch: &BranchDrift, canonical: &str, is_remote: bool) -> String {
+    let command = list_commands(branch, canonical, is_remote).into_iter().next();
+    let (what, command) = command.unwrap_or_else(|| {
+        ("This shows them".to_owned(), format!("{} status -v", command_prefix(branch)))
+    });
+    let count = pluralize(branch.paths.len(), "path");
+    format!("<p>{count}, for which this file has no room. {what}:</p>{}", render_command(&command))
 }
 
 /// Renders what is known of a branch: its state, the commands that mend it, and its paths by class and reason.
@@ -556,7 +618,8 @@ pub(super) fn render_update_all(drift: &Drift) -> String {
     let behind = drift
         .branches
         .iter()
-        .filter(|branch| branch.count(PathClass::Behind) > 0 && branch.operation.is_none());
+        .filter(|branch| branch.count(PathClass::Behind) > 0)
+        .filter(|branch| branch.operation.is_none() && branch.unusable.is_none());
     let (protected, others): (Vec<&BranchDrift>, Vec<&BranchDrift>) =
         behind.partition(|branch| branch.is_protected);
     let mut words = Vec::new();

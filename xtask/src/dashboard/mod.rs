@@ -25,7 +25,8 @@ mod services;
 
 use self::drift::{BranchDrift, Drift, read_drift};
 use self::drift_html::{
-    BranchFilter, count_branches, render_details, render_drift, render_operation, render_update_all,
+    BranchFilter, count_branches, link_here, render_details, render_drift, render_operation,
+    render_update_all,
 };
 use self::html::{escape_message, escape_name, render_failure};
 pub use self::page::GENERATOR;
@@ -37,22 +38,29 @@ use xtask_git::{Repo, Tools};
 use xtask_sync::classify::PathClass;
 use xtask_sync::context;
 
+/// How many bytes a file may have, so that it can be mailed. What is not about single branches is never left out.
+const MAX_FILE_BYTES: usize = 990_000;
+
 /// Renders the dashboard as one file, which needs no server and no network. With `is_remote`, branches are those of the
 /// remote, as last fetched.
 pub fn render_file(repo: &Repo, is_remote: bool, tools: &Tools<'_>) -> String {
     let filter = BranchFilter::default();
     let (drift, sections) = read_sections(repo, is_remote, &filter, PageTarget::File, tools);
     let now = tools.world.now_seconds();
-    let details = drift.as_ref().map_or(String::new(), |drift| render_details(drift, now));
-    render_page(&page_head(repo, now), &sections, &details, PageTarget::File)
+    let head = page_head(repo, drift.as_ref(), PageTarget::File, now);
+    let rest = render_page(&head, &sections, "", PageTarget::File);
+    let room = MAX_FILE_BYTES.saturating_sub(rest.len());
+    let details = drift.as_ref().map_or(String::new(), |drift| render_details(drift, now, room));
+    render_page(&head, &sections, &details, PageTarget::File)
 }
 
-fn page_head(repo: &Repo, now: i64) -> PageHead {
+fn page_head(repo: &Repo, drift: Option<&Drift>, target: PageTarget, now: i64) -> PageHead {
     let name = repo.root().file_name().unwrap_or(repo.root().as_os_str());
     let branch = repo.current_branch().unwrap_or_else(|| "detached HEAD".to_owned());
     PageHead {
         name: name.to_string_lossy().into_owned(),
         place: format!("{branch} · {}", repo.root().display()),
+        here: drift.and_then(|drift| link_here(drift, target)),
         time: format_rfc3339(now),
     }
 }

@@ -7,6 +7,7 @@ const at = (id) => document.getElementById(id);
 const form = at("filter");
 if (form) {
   const rows = [...document.querySelectorAll("#branches tbody tr")];
+  const branches = (found) => found.filter((one) => !one.classList.contains("detached")).length;
   const calm = [...document.querySelectorAll("#calm li")];
   const facts = new Map();
   for (const row of rows) {
@@ -22,20 +23,30 @@ if (form) {
     const days = Number(form.elements.days.value || 0);
     const state = form.elements.state.value;
     const latest = Date.now() / 1000 - days * 86400;
-    let shown = 0;
     for (const [element, [of, by, time, states]] of facts) {
       const fits = of.includes(name) && by.includes(owner) && (days === 0 || time <= latest) && states.includes(state);
       element.hidden = !fits;
-      if (fits) shown += 1;
     }
     const set = name || owner || days || state;
-    at("matches").textContent = set ? `${shown} of ${facts.size} branches match` : "";
+    // A worktree whose HEAD is detached is no branch.
+    const [all, shown] = [[...facts.keys()], [...facts.keys()].filter((element) => !element.hidden)].map(branches);
+    at("matches").textContent = set ? `${shown} of ${all} branches match` : "";
     if (at("calm") && set) at("calm").open = true;
   };
   form.hidden = false;
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => { event.preventDefault(); filter(); });
 }
+
+// Opening the details of a row in a file does not hide the row.
+function showRow() {
+  const row = at(`r${location.hash.slice(1)}`);
+  const panel = at("details");
+  if (!row || !panel) return;
+  const covered = row.getBoundingClientRect().bottom + 20 - panel.getBoundingClientRect().top;
+  if (covered > 0) scrollBy(0, covered);
+}
+addEventListener("hashchange", showRow);
 
 // A button beside each command, where the browser can copy.
 function addCopyButtons(inside) {

@@ -63,6 +63,8 @@ pub(super) struct PageHead {
     pub(super) name: String,
     /// Where it is: branch and worktree.
     pub(super) place: String,
+    /// The address of what is shown of the checked-out branch.
+    pub(super) here: Option<String>,
     /// When it was rendered, RFC 3339 in UTC.
     pub(super) time: String,
 }
@@ -173,7 +175,12 @@ fn render_frame(
          <script>{SCRIPT}</script>\n</body>\n</html>\n",
         title_mark(tone),
         match title {
-            "" => escape_name(&head.place),
+            "" => {
+                let link = head.here.as_ref().map_or(String::new(), |link| {
+                    format!(" (<a href=\"{}\">this branch</a>)", escape(link))
+                });
+                format!("{}{link}", escape_name(&head.place))
+            }
             _ => format!("seen from {}", escape_name(&head.place)),
         },
         time = escape(&head.time),
@@ -274,6 +281,7 @@ mod tests {
         let head = PageHead {
             name: "<shop>".into(),
             place: "main".into(),
+            here: None,
             time: "2026-01-31T12:00:00Z".into(),
         };
         let section = Section {

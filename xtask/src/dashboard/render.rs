@@ -42,7 +42,7 @@ pub fn render_target(
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let value = |key: &str| query_value(query, key).unwrap_or_default();
     let now = tools.world.now_seconds();
-    let head = page_head(repo, now);
+    let head = page_head(repo, None, PageTarget::Server, now);
     let subpage = |title: &str, (status, body): (u16, String)| RenderedPage {
         status,
         html: render_subpage(&head, title, &body),
@@ -55,7 +55,9 @@ pub fn render_target(
                 days: value("days").parse().ok().filter(|days| *days > 0),
                 state: value("state"),
             };
-            let (_, sections) = read_sections(repo, is_remote, &filter, PageTarget::Server, tools);
+            let (drift, sections) =
+                read_sections(repo, is_remote, &filter, PageTarget::Server, tools);
+            let head = page_head(repo, drift.as_ref(), PageTarget::Server, now);
             let html = render_page(&head, &sections, "", PageTarget::Server);
             RenderedPage { status: 200, html }
         }

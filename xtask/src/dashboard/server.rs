@@ -308,6 +308,7 @@ fn render_broken_page(root: &Path, path: &str, why: &str, now: i64) -> String {
     let head = PageHead {
         name: name.into_owned(),
         place: root.display().to_string(),
+        here: None,
         time: format_rfc3339(now),
     };
     let (what, command) = match path {

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Child, Command, Stdio};
 
 use crate::testkit::{Lab, Place, port, program, spawn};
@@ -536,4 +537,73 @@ fn the_browser_is_the_one_that_is_named() {
     repo.run(program().as_str(), &words, &[("BROWSER", "/no/where")])
         .success()
         .says("`BROWSER` is `/no/where`, and there is no such program");
+}
+
+#[test]
+fn figures_are_those_of_status() {
+    let lab = Lab::new();
+    let repo = shop(&lab);
+    // A name that is not UTF-8, a worktree whose folder is gone, and a customised file in the conflict of a merge.
+    let old = repo.id("feature/late");
+    let name = std::ffi::OsStr::from_bytes(b"refs/heads/odd-\xff");
+    let done = Command::new("git")
+        .current_dir(&repo.dir)
+        .args(["update-ref".as_ref(), name, old.trim().as_ref()])
+        .status();
+    assert!(done.unwrap().success());
+    repo.git(&["worktree", "add", "-q", "../gone", "feature/late"]);
+    std::fs::remove_dir_all(lab.path("gone").as_str()).unwrap();
+    repo.git(&["branch", "other", "main"]);
+    repo.on_branch("other", |place| place.write("setup/a", "other\n"));
+    repo.git(&["switch", "-q", "feature/own"]);
+    repo.try_git(&["merge", "-q", "other"]);
+    repo.git(&["worktree", "add", "-q", "--detach", "../apart", "main"]);
+    let text = text_of(&repo.xtask(&["dashboard", "--html", "-"]).success().out);
+    let status = repo.xtask(&["status", "--all", "--json"]).success().json();
+    let all = status["branches"].as_array().unwrap();
+    let count = |key: &str| all.iter().filter(|one| one[key].as_u64() > Some(0)).count();
+    let summary = format!("{} of {} branches behind", count("behind"), all.len());
+    assert!(text.contains(&summary) && !text.contains("not inspected"), "{summary}\n{text}");
+    let serving = Serving::start(&repo, &["--port", &port().to_string()]);
+    for state in ["behind", "customised"] {
+        let page = serving.ask(&format!("/?state={state}"));
+        let words = format!("{} of {} branches match", count(state), all.len());
+        assert!(page.contains(&words), "`{words}` in\n{}", text_of(&page));
+    }
+    let page = serving.ask("/");
+    assert!(page.contains("its name is not UTF-8 (<code>git branch -m OLD NEW</code>"), "{page}");
+    assert!(
+        page.contains("feature/late</a> <span class=\"tag\">worktree is gone</span>"),
+        "{page}"
+    );
+    assert!(page.contains("(<a href=\"/branch?n=feature%2Fown\">this branch</a>)"), "{page}");
+}
+
+#[test]
+fn a_file_has_the_details_of_this_branch_and_of_protected_ones_first() {
+    let lab = Lab::new();
+    let repo = lab.repo();
+    let old = repo.head();
+    let long = "n".repeat(150);
+    let names: Vec<String> = (0..150).map(|at| format!("setup/{long}/{at:03}-{long}")).collect();
+    let files: Vec<(&str, Option<&str>)> =
+        names.iter().map(|name| (name.as_str(), Some("new\n"))).collect();
+    repo.canonical(&files);
+    let refs: String = (0..60).map(|at| format!("{old} refs/heads/a-{at:02}\n")).collect();
+    let rest = repo.git(&["for-each-ref", "--format=%(objectname) %(refname)"]);
+    let packed =
+        format!("# pack-refs with: peeled fully-peeled sorted \n{refs}{old} refs/heads/zoo\n");
+    repo.write(".git/packed-refs", sort_refs(&packed, &rest));
+    repo.git(&["switch", "-q", "zoo"]);
+    let page = repo.xtask(&["dashboard", "--html", "-"]).success().out;
+    assert!(page.len() < 1_000_000, "{} bytes", page.len());
+    let detail = |branch: &str| {
+        let begin = page.split(&format!("<h3>{branch}</h3>")).nth(1).unwrap();
+        begin.split("</section>").next().unwrap()
+    };
+    let none = "this file has no room";
+    assert!(!detail("zoo").contains(none) && !detail("main").contains(none));
+    assert!(
+        detail("a-59").contains(none) && detail("a-59").contains("cargo xtask propagate a-59<")
+    );
 }

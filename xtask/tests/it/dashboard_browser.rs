@@ -209,6 +209,18 @@ fn without_scripts_everything_is_there() {
     assert_eq!(browser.eval(AUDIT), json!([]));
     browser.eval("[...document.querySelectorAll('#branches tr')].find((row) => row.innerText.includes('feature/own')).querySelector('td a').click()");
     browser.wait_for("document.querySelector('section.detail:target')?.innerText.includes('this branch has its own version') === true");
+    // The row stays in sight, the details have the focus, and closing them leads back to the row.
+    browser.wait_for(
+        "(() => { const link = document.getElementById('r' + location.hash.slice(1)).getBoundingClientRect(); \
+         return link.top >= 0 && link.bottom <= document.getElementById('details').getBoundingClientRect().top; })()",
+    );
+    assert_eq!(
+        browser.eval("document.activeElement.matches('section.detail:target')"),
+        json!(true)
+    );
+    browser.eval("document.querySelector('section.detail:target .close').click()");
+    browser.wait_for("document.activeElement.innerText === 'feature/own'");
+    assert_eq!(browser.eval("document.querySelector('section.detail:target')"), json!(null));
     assert_eq!(browser.complaints, Vec::<String>::new());
 }
 
