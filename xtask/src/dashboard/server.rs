@@ -55,6 +55,9 @@ const SERVICES_INTERVAL: Duration = Duration::from_secs(2);
 /// How often an open page of a log asks for new lines.
 const LOG_INTERVAL: Duration = Duration::from_millis(500);
 
+/// The paths of pages and events; what a build lacks is answered by the page itself.
+const PATHS: [&str; 7] = ["/", "/branch", "/rules", "/run", "/log", "/events", "/log-events"];
+
 /// How often the server looks whether it should end, and what services use.
 const TICK: Duration = Duration::from_secs(15);
 
@@ -331,8 +334,9 @@ fn answer_request(dashboard: &Arc<Dashboard>, request: &HttpRequest) -> HttpRepl
     match request.path.as_str() {
         // Who asks whose it is does not look at it.
         "/about" => return HttpReply::json(200, &dashboard.owner),
-        "/favicon.ico" => return HttpReply::text(404, "the icon is in the page\n"),
-        _ => dashboard.note_visit(),
+        path if PATHS.contains(&path) => dashboard.note_visit(),
+        // Neither does who looks for something else, e.g. `/favicon.ico`.
+        _ => return HttpReply::text(404, "there is no such page; `/` is the dashboard\n"),
     }
     #[cfg(feature = "services")]
     if query_value(&request.query, "of").is_some_and(|of| of != worktree_key(&dashboard.folders)) {

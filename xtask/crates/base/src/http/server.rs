@@ -8,6 +8,7 @@
 //! GET /status + Host: localhost:8080                               -> 200
 //! GET /status + Host: evil.example                                 -> 403
 //! GET /status + Host: localhost:8080, Origin: http://evil.example  -> 403
+//! GET /status + Host: localhost:8080, Sec-Fetch-Site: cross-site   -> 403, unless a link leads there
 //! ```
 //!
 //! A reply may go on as a stream of server-sent events ([`EventStream`]), until the client or the
@@ -483,6 +484,9 @@ fn parse_request(bytes: &[u8]) -> Result<Option<HttpRequest>, HttpReply> {
     if !origins.map(|origin| origin.value).all(|origin| is_own_origin(origin, host)) {
         return Err(HttpReply::text(403, "only pages of this server may ask it\n"));
     }
+    if is_embedded_elsewhere(request.headers) {
+        return Err(HttpReply::text(403, "pages of other sites may only link to it\n"));
+    }
     if !["GET", "HEAD"].contains(&method) {
         return Err(HttpReply::text(405, "only GET and HEAD are supported\n"));
     }
@@ -495,6 +499,18 @@ fn parse_request(bytes: &[u8]) -> Result<Option<HttpRequest>, HttpReply> {
         path: path.to_owned(),
         query: query.to_owned(),
     }))
+}
+
+/// Returns whether a browser says that a page of another site, or of another port, has asked without leading there: by
+/// an image, a frame or a script. Such a request has no `Origin`.
+fn is_embedded_elsewhere(headers: &[httparse::Header<'_>]) -> bool {
+    let value = |name: &str| {
+        let header = headers.iter().find(|one| one.name.eq_ignore_ascii_case(name));
+        header.map_or(&b""[..], |header| header.value.trim_ascii())
+    };
+    let is_foreign = [&b"cross-site"[..], b"same-site"].contains(&value("sec-fetch-site"));
+    let is_visit = value("sec-fetch-mode") == b"navigate" && value("sec-fetch-dest") == b"document";
+    is_foreign && !is_visit
 }
 
 /// Returns whether an `Origin` header is that of a page of the server at `host`.
@@ -1009,6 +1025,27 @@ mod tests {
                 format!("GET / HTTP/1.1\r\nHost: localhost:{port}\r\nOrigin: {origin}\r\n\r\n");
             let answer = said(port, request.as_bytes());
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{origin}: {answer}");
+        }
+    }
+
+    #[test]
+    fn pages_of_other_sites_lead_here_and_embed_nothing() {
+        let serving = serving(echo);
+        let port = serving.port();
+        for (site, mode, dest, status) in [
+            ("none", "navigate", "document", 200),
+            ("same-origin", "cors", "empty", 200),
+            ("cross-site", "navigate", "document", 200),
+            ("cross-site", "navigate", "iframe", 403),
+            ("cross-site", "no-cors", "image", 403),
+            ("same-site", "no-cors", "script", 403),
+        ] {
+            let request = format!(
+                "GET / HTTP/1.1\r\nHost: localhost:{port}\r\nSec-Fetch-Site: {site}\r\n\
+                 Sec-Fetch-Mode: {mode}\r\nSec-Fetch-Dest: {dest}\r\n\r\n"
+            );
+            let answer = said(port, request.as_bytes());
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{site} {dest}: {answer}");
         }
     }
 }
