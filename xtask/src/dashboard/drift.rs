@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use super::groups::{PathGroup, choose_groups, find_group};
 use xtask_base::error::{Error, Result};
 use xtask_base::path::RepoPath;
-use xtask_base::words::sanitize_line;
+use xtask_base::words::{quote_for_shell, sanitize_line};
 use xtask_git::{
     BranchInUse, CanonicalHistory, Head, Id, Operation, Repo, Tools, TreeEntry, UnusableRef,
     Worktree,
@@ -214,6 +214,14 @@ pub(super) fn read_drift(
     is_remote: bool,
     tools: &Tools<'_>,
 ) -> Result<Drift> {
+    let remote = &context.config.remote;
+    if is_remote && !repo.has_remote(remote) {
+        let hint = format!(
+            "`git remote add {} URL` adds it; without `--remote` the page has the branches of this clone",
+            quote_for_shell(remote)
+        );
+        return Err(Error::unable(format!("there is no remote `{remote}`")).with_hint(hint));
+    }
     let managed = ManagedPaths::new(&context.config, None);
     let tip = context.canonical.commit;
     let once =
@@ -248,7 +256,12 @@ pub(super) fn read_drift(
     branches.sort_by_cached_key(BranchDrift::sort_key);
     let readable = branches.iter().filter(|branch| branch.commit != repo.null_id());
     let states: Vec<BranchState> = readable.map(to_branch_state).collect();
-    let days = count_behind_by_day(repo, context, &once, &states, tools.world.now_seconds());
+    let days = match repo.is_shallow() {
+        true => Err(Error::unable(
+            "the history is cut off in a shallow clone (`git fetch --unshallow`)",
+        )),
+        false => count_behind_by_day(repo, context, &once, &states, tools.world.now_seconds()),
+    };
     Ok(Drift {
         canonical: context.config.branch.clone(),
         commit: tip,

@@ -123,10 +123,10 @@ pub(super) fn render_drift(
         html.push_str(&format!("<span class=\"mark {}\">{count} {name}</span> ", css_class(name)));
     }
     html.push_str("</p>");
-    html.push_str(&render_trend(drift, now));
     if drift.branches.is_empty() && drift.detached.is_empty() {
         return html;
     }
+    html.push_str(&render_trend(drift, now));
     html.push_str(&render_filter(drift, filter, target));
     html.push_str(&render_letters(drift));
     html.push_str(&render_table(drift, filter, now, target));

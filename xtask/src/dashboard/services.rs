@@ -11,7 +11,7 @@ use super::html::{encode_query, escape, escape_message, escape_name, render_fail
 use super::page::{PageTarget, Section, Tone, render_command};
 use super::server::worktree_key;
 use xtask_base::environment::{Environment, format_ago, format_rfc3339};
-use xtask_base::error::Result;
+use xtask_base::error::{Error, Result};
 use xtask_base::words::{format_size, pluralize, quote_for_shell};
 use xtask_base::worktree_paths::WorktreePaths;
 use xtask_config::{DEFAULT_LAYER, Layer, LayerValue};
@@ -279,7 +279,7 @@ fn render_layer(view: &LayerView, samples: &UsageSamples, now: i64, target: Page
         Err(failure) => html.push_str(&format!(
             "<div class=\"trouble\">Its file: {}{}</div>",
             escape_message(&failure.to_string()),
-            render_failure(failure)
+            render_fault(failure, target)
         )),
     }
     html
@@ -336,8 +336,10 @@ fn render_service(
     let log = ServiceLog::new(&view.stack.logs_folder(), &row.service);
     let restarts = describe_restarts(row, &log, now);
     let (memory, cpu) = samples.render(&view.name, row);
-    let run =
-        view.layer.as_ref().map_or_else(|_| String::new(), |layer| describe_service(layer, row));
+    let run = view
+        .layer
+        .as_ref()
+        .map_or_else(|_| String::new(), |layer| describe_service(layer, row, target));
     format!(
         "<tr><th scope=\"row\">{name}<td data-l=\"State\"><span class=\"dot {tone}\"></span>{}{degraded}, {}\
          <td class=\"wrap\" data-l=\"Why\">{}<td class=\"wrap\" data-l=\"What it is\">{run}\
@@ -355,7 +357,7 @@ fn render_service(
 }
 
 /// Renders what a service is for, as its layer says, and its command.
-fn describe_service(layer: &Layer, row: &ServiceStatus) -> String {
+fn describe_service(layer: &Layer, row: &ServiceStatus, target: PageTarget) -> String {
     let name = &row.service;
     let key = format!("service.{name}.description");
     let what = layer.values.iter().find(|value| value.key == key).map(|value| {
@@ -365,7 +367,11 @@ fn describe_service(layer: &Layer, row: &ServiceStatus) -> String {
     let run = layer.services.iter().find(|service| service.name == *name);
     let parts = [
         what.map(|what: String| escape_name(&what)),
-        run.map(|service| format!("<code>{}</code>", escape(&service.run.text))),
+        run.map(|service| match target {
+            PageTarget::Server => service.run.text.clone(),
+            PageTarget::File => shorten_command(&service.run.text),
+        })
+        .map(|run| format!("<code>{}</code>", escape(&run))),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join("<br>")
 }
@@ -450,7 +456,7 @@ fn render_values(layer: &Layer, target: PageTarget) -> String {
     let is_variable = |value: &LayerValue| value.key.split('.').any(|part| part == "env");
     let row = |value: &LayerValue| {
         let text = match target {
-            PageTarget::File if is_variable(value) => "left out".to_owned(),
+            PageTarget::File => shorten_value(value),
             PageTarget::Server if is_variable(value) && may_be_secret(value) => {
                 "left out: it may be secret".to_owned()
             }
@@ -471,6 +477,56 @@ fn render_values(layer: &Layer, target: PageTarget) -> String {
          <th scope=\"col\">From</th></tr></thead><tbody>{rows}</tbody></table></div></details>",
         escape_name(&layer.name)
     )
+}
+
+/// Returns what a file has of a value: any text may be a secret, except of a few keys, and the name of a program.
+fn shorten_value(value: &LayerValue) -> String {
+    let key = value.key.rsplit('.').next().unwrap_or_default();
+    let is_plain = value.text.parse::<f64>().is_ok() || matches!(&value.text[..], "true" | "false");
+    match key {
+        _ if value.key.split('.').any(|part| part == "env") => "left out".to_owned(),
+        "run" => match serde_json::from_str::<String>(&value.text) {
+            Ok(command) => format!("<code>{}</code>", escape(&shorten_command(&command))),
+            Err(_) => "left out".to_owned(),
+        },
+        "needs" | "description" => format!("<code>{}</code>", escape(&value.text)),
+        _ if is_plain => format!("<code>{}</code>", escape(&value.text)),
+        _ => "left out".to_owned(),
+    }
+}
+
+/// Returns the program of a command: its arguments may hold passwords.
+fn shorten_command(command: &str) -> String {
+    let mut words = command.split_whitespace();
+    let program = words.next().unwrap_or_default();
+    match words.next() {
+        // What is more than a name is not shown.
+        _ if program.contains(['=', ':', '"', '\'', '$', '@']) => "…".to_owned(),
+        Some(_) => format!("{program} …"),
+        None => program.to_owned(),
+    }
+}
+
+/// Returns a fault of a file without the values in it; names of keys stay.
+fn shorten_fault(fault: &str) -> String {
+    let parts = fault.split('`').enumerate().map(|(at, part)| {
+        let is_key = ["service.", "deploy."].iter().any(|begin| part.starts_with(begin));
+        if at % 2 == 0 || is_key { part } else { "…" }
+    });
+    parts.collect::<Vec<_>>().join("`")
+}
+
+/// Renders why the file of a layer cannot be read.
+fn render_fault(failure: &Error, target: PageTarget) -> String {
+    match target {
+        PageTarget::Server => render_failure(failure),
+        PageTarget::File => {
+            let faults = failure.details().iter();
+            let faults: String =
+                faults.map(|one| format!("<li>{}", escape_message(&shorten_fault(one)))).collect();
+            format!("<ul>{faults}</ul>")
+        }
+    }
 }
 
 /// Renders the last values of something as a small line; `most` fills the height.
@@ -505,6 +561,23 @@ mod tests {
         let shown = shorten_error(answered, PageTarget::File);
         assert_eq!(shown, "health check failed: /health answers 200 …");
         assert_eq!(shorten_error("exited with code 1", PageTarget::File), "exited with code 1");
+    }
+
+    #[test]
+    fn a_file_has_names_and_numbers_of_a_layer_and_no_other_values() {
+        assert_eq!(shorten_command("psql postgres://u:secret@h/db"), "psql …");
+        assert_eq!(shorten_command("bin/api"), "bin/api");
+        assert_eq!(shorten_command("TOKEN=secret bin/api"), "…");
+        let fault = "deployment/a.toml:4: `service.b.env.A` has `secret`; see `x`";
+        assert_eq!(shorten_fault(fault), "deployment/a.toml:4: `service.b.env.A` has `…`; see `…`");
+        let value = |key: &str, text: &str| {
+            let (key, text, file) = (key.to_owned(), text.to_owned(), "f".to_owned());
+            shorten_value(&LayerValue { key, text, file, line: 1 })
+        };
+        assert_eq!(value("service.a.port", "8100"), "<code>8100</code>");
+        assert_eq!(value("service.a.env.PORT", "8100"), "left out");
+        assert_eq!(value("service.a.live.http", "\"http://u:secret@h/\""), "left out");
+        assert_eq!(value("service.a.run", "\"sh -c 'secret'\""), "<code>sh …</code>");
     }
 
     #[test]

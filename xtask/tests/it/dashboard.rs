@@ -190,6 +190,8 @@ fn branches_of_the_remote_are_shown_where_there_are_no_others() {
     let text = text_of(&clone.xtask(&["dashboard", "--remote", "--html", "-"]).success().out);
     assert!(text.contains("feature/late") && text.contains("as last fetched"), "{text}");
     assert!(text.contains("cargo xtask propagate --remote --push"), "{text}");
+    let text = text_of(&repo.xtask(&["dashboard", "--remote", "--html", "-"]).success().out);
+    assert!(text.contains("there is no remote") && !text.contains("each day"), "{text}");
 }
 
 #[test]

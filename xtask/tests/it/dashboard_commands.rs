@@ -130,6 +130,7 @@ fn what_a_protected_branch_and_all_branches_get_is_said_as_it_is() {
     }
     let page = page_of(&shallow);
     let drift = section(&page, "drift");
+    assert!(drift.contains("each day is not known: the history is cut off"), "{drift}");
     assert!(
         drift.contains("This clone is shallow") && drift.contains("git fetch --unshallow<"),
         "{drift}"
