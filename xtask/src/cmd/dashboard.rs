@@ -74,10 +74,10 @@ fn check_target(file: &Path) -> Result<()> {
         }
     }
     match std::fs::symlink_metadata(file) {
-        Ok(meta) if meta.is_file() && meta.len() > 0 && !is_page(file)? => {
-            Err(Error::usage(format!("`{}` exists and is no page of `dashboard`", file.display()))
-                .with_hint("choose another name, or remove it first: it would be replaced"))
-        }
+        Ok(meta) if meta.is_file() && meta.len() > 0 && !is_page(file)? => Err(Error::usage(
+            format!("`{}` exists and was not written by `cargo xtask dashboard`", file.display()),
+        )
+        .with_hint("choose another name, or remove it first: it would be replaced")),
         Ok(meta) if !meta.is_file() => {
             Err(Error::usage(format!("`{}` is not a regular file", file.display()))
                 .with_hint("`--html FILE` names the file to write, `--html -` is stdout"))

@@ -50,7 +50,12 @@ pub(super) fn render_checks(repo: &Repo, now: i64, target: PageTarget) -> Sectio
     let Some((last, words)) = describe_last_run(repo, repo.root()) else {
         let body = match runs.is_empty() {
             true => render_command("cargo xtask validate"),
-            false => render_table(&statistics) + &render_runs(&runs, now, target),
+            false => format!(
+                "<p>Other worktrees have these results; this validates here:</p>{}{}{}",
+                render_command("cargo xtask validate"),
+                render_table(&statistics),
+                render_runs(&runs, now, target)
+            ),
         };
         return section(Tone::Off, "nothing was validated in this worktree yet".to_owned(), body);
     };

@@ -21,7 +21,9 @@ use xtask_sync::branch_overview::BranchReader;
 use xtask_sync::classify::{PathClass, classify_path};
 use xtask_sync::context::SyncContext;
 use xtask_sync::managed::ManagedPaths;
+use xtask_sync::overlay;
 use xtask_sync::pins::PinMark;
+use xtask_sync::plan::PlannedPath;
 use xtask_sync::run::{SyncInspection, SyncOptions, inspect_checkout};
 use xtask_sync::scan::ScanDepth;
 use xtask_sync::upstream::is_sync_commit;
@@ -424,11 +426,18 @@ fn inspect_worktree(
         inspect_checkout(repo, context.clone(), &options, ScanDepth::Everything, tools)?;
     let SyncInspection::Planned(planned) = inspection else { return Ok(Vec::new()) };
     let differing = planned.plan.items.iter().filter(|item| item.class != PathClass::InSync);
-    let path = |item: &xtask_sync::plan::PlannedPath| PathDrift {
+    let overlay = overlay::read_overlay(repo)?.paths;
+    let reason = |item: &PlannedPath| match overlay.contains_key(item.path()) {
+        true => {
+            format!("{}: `sync --no-commit` has written it, and no commit has it", item.reason())
+        }
+        false => item.reason(),
+    };
+    let path = |item: &PlannedPath| PathDrift {
         path: item.path().clone(),
         group: 0,
         class: item.class,
-        reason: item.reason(),
+        reason: reason(item),
         head: item.state.head,
         is_canonical: item.state.canonical.is_some(),
         pin: item.state.pin.clone().filter(|_| item.class == PathClass::Pinned),

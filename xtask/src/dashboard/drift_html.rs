@@ -31,6 +31,17 @@ const SHOWN_CLASSES: [(PathClass, &str); 7] = [
     (PathClass::Excluded, "excluded"),
 ];
 
+/// What the words of the section mean.
+const WORDS: &str = "<details id=\"words\"><summary>What the words mean</summary><dl class=\"paths\">\
+    <dt>canonical<dd>the version of the canonical branch, which counts on every branch\
+    <dt>managed<dd>a path that is to be the same on every branch, by the list in <code>setup/sync.toml</code>\
+    <dt>behind<dd>an older canonical version, or none yet: a sync updates it\
+    <dt>customised<dd>a version that the branch itself has committed: a sync keeps it\
+    <dt>edited, untracked<dd>changes in a worktree that are not committed: a sync keeps them\
+    <dt>pinned<dd>kept as it is on this branch until a day, by <code>cargo xtask pin</code>\
+    <dt>unknown<dd>not to be decided, as the clone is shallow\
+    </dl></details>";
+
 /// The states of a whole branch that is in no class.
 const IN_SYNC: &str = "in sync";
 const NOT_INSPECTED: &str = "not inspected";
@@ -130,6 +141,7 @@ pub(super) fn render_drift(
     html.push_str(&render_filter(drift, filter, target));
     html.push_str(&render_letters(drift));
     html.push_str(&render_table(drift, filter, now, target));
+    html.push_str(WORDS);
     html
 }
 
@@ -529,7 +541,7 @@ pub(super) fn render_operation(of: &BranchOperation, is_current: bool) -> String
 
 /// Returns how a command about a branch begins: where the branch is, or after it is checked out here.
 pub(super) fn command_prefix(branch: &BranchDrift) -> String {
-    let name = quote_word(branch.name.as_bytes());
+    let name = quote_argument(&branch.name);
     match &branch.worktree {
         Some(_) if branch.is_current => "cargo xtask".to_owned(),
         Some(_) if branch.is_worktree_gone => {
@@ -538,6 +550,12 @@ pub(super) fn command_prefix(branch: &BranchDrift) -> String {
         Some(root) => format!("cargo xtask -C {}", quote_word(root.as_os_str().as_bytes())),
         None => format!("git switch {name} && cargo xtask"),
     }
+}
+
+/// Quotes the name of a branch as an argument: what begins like an option is none.
+fn quote_argument(name: &str) -> String {
+    let word = quote_word(name.as_bytes());
+    if name.starts_with('-') { format!("-- {word}") } else { word }
 }
 
 /// Returns the commands that would bring a branch up to date, each with what it does.
@@ -586,9 +604,7 @@ fn list_commands(branch: &BranchDrift, canonical: &str, is_remote: bool) -> Vec<
 
 /// Returns the command that brings a branch up to date, and what it does.
 pub(super) fn update_command(branch: &BranchDrift, is_remote: bool) -> (String, String) {
-    let name = quote_word(branch.name.as_bytes());
-    // What begins like an option is none.
-    let named = if branch.name.starts_with('-') { format!("-- {name}") } else { name };
+    let named = quote_argument(&branch.name);
     // From a worktree that is gone git has to be told first.
     let forget = if branch.is_worktree_gone { "git worktree prune && " } else { "" };
     let remote = if is_remote { " --remote --push" } else { "" };

@@ -62,6 +62,13 @@ pub(super) fn escape_message(text: &str) -> String {
     html
 }
 
+/// Renders a time, `2026-01-31T12:00:00Z`, for people: `2026-01-31 12:00:00 UTC`.
+#[must_use]
+pub(super) fn render_time(time: &str) -> String {
+    let words = time.replace('T', " ").replace('Z', " UTC");
+    format!("<time datetime=\"{}\">{}</time>", escape(time), escape(&words))
+}
+
 /// Renders why something cannot be shown: each fault, and what to do about it.
 #[must_use]
 pub(super) fn render_failure(failure: &Error) -> String {
@@ -72,6 +79,7 @@ pub(super) fn render_failure(failure: &Error) -> String {
     format!("{faults}{}", hints.collect::<String>())
 }
 
+#[cfg(any(feature = "checks", feature = "services"))]
 /// Removes the sequences by which programs colour their output (ECMA-48, `CSI … m`), which a page does not show.
 pub(super) fn strip_colours(text: &str) -> String {
     let mut rest = text;
@@ -192,6 +200,7 @@ mod tests {
         }
     }
 
+    #[cfg(any(feature = "checks", feature = "services"))]
     #[test]
     fn colours_are_left_out() {
         assert_eq!(strip_colours("\u{1b}[1;31mred\u{1b}[0m \u{1b}[2J"), "red \u{1b}[2J");

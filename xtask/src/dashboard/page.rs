@@ -5,7 +5,7 @@
 
 use xtask_base::digest;
 
-use super::html::{escape, escape_name};
+use super::html::{escape, escape_name, render_time};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -169,7 +169,7 @@ fn render_frame(
          <meta name=\"color-scheme\" content=\"light dark\">\n{GENERATOR}\n<title>{}{window}</title>\n\
          <link rel=\"icon\" href=\"{mark}\">\n<style>{STYLE}</style>\n</head>\n<body>\n\
          <a class=\"skip\" href=\"#main\">Skip to the content</a>\n\
-         <header><h1>{heading}</h1><p class=\"where\">{} · as of <time datetime=\"{time}\">{time}</time>{reload}</p></header>\n\
+         <header><h1>{heading}</h1><p class=\"where\">{} · as of {time}{reload}</p></header>\n\
          <main id=\"main\">{body}</main>\n\
          <footer><p>This page only shows. What changes something is a command to copy.</p></footer>\n\
          <script>{SCRIPT}</script>\n</body>\n</html>\n",
@@ -183,7 +183,7 @@ fn render_frame(
             }
             _ => format!("seen from {}", escape_name(&head.place)),
         },
-        time = escape(&head.time),
+        time = render_time(&head.time),
     )
 }
 

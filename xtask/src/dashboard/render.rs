@@ -17,6 +17,7 @@ use super::rules::render_all_rules;
 use super::service_log::ShownLog;
 use super::{page_head, read_sections};
 use xtask_base::error::Error;
+use xtask_base::words::pluralize;
 use xtask_git::{Repo, Tools};
 use xtask_sync::context;
 use xtask_sync::why::explain_commit_path;
@@ -151,7 +152,12 @@ fn render_branch_page(
         ));
     }
     if paths.len() > MAX_EXPLAINED {
-        html.push_str(&format!("<p class=\"soft\">And {} more.</p>", paths.len() - MAX_EXPLAINED));
+        let rest = paths.len() - MAX_EXPLAINED;
+        let command = render_command(&format!("{there} status -v"));
+        html.push_str(&format!(
+            "<p>And {}; this lists all:</p>{command}",
+            pluralize(rest, "more path")
+        ));
     }
     html.push_str(&render_diffs(repo, context.canonical.commit, &branch));
     (200, html)
@@ -173,7 +179,12 @@ fn render_diffs(repo: &Repo, canonical: xtask_git::Id, branch: &BranchDrift) -> 
         html.push_str(&render_diff(repo, canonical, branch.commit, &path.path));
     }
     if paths.len() > MAX_DIFFS {
-        html.push_str(&format!("<p class=\"soft\">And {} more.</p>", paths.len() - MAX_DIFFS));
+        let rest = paths.len() - MAX_DIFFS;
+        let command = render_command(&format!("{} diff", command_prefix(branch)));
+        html.push_str(&format!(
+            "<p>And {}; this shows all:</p>{command}",
+            pluralize(rest, "more path")
+        ));
     }
     html
 }

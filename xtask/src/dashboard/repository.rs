@@ -100,7 +100,7 @@ pub(super) fn render_backups(repo: &Repo, now: i64, target: PageTarget) -> Resul
             body.push_str(&format!("<p>And {} more:</p>", lines.len() - MAX_BACKUPS));
             body.push_str(&render_command("cargo xtask backup --list"));
         }
-    } else if target == PageTarget::Server {
+    } else if target == PageTarget::Server && repo.resolve_ref("HEAD")?.is_some() {
         body.push_str(&render_command("cargo xtask backup"));
     }
     Ok(Section { id: "backups", title: "Backups", tone, summary, body })

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::html::escape_message;
 #[cfg(feature = "services")]
-use super::html::query_value;
+use super::html::{query_value, render_time};
 use super::page::{PageHead, PageTarget, content_policy, render_command, render_subpage};
 #[cfg(feature = "services")]
 use super::service_log::ShownLog;
@@ -379,7 +379,11 @@ fn follow_services(dashboard: &Arc<Dashboard>) -> HttpReply {
         };
         let data = serde_json::to_string(&event).ok()?;
         // The time alone is no news.
-        let shown = data.replace(&format_rfc3339(dashboard.world.now_seconds()), "");
+        let time = render_time(&format_rfc3339(dashboard.world.now_seconds()));
+        let shown = match serde_json::to_string(&time) {
+            Ok(time) => data.replace(time.trim_matches('"'), ""),
+            Err(_) => data.clone(),
+        };
         let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
         if *last == shown {
             return None;

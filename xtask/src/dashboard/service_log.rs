@@ -74,7 +74,7 @@ impl ShownLog {
         };
         if search.is_empty() {
             html.push_str(&format!(
-                "<p class=\"soft\">The last {} of {}, and new ones as they come.</p>",
+                "<p class=\"soft\">The last {} of {}, and new ones as they come. Times are UTC.</p>",
                 pluralize(lines.len(), "line"),
                 format_size(end)
             ));
@@ -85,7 +85,7 @@ impl ShownLog {
                 String::new()
             };
             html.push_str(&format!(
-                "<p role=\"status\">{} with <code>{}</code>{part}. <a href=\"/log?layer={layer}&amp;service={service}\">Show the end</a></p>",
+                "<p role=\"status\">{} with <code>{}</code>{part}; times are UTC. <a href=\"/log?layer={layer}&amp;service={service}\">Show the end</a></p>",
                 pluralize(lines.len(), "line"),
                 escape(search)
             ));

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::html::{encode_query, escape, escape_message, escape_name, render_failure};
+use super::html::{encode_query, escape, escape_message, escape_name, render_failure, render_time};
 use super::page::{PageTarget, Section, Tone, render_command};
 use super::server::worktree_key;
 use xtask_base::environment::{Environment, format_ago, format_rfc3339};
@@ -184,8 +184,8 @@ pub(super) fn render_services(
         PageTarget::File => String::new(),
     };
     body.push_str(&format!(
-        "<p class=\"soft\" id=\"services-time\"{events}>As of <time datetime=\"{time}\">{time}</time>.</p>",
-        time = format_rfc3339(now)
+        "<p class=\"soft\" id=\"services-time\"{events}>As of {}.</p>",
+        render_time(&format_rfc3339(now))
     ));
     Section { id: "services", title: "Services", tone, summary, body }
 }

@@ -130,7 +130,7 @@ fn the_file_has_every_branch_and_needs_nothing_else() {
     // A page is written again, and nothing else is replaced.
     repo.xtask(&["dashboard", "--html", "page.html"]).success().says("page.html written");
     repo.write("notes.html", "<p>mine\n");
-    repo.xtask(&["dashboard", "--html", "notes.html"]).status(2).says("is no page of `dashboard`");
+    repo.xtask(&["dashboard", "--html", "notes.html"]).status(2).says("was not written by");
     assert_eq!(repo.read("notes.html"), "<p>mine\n");
     assert!(repo.read("page.html").contains("feature/late"));
 }
@@ -157,6 +157,10 @@ fn a_repository_that_has_nothing_is_shown_as_it_is() {
     let bare = lab.repo_with("empty", &[]);
     let page = text_of(&bare.xtask(&["dashboard", "--html", "-"]).success().out);
     assert!(page.contains("there is no canonical branch"), "{page}");
+    assert!(page.contains("make the first commit, and then  cargo xtask setup"), "{page}");
+    let serving = Serving::start(&bare, &["--port", &port().to_string()]);
+    assert!(!serving.ask("/").contains("cargo xtask backup<"));
+    drop(serving);
     let plain = lab.repo_with("plain", &[("src/a", "a\n")]);
     let page = text_of(&plain.xtask(&["dashboard", "--html", "-"]).success().out);
     for words in ["there is no canonical branch", "nothing is backed up", "Needs attention"] {
@@ -248,7 +252,7 @@ fn the_server_shows_pages_and_refuses_strangers() {
     let branch = serving.ask("/branch?n=feature%2Fown");
     for words in [
         "managed: <code>[managed] include</code> has <code>/setup/</code>",
-        "last change here",
+        "last change on it",
         "<span class=\"del\">-a2</span>",
         "<span class=\"add\">+mine &lt;b&gt;&amp;</span>",
         "cargo xtask why setup/a",

@@ -90,9 +90,10 @@ pub fn missing_canonical_error(repo: &Repo, names: &CanonicalNames) -> Error {
         .with_hint(format!(
             "if the remote has it: `cargo xtask sync --fetch`, or `git fetch {remote} {branch}`"
         ))
-        .with_hint(
-            "if it does not exist yet: `cargo xtask setup` creates it from the current commit",
-        )
+        .with_hint(match repo.resolve_ref("HEAD") {
+            Ok(None) => "if it does not exist yet: make the first commit, and then `cargo xtask setup` creates it",
+            _ => "if it does not exist yet: `cargo xtask setup` creates it from the current commit",
+        })
 }
 
 /// Lists the other remotes that have a fetched branch of the canonical name.

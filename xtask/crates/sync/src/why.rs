@@ -58,7 +58,8 @@ pub fn explain_path(
         let (decision, is_anywhere) = explain_decision(repo, context, path, tools)?;
         lines.extend(decision);
         let tip = repo.head()?.commit;
-        lines.extend(explain_history(repo, context, tip, path, is_anywhere, tools)?);
+        let own = "last change here";
+        lines.extend(explain_history(repo, context, (own, tip), path, is_anywhere, tools)?);
     }
     Ok(join_lines(&lines))
 }
@@ -75,7 +76,8 @@ pub fn explain_commit_path(
 ) -> Result<Vec<String>> {
     let managed = ManagedPaths::new(&context.config, branch);
     let mut lines = vec![describe_rule(&managed, path, false, branch)];
-    let history = explain_history(repo, context, tip, path, true, tools)?;
+    let own = "last change on it";
+    let history = explain_history(repo, context, (own, tip), path, true, tools)?;
     lines.extend(history.iter().map(|line| strip_styles(line)));
     Ok(lines)
 }
@@ -179,11 +181,11 @@ fn explain_item(repo: &Repo, item: &PlannedPath) -> Vec<String> {
     std::iter::once(decision).chain(versions).collect()
 }
 
-/// Returns the lines about the last commits from `tip` that changed a path.
+/// Returns the lines about the last commits that changed a path: from a tip, which `own` says, and the canonical one.
 fn explain_history(
     repo: &Repo,
     context: &SyncContext,
-    tip: Id,
+    (own, tip): (&str, Id),
     path: &RepoPath,
     is_anywhere: bool,
     tools: &Tools<'_>,
@@ -206,7 +208,7 @@ fn explain_history(
     let (changed, synced) = find(tip)?;
     let (canonical, _) = find(context.canonical.commit)?;
     Ok([
-        format!("last change here       {}", describe(changed)),
+        format!("{own:<21}  {}", describe(changed)),
         format!("last canonical change  {}", describe(canonical)),
         format!("last synced            {}", describe(synced)),
     ])
