@@ -42,6 +42,9 @@ const WORDS: &str = "<details id=\"words\"><summary>What the words mean</summary
     <dt>unknown<dd>not to be decided, as the clone is shallow\
     </dl></details>";
 
+/// After how many branches whose details had no room none is tried any more: rendering hundreds takes a while.
+const MAX_MISSES: usize = 10;
+
 /// The states of a whole branch that is in no class.
 const IN_SYNC: &str = "in sync";
 const NOT_INSPECTED: &str = "not inspected";
@@ -439,7 +442,7 @@ pub(super) fn render_details(drift: &Drift, now: i64, room: usize) -> String {
         frame(id, row_anchor(branch, *at), &branch.name, "").len()
     };
     let least: usize = shown.iter().map(size).chain(bodies.iter().map(String::len)).sum();
-    let mut left = room.saturating_sub(least);
+    let (mut left, mut misses) = (room.saturating_sub(least), 0);
     let mut order: Vec<usize> = (0..shown.len()).collect();
     order.sort_by_key(|at| (!shown[*at].2.is_current, !shown[*at].2.is_protected));
     for at in order {
@@ -448,6 +451,11 @@ pub(super) fn render_details(drift: &Drift, now: i64, room: usize) -> String {
         if more <= left {
             left -= more;
             bodies[at] = body;
+        } else {
+            misses += 1;
+            if misses > MAX_MISSES {
+                break;
+            }
         }
     }
     let all = shown.into_iter().zip(bodies);
