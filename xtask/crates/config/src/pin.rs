@@ -170,11 +170,10 @@ pub fn check_reason(text: &str) -> Result<String, String> {
         return Err("is empty".to_owned());
     }
     if let Some((at, c)) = reason.chars().enumerate().find(|(_, c)| is_unsafe_char(*c)) {
-        let what = match c {
-            '\n' | '\r' => "more than one line".to_owned(),
-            _ => format!("U+{:04X}, which no terminal shows,", u32::from(c)),
-        };
-        return Err(format!("has {what} after {at} characters"));
+        return Err(match c {
+            '\n' | '\r' => "has more than one line".to_owned(),
+            _ => format!("has U+{:04X}, which is not shown, as character {}", u32::from(c), at + 1),
+        });
     }
     let length = reason.chars().count();
     if length > MAX_REASON {
@@ -340,7 +339,7 @@ mod tests {
             ("since = 2026", "since = 9999", "p.toml:7: `since` must be before 9999"),
             ("until = 2026-12-30", "untl = 2026-12-30", "p.toml:4: unknown key `untl`"),
             ("reason = \"x\"", "reason = \"\"", "p.toml:5: `reason` must not be empty"),
-            ("reason = \"x\"", "reason = \"a\\nb\"", "p.toml:5: `reason` has control characters"),
+            ("reason = \"x\"", "reason = \"a\\nb\"", "p.toml:5: `reason` has more than one line"),
             ("path = \"setup/a\"", "path = \"/setup/a\"", "p.toml:3: `path` must be a path"),
             ("path = \"setup/a\"", "path = \"setup/../a\"", "p.toml:3: `path` must be a path"),
             ("path = \"setup/a\"", "path = \"setup/\"", "p.toml:3: `path` must be a path"),
