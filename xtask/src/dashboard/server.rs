@@ -256,7 +256,7 @@ impl Dashboard {
         let reply = match run {
             _ if !self.folders.root.is_dir() => failed("the worktree is gone"),
             Ok(done) if done.status.success() => {
-                read_page(&done.stdout_bytes).unwrap_or_else(|| failed("unexpected output"))
+                read_page(done.stdout_bytes).unwrap_or_else(|| failed("unexpected output"))
             }
             Ok(done) => failed(&done.stderr),
             Err(_) if is_late => {
@@ -294,10 +294,11 @@ impl Dashboard {
 }
 
 /// Reads what `--render` prints: the status on the first line, and the page.
-fn read_page(output: &[u8]) -> Option<HttpReply> {
+fn read_page(mut output: Vec<u8>) -> Option<HttpReply> {
     let end = output.iter().position(|byte| *byte == b'\n')?;
     let status = std::str::from_utf8(&output[..end]).ok()?.parse().ok()?;
-    Some(to_reply(status, output[end + 1..].to_vec()))
+    output.drain(..=end);
+    Some(to_reply(status, output))
 }
 
 fn to_reply(status: u16, html: Vec<u8>) -> HttpReply {

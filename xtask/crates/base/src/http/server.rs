@@ -172,7 +172,7 @@ impl HttpReply {
         HttpReply::new(status, "text/html; charset=utf-8", page.as_bytes().to_vec())
     }
 
-    fn to_bytes(&self, with_body: bool) -> Vec<u8> {
+    fn head(&self) -> Vec<u8> {
         let mut head = format!(
             "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nConnection: close\r\n\
              Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
@@ -193,11 +193,7 @@ impl HttpReply {
             head.push_str("Allow: GET, HEAD\r\n");
         }
         head.push_str("\r\n");
-        let mut bytes = head.into_bytes();
-        if with_body {
-            bytes.extend_from_slice(&self.body);
-        }
-        bytes
+        head.into_bytes()
     }
 }
 
@@ -396,7 +392,8 @@ fn serve_connection(stream: Arc<TcpStream>, slot: &ConnectionSlot, answer: &Requ
     };
     // However long the handler took, the reply has its own time.
     stream.set_deadline(Deadline::after(CONNECTION_TIMEOUT));
-    let is_sent = stream.write_all(&reply.to_bytes(with_body)).is_ok();
+    let body = if with_body { &reply.body[..] } else { &[] };
+    let is_sent = stream.write_all(&reply.head()).and_then(|()| stream.write_all(body)).is_ok();
     if let (Some(events), true, true) = (&reply.events, is_sent, with_body) {
         send_events(&mut stream, events);
         stream.reset_when_closed();
