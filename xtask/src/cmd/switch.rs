@@ -4,7 +4,7 @@ use super::session::Session;
 use super::{CommandResult, SUCCESS};
 use crate::cli::SwitchArgs;
 use xtask_base::error::{Error, ErrorKind, Result};
-use xtask_base::words::pluralize;
+use xtask_base::words::{pluralize, quote_for_shell};
 use xtask_git::Repo;
 use xtask_report as report;
 use xtask_sync::overlay;
@@ -70,6 +70,8 @@ fn check_branch(repo: &Repo, branch: &str) -> Result<()> {
     if is_there {
         return Ok(());
     }
-    Err(Error::usage(format!("no such branch: `{branch}`"))
-        .with_hint(format!("`git branch -a` lists all; `git switch -c {branch}` creates it")))
+    Err(Error::usage(format!("no such branch: `{branch}`")).with_hint(format!(
+        "`git branch -a` lists all; `git switch -c {}` creates it",
+        quote_for_shell(branch)
+    )))
 }

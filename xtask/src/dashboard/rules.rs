@@ -113,7 +113,7 @@ pub(super) fn render_all_rules(repo: &Repo, context: &SyncContext, now: i64) -> 
         (1, 0) => format!("<p class=\"summary\">1 of {all} breaks its rule</p>"),
         (_, 0) => format!("<p class=\"summary\">{broken} of {all} break their rule</p>"),
         _ => format!(
-            "<p class=\"summary\">{broken} broken rules in {all}; {unknown} could not be checked</p>"
+            "<p class=\"summary\">{broken} of {all} break a rule; {unknown} could not be checked</p>"
         ),
     };
     let found: Vec<&CheckedBranch> =

@@ -1,17 +1,13 @@
 //! What is said about pins where a person would not think of them: before an overlay goes, when a pin has ended, when it
 //! has no effect, and when nobody else knows of it.
 
-use crate::pins::{class_of, own, pin, two_clones, write_pin};
+use crate::pins::{class_of, overlay_and_fetched_pin, own, pin, two_clones, write_pin};
 use crate::testkit::{Lab, trace};
 
 #[test]
 fn a_look_tells_that_an_overlay_at_a_pinned_path_will_go() {
     let lab = Lab::new();
-    let (repo, two) = two_clones(&lab);
-    repo.xtask(&["sync", "--no-commit"]).success();
-    pin(&two, "setup/b").success();
-    two.git(&["push", "-q"]);
-    repo.git(&["fetch", "-q"]);
+    let (repo, _) = overlay_and_fetched_pin(&lab);
     let before = trace(repo.dir.as_std_path());
     let told = "wrote is at a pinned path: `setup/b`; the next sync restores";
     for words in
@@ -195,11 +191,7 @@ fn an_end_that_was_not_pushed_ends_no_pin_at_the_remote() {
 #[test]
 fn force_keeps_an_overlay_that_was_there_before_the_pin() {
     let lab = Lab::new();
-    let (repo, two) = two_clones(&lab);
-    repo.xtask(&["sync", "--no-commit"]).success();
-    pin(&two, "setup/b").success();
-    two.git(&["push", "-q"]);
-    repo.git(&["fetch", "-q"]);
+    let (repo, _) = overlay_and_fetched_pin(&lab);
     let told = "the next sync restores";
     repo.xtask(&["sync", "--no-commit", "--force", "setup/b", "--dry-run"]).never_says(told);
     for _ in 0..2 {
@@ -256,6 +248,7 @@ fn a_broken_ref_elsewhere_neither_stops_propagate_nor_silences_a_note() {
     repo.git(&["push", "-q", "origin", "feature:other", "feature:gone"]);
     repo.git(&["fetch", "-q"]);
     write_pin(&repo, "gone", "setup/b", "2999-01-01");
+    write_pin(&repo, "broken", "setup/new", "2999-01-01");
     let told = "`setup/b` is pinned for `gone` in this commit";
     for (name, content) in
         [("other", "1234567890123456789012345678901234567890\n"), ("gone", ""), ("other", "")]
@@ -265,6 +258,7 @@ fn a_broken_ref_elsewhere_neither_stops_propagate_nor_silences_a_note() {
             repo.xtask(&["pin", "--list", "--all"]).success();
         }
     }
+    repo.write(".git/refs/heads/broken", "");
     repo.xtask(&["sync", "--dry-run"]).success().says(told);
     repo.git(&["switch", "-q", "main"]);
     repo.xtask(&["propagate", "--dry-run", "feature"]).success().says(told).never_says("undo");

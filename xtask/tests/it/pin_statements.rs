@@ -6,7 +6,7 @@ use xtask_base::path::RepoPath;
 use xtask_config::Pin;
 
 use crate::crash::{Fault, plain_sync, run_with};
-use crate::pins::{class_of, own, pin, two_clones, write_pin};
+use crate::pins::{class_of, overlay_and_fetched_pin, own, pin, two_clones, write_pin};
 use crate::testkit::{Lab, Place};
 
 /// Commits a statement about `setup/b` of `feature`, the `order`th ever made.
@@ -318,11 +318,7 @@ fn a_fault_while_an_overlay_goes_tells_what_sync_has_done() {
 #[test]
 fn undo_takes_an_overlay_off_a_pinned_path_and_a_sync_off_one_pinned_elsewhere() {
     let lab = Lab::new();
-    let (repo, two) = two_clones(&lab);
-    repo.xtask(&["sync", "--no-commit"]).success();
-    pin(&two, "setup/b").success();
-    two.git(&["push", "-q"]);
-    repo.git(&["fetch", "-q"]);
+    let (repo, _) = overlay_and_fetched_pin(&lab);
     pin(&repo, "setup/b").status(3).says("`cargo xtask undo` takes that back");
     repo.xtask(&["undo"]).success();
     assert_eq!(repo.read("setup/b"), "b1\n");
@@ -486,7 +482,7 @@ fn what_cannot_be_replaced_is_said_and_blocks_nothing() {
     repo.xtask(&["unpin", "setup/b"])
         .status(2)
         .says("cannot be replaced")
-        .says("git rm .sync-pins/");
+        .says("git rm -- .sync-pins/");
     pin(&repo, "setup/b").status(2).says("`since` must be before 9999");
     assert_eq!(repo.scene(), before);
 }

@@ -790,6 +790,16 @@ pub(crate) fn two_clones(lab: &Lab) -> (Place<'_>, Place<'_>) {
     (repo, two)
 }
 
+/// An overlay, and a pin of one of its paths that a colleague has made and that was fetched.
+pub(crate) fn overlay_and_fetched_pin(lab: &Lab) -> (Place<'_>, Place<'_>) {
+    let (repo, two) = two_clones(lab);
+    repo.xtask(&["sync", "--no-commit"]).success();
+    pin(&two, "setup/b").success();
+    two.git(&["push", "-q"]);
+    repo.git(&["fetch", "-q"]);
+    (repo, two)
+}
+
 /// As a power failure leaves it. Git lists the other refs, and takes the branch for one without a fetched upstream.
 #[test]
 fn a_broken_ref_of_the_upstream_counts_as_not_fetched() {

@@ -18,7 +18,7 @@ use super::retry::MAX_ATTEMPTS;
 use super::source::{SourceBranch, find_source_branch};
 use super::source_changes::{SourceChanges, build_summary, find_source_changes};
 use xtask_base::error::{Error, Result};
-use xtask_base::words::join_names;
+use xtask_base::words::{join_names, quote_for_shell};
 use xtask_git::Tools;
 use xtask_git::{Id, PushStatus, RefPush, Repo};
 use xtask_sync::context::{self, SyncContext};
@@ -201,7 +201,8 @@ fn check_source_is_fresh(
         "local `{name}` is behind the state that was last extracted; nothing was changed"
     ))
     .with_hint(format!(
-        "`git fetch` updates it; if `{name}` was rebased, `git switch {name}` selects this state"
+        "`git fetch` updates it; if `{name}` was rebased, `git switch {}` selects this state",
+        quote_for_shell(name)
     )))
 }
 

@@ -164,7 +164,7 @@ impl BranchRow {
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 
-    /// Adds to the reason what is to be said besides.
+    /// Adds notes to the reason.
     pub(super) fn add_reasons(&mut self, notes: Vec<String>) {
         let parts: Vec<String> = self.reason.take().into_iter().chain(notes).collect();
         self.reason = (!parts.is_empty()).then(|| parts.join("; "));

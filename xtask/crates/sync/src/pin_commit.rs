@@ -82,10 +82,9 @@ pub fn change_pins(
     };
     report.commit = Some(done.commit.to_string());
     report.undo = done.backup;
-    report.push = match &head.branch {
-        Some(name) => reader.describe_push(&context, name, done.commit)?,
-        None => None,
-    };
+    // The pin is committed: what cannot be told of the upstream is no failure of that.
+    let push = |name: &String| reader.describe_push(&context, name, done.commit).ok()?;
+    report.push = head.branch.as_ref().and_then(push);
     Ok(report)
 }
 

@@ -328,12 +328,12 @@ fn check_size(edit: &PinEdit, reader: &PinReader<'_>, target: &PinTarget) -> Res
         if let Err(fault) = Pin::parse(&source, text.as_bytes()) {
             let why = fault.details().first().map_or(fault.message(), String::as_str).to_owned();
             let there = target.about(path).into_iter().filter(|one| one.home == target.home);
-            let others: Vec<String> = there.map(|one| one.file.to_string()).collect();
+            let others: Vec<String> = there.map(|one| one.file.quote_as_pathspec()).collect();
             return Err(Error::usage(format!(
                 "what there is about `{path}` cannot be replaced; nothing was changed"
             ))
             .with_detail(why)
-            .with_hint(format!("remove it, and commit: `git rm {}`", others.join(" "))));
+            .with_hint(format!("remove it, and commit: `git rm -- {}`", others.join(" "))));
         }
     }
     let present = reader.read_tree(target.head.tree, &target.branch)?.len();

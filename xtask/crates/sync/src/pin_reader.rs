@@ -271,8 +271,9 @@ impl<'r> PinReader<'r> {
         let remote = &context.config.remote;
         let is_known = !self.repo.has_remote(remote) || self.is_usual(remote);
         let fetched = format!("refs/remotes/{remote}/{name}");
+        // A broken ref here is a branch all the same.
         let is_gone = is_known
-            && self.repo.resolve_ref(&format!("refs/heads/{name}"))?.is_none()
+            && matches!(self.repo.resolve_ref(&format!("refs/heads/{name}")), Ok(None))
             && self.repo.resolve_fetched_ref(&fetched)?.is_none();
         self.gone_branches.borrow_mut().insert(name.to_owned(), is_gone);
         Ok(is_gone)

@@ -319,8 +319,8 @@ pub fn find_upstream_to_follow(
     })
 }
 
-/// Applies the plan, and then removes the overlay at pinned paths, unless `--force` wants it there. If that fails, the error says what has been done.
-/// The caller holds the lock of the worktree.
+/// Applies the plan, and then removes the overlay at pinned paths, unless `--force` wants it there. If that fails, the
+/// error says what has been done. The caller holds the lock of the worktree.
 pub fn apply_plan(
     repo: &Repo,
     decided: PlannedSync,
@@ -330,7 +330,8 @@ pub fn apply_plan(
     let pinned = decided.pinned_overlay();
     let mut done = write_plan(repo, decided, sync_options, tools)?;
     if !pinned.is_empty() && sync_options.overwrite == OverwritePolicy::Force {
-        keep_overlay_over_pins(repo, &pinned, tools)?;
+        keep_overlay_over_pins(repo, &pinned, tools)
+            .map_err(|failure| describe_done(repo, &done, failure))?;
     } else if !pinned.is_empty() {
         let removed = remove_pinned_overlay(repo, &pinned, tools)
             .map_err(|failure| describe_done(repo, &done, failure))?;

@@ -152,7 +152,7 @@ pub fn undo_run(applier: &ApplyContext<'_>, head: &Head, backup: Backup) -> Resu
         ))
         .with_hint("switch to it first"));
     }
-    let pins = KeptPins::find(repo, head, &record, applier.now)?;
+    let pins = KeptPins::find(repo, head, (&backup.id, &record), applier.now)?;
     let ReversedPaths { changes, kept, pinned } =
         reverse_paths(repo, &record, &index, pins.as_ref())?;
     // The branch moves back only if every path of its commit does.
@@ -210,7 +210,12 @@ struct KeptPins {
 
 impl KeptPins {
     /// Finds the pins for a run; `None` if it is not one of sync. Pins that cannot be read are an error.
-    fn find(repo: &Repo, head: &Head, record: &BackupRecord, now: i64) -> Result<Option<KeptPins>> {
+    fn find(
+        repo: &Repo,
+        head: &Head,
+        (id, record): (&str, &BackupRecord),
+        now: i64,
+    ) -> Result<Option<KeptPins>> {
         let purpose = record.purpose.as_str();
         let is_sync = purpose.starts_with(PLAIN_SYNC);
         if !is_sync && !purpose.starts_with("undo ") {
@@ -219,7 +224,9 @@ impl KeptPins {
         let unreadable = |cause| {
             Error::unable("cannot tell which paths are pinned; nothing was undone")
                 .with_cause(cause)
-                .with_hint("`cargo xtask restore ID PATH` brings a file back, pinned or not")
+                .with_hint(format!(
+                    "`cargo xtask restore {id} PATH` brings a file back, pinned or not"
+                ))
         };
         let context = match find_canonical_context(repo) {
             Ok(context) => context,
